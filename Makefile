@@ -1,0 +1,44 @@
+# Everything sets itself up: Python 3.11+ is all that has to be there.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+OUT ?= demo-out
+export MPLBACKEND := Agg
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all check lint bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("xcorr needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[all,dev]'
+	touch $@
+
+install: $(VENV)/.installed  ## make the virtual environment .venv with everything in it
+
+demo: install  ## run the main job on the sample data; results and a picture in demo-out/
+	$(BIN)/xcorr run configs/demo/stations.txt -o $(OUT)/demo.xcorr
+	$(BIN)/xcorr plot $(OUT)/demo.xcorr --max-lag 40
+
+test: install  ## the tests (a few minutes)
+	$(BIN)/pytest -m "not slow"
+
+test-all: install  ## all tests, the long ones too
+	$(BIN)/pytest
+
+lint: install  ## style, types and import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test  ## what CI runs
+
+bench: install  ## measure; prints ratios taken in one run
+	$(BIN)/python benchmarks/run.py
+
+clean:  ## remove what make made
+	rm -rf $(VENV) $(OUT) bench-out

@@ -1,0 +1,148 @@
+"""The processing element (PE): what every step of a workflow is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from xcorr.core.errors import GraphError
+from xcorr.core.grouping import stable_hash
+
+NAME, TYPE, GROUPING = "name", "type", "grouping"
+_log = logging.getLogger("xcorr.workflow")
+
+
+class GenericPE:
+    """A processing element with named inputs and outputs; the programming model is dispel4py's.
+
+    A subclass declares its ports in the constructor and overrides :meth:`process` or :meth:`_process`.
+    The engine calls, on each instance (a copy of the object, so state made in the constructor is its own):
+
+    ``preprocess()`` once, before the first item;
+    ``process({port: item})`` once per arrival, with exactly one port;
+    ``postprocess()`` exactly once, after the last item; it may still write.
+
+    Outputs are returned as ``{port: item}`` or written with :meth:`write` at any time.
+
+    Class attributes
+    ----------------
+    stateless : True if an item's outputs depend on that item alone: one instance per worker.
+    keyed : True if a group-by element's outputs depend on its key alone: one instance per worker.
+    on_error : ``"fail"`` ends the run; ``"skip"`` drops the item, counts it and sends what :meth:`skipped`
+        returns; ``"retry(n)"`` tries n more times, then fails. Except under ``"fail"``, outputs of an
+        item leave only when its ``process`` has succeeded.
+    worker : index of the worker to run on, modulo their number; None lets the plan choose.
+    open_groups : for a source: how many groups of items (see :meth:`group_of`) may be under way at once.
+    """
+
+    stateless: ClassVar[bool | None] = None
+    keyed: ClassVar[bool] = False
+    on_error: str = "fail"
+    worker: int | None = None
+    open_groups: int | None = None
+    instance, instances = 0, 1  # which copy of the element this is, of how many; set by the engine
+
+    def __init__(self, numprocesses: int = 1) -> None:
+        self.inputconnections: dict[str, dict[str, Any]] = {}
+        self.outputconnections: dict[str, dict[str, Any]] = {}
+        self.numprocesses = numprocesses
+        self._name = type(self).__name__
+        self._named = False
+        self.id = self._name
+
+    @property
+    def name(self) -> str:
+        """Name in the graph: the class name unless set; default names that clash get a suffix."""
+        return self._name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        self._name, self._named, self.id = name, True, name
+
+    def _suggest_name(self, name: str) -> None:
+        """Give a default name that may be shared: clashes get a suffix instead of an error."""
+        self._name, self._named, self.id = name, False, name
+
+    def _add_input(self, name: str, grouping: Any = None, tuple_type: Any = None) -> None:
+        """Declare an input; ``grouping`` says which instance an item goes to (:mod:`xcorr.core.grouping`)."""
+        self.inputconnections[name] = {NAME: name}
+        if grouping is not None:
+            self.inputconnections[name][GROUPING] = grouping
+        if tuple_type is not None:
+            self.inputconnections[name][TYPE] = tuple_type
+
+    def _add_output(self, name: str, tuple_type: Any = None) -> None:
+        """Declare an output."""
+        self.outputconnections[name] = {NAME: name}
+        if tuple_type is not None:
+            self.outputconnections[name][TYPE] = tuple_type
+
+    def setInputTypes(self, types: dict[str, Any]) -> None:
+        """Receive the types of the inputs (dispel4py); for overriding."""
+
+    def getOutputTypes(self) -> dict[str, Any]:
+        """Return the declared type of each output (dispel4py).
+
+        Raises GraphError if an output declares none.
+        """
+        for name, output in self.outputconnections.items():
+            if TYPE not in output:
+                raise GraphError(f"{self.id}: output {name!r} declares no type")
+        return {name: output[TYPE] for name, output in self.outputconnections.items()}
+
+    def preprocess(self) -> None:
+        """Prepare an instance before its first item."""
+        self._preprocess()
+
+    def _preprocess(self) -> None:
+        """Prepare an instance; for overriding."""
+
+    def process(self, inputs: dict[str, Any]) -> dict[str, Any] | None:
+        """Work on one arrival, ``{port: item}``; return ``{port: item}`` to write, or None."""
+        outputs: dict[str, Any] | None = self._process(inputs)
+        return outputs
+
+    def _process(self, inputs: Any) -> Any:
+        """Work on one arrival; for overriding."""
+        return None
+
+    def postprocess(self) -> None:
+        """Finish an instance after its last item."""
+        self._postprocess()
+
+    def _postprocess(self) -> None:
+        """Finish an instance; for overriding."""
+
+    def skipped(self, inputs: dict[str, Any], error: Exception) -> dict[str, Any] | None:
+        """Return what to write in place of an item that ``on_error = "skip"`` dropped; nothing by default."""
+        return None
+
+    def group_of(self, item: Any) -> Any:
+        """Return the group an item written by this source belongs to (used with ``open_groups``)."""
+        return None
+
+    def owns(self, key: Any) -> bool:
+        """Return whether items with this key come to this instance under (multi-key) group-by."""
+        return stable_hash(key) % self.instances == self.instance
+
+    def write(self, name: str, data: Any) -> None:
+        """Write ``data`` to output ``name``, now.
+
+        Raises GraphError if there is no such output or the element is not running.
+        """
+        self._emit(name, data)
+
+    _emit: Callable[[str, Any], None]  # set on each instance by the engine
+
+    def log(self, message: Any) -> None:
+        """Log a line at level INFO under the element's name (logger ``xcorr.workflow``)."""
+        _log.info("%s: %s", self.id, message)
+
+    def __getattr__(self, attribute: str) -> Any:
+        """Explain a write outside of a run, and a constructor that did not call its base class's."""
+        if attribute == "_emit":
+            raise GraphError(f"{type(self).__name__} wrote while it was not running in a workflow")
+        if attribute in ("inputconnections", "outputconnections", "_name"):
+            raise GraphError(f"{type(self).__name__}.__init__ does not call the constructor of its base class")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {attribute!r}")

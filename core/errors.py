@@ -1,0 +1,67 @@
+"""Every error this project raises on purpose: one base class, each also the built-in a caller expects."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class XcorrError(Exception):
+    """Base of all errors raised on purpose; its text says what was given, what is allowed, what to do."""
+
+
+class GraphError(XcorrError, ValueError):
+    """A workflow graph that cannot be run: unknown port, cycle, name set twice, element without input."""
+
+
+class WorkflowLoadError(XcorrError, ImportError):
+    """A workflow could not be loaded from the module or file that was named."""
+
+
+class ElementError(XcorrError, RuntimeError):
+    """An element failed while running.
+
+    Attributes
+    ----------
+    element, phase : name of the element; ``preprocess``, ``process`` or ``postprocess``
+    instance, instances : which copy of the element, of how many
+    item : shortened text of the item it was working on
+    traceback_text : the original traceback, from whichever process it happened in
+    """
+
+    def __init__(
+        self,
+        element: str,
+        phase: str,
+        instance: int,
+        instances: int,
+        item: str,
+        cause: str,
+        traceback_text: str,
+    ) -> None:
+        super().__init__(element, phase, instance, instances, item, cause, traceback_text)
+        self.element, self.phase, self.item = element, phase, item
+        self.instance, self.instances = instance, instances
+        self.cause_text, self.traceback_text = cause, traceback_text
+
+    def __str__(self) -> str:
+        """One line for people; the traceback is in ``traceback_text``."""
+        on_item = f" on item {self.item}" if self.item else ""
+        return (
+            f"element {self.element!r} (instance {self.instance} of {self.instances}) failed in "
+            f"{self.phase}{on_item}: {self.cause_text}"
+        )
+
+
+class RegistryError(XcorrError, KeyError):
+    """A name that is not registered."""
+
+    def __str__(self) -> str:
+        """Return the message itself: KeyError would show its repr."""
+        return str(self.args[0])
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return `` (did you mean 'x'?)`` for the known name nearest to ``name``, or an empty text."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {near[0]!r}?)" if near else ""

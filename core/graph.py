@@ -1,0 +1,178 @@
+"""The workflow graph: elements, connections, composites. It describes; it never runs anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from xcorr.core.element import GenericPE
+from xcorr.core.errors import GraphError, nearest
+
+
+class Edge(NamedTuple):
+    """A connection from an output of one node to an input of another."""
+
+    source: Any
+    output: str
+    target: Any
+    input: str
+
+
+class WorkflowGraph:
+    """A directed multigraph of elements and composites (graphs with ``inputmappings``/``outputmappings``).
+
+    Refused at once, naming both elements: unknown ports, cycles, a name explicitly set twice. A run works
+    on a snapshot of the graph: what is added afterwards belongs to the next run.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.edges: list[Edge] = []
+        self.inputmappings: dict[str, tuple[Any, str]] = {}
+        self.outputmappings: dict[str, tuple[Any, str]] = {}
+
+    def add(self, node: GenericPE | WorkflowGraph) -> GenericPE | WorkflowGraph:
+        """Add an element or a composite (once) and return it."""
+        if not isinstance(node, GenericPE | WorkflowGraph):
+            raise GraphError(f"a workflow holds processing elements and composites, not {type(node).__name__}")
+        if not any(n is node for n in self.nodes):
+            self.nodes.append(node)
+            assign_ids([n for n in self.nodes if isinstance(n, GenericPE)])
+        return node
+
+    def connect(self, source: Any, output: str, target: Any, input: str) -> None:
+        """Connect ``output`` of ``source`` to ``input`` of ``target``, adding them if needed.
+
+        Raises GraphError for an unknown port or a connection that closes a cycle.
+        """
+        for node in (source, target):
+            if not isinstance(node, GenericPE | WorkflowGraph):
+                raise GraphError(f"cannot connect {type(node).__name__}: not an element or composite")
+        edge = Edge(source, output, target, input)
+        if isinstance(source, GenericPE):
+            _require_port(edge, source, output, source.outputconnections, "output")
+        if isinstance(target, GenericPE):
+            _require_port(edge, target, input, target.inputconnections, "input")
+        if source is target or _reaches(self.edges, target, source):
+            raise GraphError(f"connecting {_label(edge)} closes a cycle; a workflow has none")
+        self.add(source)
+        self.add(target)
+        self.edges.append(edge)
+
+    def elements(self) -> list[GenericPE]:
+        """Return all elements, those inside composites included, those of the top level first."""
+        found = [n for n in self.nodes if isinstance(n, GenericPE)]
+        for node in self.nodes:
+            if isinstance(node, WorkflowGraph):
+                found += [e for e in node.elements() if not any(e is f for f in found)]
+        return found
+
+    def flattened(self) -> tuple[list[GenericPE], list[Edge]]:
+        """Return elements and element-to-element edges with all composites resolved; ids are set.
+
+        Raises GraphError for unknown ports of composites, cycles, and names set twice.
+        """
+        elements = self.elements()
+        assign_ids(elements)
+        edges: list[Edge] = []
+        for edge in self._all_edges():
+            source, output = _resolve(edge, edge.source, edge.output, "outputmappings")
+            target, input = _resolve(edge, edge.target, edge.input, "inputmappings")
+            flat = Edge(source, output, target, input)
+            if source is target or _reaches(edges, target, source):
+                raise GraphError(f"connection {_label(flat)} closes a cycle; a workflow has none")
+            edges.append(flat)
+        return elements, edges
+
+    def flatten(self) -> None:
+        """Resolve composites in place (dispel4py); running a graph does not need it."""
+        elements, edges = self.flattened()
+        self.nodes, self.edges = list(elements), edges
+
+    def _all_edges(self) -> Iterator[Edge]:
+        for node in self.nodes:
+            if isinstance(node, WorkflowGraph):
+                yield from node._all_edges()
+        yield from self.edges
+
+
+class CompositePE(WorkflowGraph):
+    """A graph used as one element: ``create_graph(graph, **params)`` fills it and maps its ports."""
+
+    def __init__(self, create_graph: Callable[..., None] | None = None, params: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        if create_graph is not None:
+            create_graph(self, **(params or {}))
+
+    def _map_input(self, input_name: str, internal_pe: Any, internal_input: str) -> None:
+        """Make an input of an inner element an input of the composite."""
+        self.inputmappings[input_name] = (internal_pe, internal_input)
+
+    def _map_output(self, output_name: str, internal_pe: Any, internal_output: str) -> None:
+        """Make an output of an inner element an output of the composite."""
+        self.outputmappings[output_name] = (internal_pe, internal_output)
+
+
+def assign_ids(elements: list[GenericPE]) -> None:
+    """Give each element a unique ``id``: its name, with a number behind default names that clash."""
+    taken: dict[str, GenericPE] = {}
+    for element in elements:
+        if element._named:
+            if element.name in taken:
+                raise GraphError(
+                    f"the name {element.name!r} is set on two elements, {_kind(taken[element.name])} and "
+                    f"{_kind(element)}; give one of them another name"
+                )
+            taken[element.name] = element
+            element.id = element.name
+    for element in elements:
+        if not element._named:
+            unique, number = element.name, 0
+            while unique in taken:
+                number += 1
+                unique = f"{element.name}{number}"
+            taken[unique] = element
+            element.id = unique
+
+
+def _resolve(edge: Edge, node: Any, port: str, mappings: str) -> tuple[GenericPE, str]:
+    while isinstance(node, WorkflowGraph):
+        ports: dict[str, tuple[Any, str]] = getattr(node, mappings)
+        _require_port(edge, node, port, ports, mappings.removesuffix("mappings"))
+        node, port = ports[port]
+    direction = "outputconnections" if mappings == "outputmappings" else "inputconnections"
+    _require_port(edge, node, port, getattr(node, direction), direction.removesuffix("connections"))
+    return node, port
+
+
+def _require_port(edge: Edge, node: Any, port: str, ports: dict[str, Any], kind: str) -> None:
+    if port not in ports:
+        known = ", ".join(map(repr, ports)) or "none"
+        raise GraphError(
+            f"connecting {_label(edge)}: {_name(node)} has no {kind} {port!r}{nearest(str(port), ports)}; "
+            f"its {kind}s are {known}"
+        )
+
+
+def _reaches(edges: list[Edge], start: Any, goal: Any) -> bool:
+    stack, seen = [start], set()
+    while stack:
+        node = stack.pop()
+        if node is goal:
+            return True
+        if id(node) not in seen:
+            seen.add(id(node))
+            stack += [e.target for e in edges if e.source is node]
+    return False
+
+
+def _name(node: Any) -> str:
+    return repr(node.id) if isinstance(node, GenericPE) else f"composite {type(node).__name__}"
+
+
+def _kind(node: GenericPE) -> str:
+    return f"a {type(node).__name__}"
+
+
+def _label(edge: Edge) -> str:
+    return f"{_name(edge.source)}.{edge.output} to {_name(edge.target)}.{edge.input}"

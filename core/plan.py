@@ -1,0 +1,220 @@
+"""The plan: which instances a graph has, where they run, and which way every connection goes.
+
+The number of instances belongs to the graph, not to the machine, so that every mapping and number of workers
+gives the same multiset of outputs. Only elements whose instances are interchangeable have one per worker.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from xcorr.core.element import GROUPING, GenericPE
+from xcorr.core.errors import GraphError, nearest
+from xcorr.core.graph import WorkflowGraph
+from xcorr.core.grouping import ALL_TO_ONE, ONE_TO_ALL, GroupBy, Grouping, MultiKey, parse_grouping
+
+Inputs = Mapping[Any, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """What to do when an item fails: ``fail``, ``skip``, or ``retry`` a number of times."""
+
+    kind: str
+    retries: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """An element in a plan.
+
+    ``rank`` is its position in topological order, ``workers[k]`` where instance k runs, ``upstream`` the
+    number of instances that must end before it can, ``work`` the invocations of a root (None otherwise).
+    """
+
+    element: GenericPE
+    name: str
+    rank: int
+    workers: tuple[int, ...]
+    interchangeable: bool
+    ordered: bool
+    policy: Policy
+    upstream: int
+    work: tuple[dict[str, Any], ...] | range | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Connection:
+    """An edge in a plan, between nodes given by rank."""
+
+    source: int
+    output: str
+    target: int
+    input: str
+    grouping: Grouping
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Nodes in topological order, connections, and the number of workers."""
+
+    nodes: tuple[Node, ...]
+    connections: tuple[Connection, ...]
+    workers: int
+
+    def describe(self) -> str:
+        """Return one line per element: its instances and the workers they run on."""
+        lines = []
+        for node in self.nodes:
+            places = ", ".join(map(str, node.workers))
+            lines.append(f"{node.name}: {len(node.workers)} instance(s) on worker(s) {places}")
+        return "\n".join(lines)
+
+
+def make_plan(graph: WorkflowGraph, workers: int = 1, inputs: Inputs | None = None) -> Plan:
+    """Return the plan of a graph for a number of workers.
+
+    ``inputs`` maps roots (the element, its id or its name) to a number of iterations, or to a list of input
+    dictionaries; roots that are not named run once. Raises GraphError for what cannot be run.
+    """
+    if workers < 1:
+        raise GraphError(f"a run needs at least one worker, not {workers}")
+    elements, edges = graph.flattened()
+    if not elements:
+        raise GraphError("the workflow has no elements")
+    fed = _feeds(elements, inputs or {})
+    order = _topological(elements, [(e.source, e.target) for e in edges])
+    rank = {id(e): i for i, e in enumerate(order)}
+    connections = tuple(
+        Connection(
+            rank[id(e.source)],
+            e.output,
+            rank[id(e.target)],
+            e.input,
+            parse_grouping(
+                e.target.inputconnections[e.input].get(GROUPING),
+                f"input {e.input!r} of element {e.target.id!r}",
+            ),
+        )
+        for e in edges
+    )
+    nodes: list[Node] = []
+    singles = 0
+    for i, element in enumerate(order):
+        incoming = [c for c in connections if c.target == i]
+        work = _work(element, incoming, fed)
+        interchangeable = work is None and _interchangeable(element, incoming)
+        count = workers if interchangeable else 1 if work is not None else _numprocesses(element)
+        if interchangeable:
+            places = tuple(range(workers))
+        else:
+            first = singles if element.worker is None else element.worker
+            places = tuple((first + k) % workers for k in range(count))
+            singles += count if element.worker is None else 0
+        upstream = [nodes[c.source] for c in incoming]
+        ordered = count == 1 and not interchangeable and (not incoming or (len(incoming) == 1 and upstream[0].ordered))
+        nodes.append(
+            Node(
+                element,
+                element.id,
+                i,
+                places,
+                interchangeable,
+                ordered,
+                _policy(element),
+                sum(len(n.workers) for n in upstream),
+                work,
+            )
+        )
+    return Plan(tuple(nodes), connections, workers)
+
+
+def _interchangeable(element: GenericPE, incoming: Sequence[Connection]) -> bool:
+    """One instance per worker is right when outputs cannot depend on which instance an item reaches."""
+    groupings = [c.grouping for c in incoming]
+    if ONE_TO_ALL in groupings:
+        return False
+    if any(isinstance(g, GroupBy | MultiKey) for g in groupings):
+        return element.keyed
+    return ALL_TO_ONE not in groupings and _stateless(element)
+
+
+def _stateless(element: GenericPE) -> bool:
+    """Believe the most derived class that says so; one that overrides ``postprocess`` after that keeps state."""
+    for owner in (element, *type(element).__mro__):
+        if "stateless" in vars(owner):
+            return bool(vars(owner)["stateless"])
+        if {"postprocess", "_postprocess"} & vars(owner).keys():
+            return False
+    return False
+
+
+def _work(element: GenericPE, incoming: Sequence[Connection], fed: Mapping[int, Any]) -> Any:
+    given = fed.get(id(element))
+    if incoming:
+        if given is not None:
+            raise GraphError(f"element {element.id!r} cannot be given input: its inputs are connected")
+        return None
+    if given is None:
+        if element.inputconnections:
+            raise GraphError(
+                f"element {element.id!r} has no input: connect {', '.join(map(repr, element.inputconnections))} "
+                "or give it data"
+            )
+        return range(1)
+    if isinstance(given, int) and not isinstance(given, bool):
+        if given < 0:
+            raise GraphError(f"element {element.id!r}: {given} iterations; the number cannot be negative")
+        return range(given)
+    if not isinstance(given, list | tuple) or not all(isinstance(item, Mapping) for item in given):
+        raise GraphError(
+            f"element {element.id!r}: input must be a number of iterations or a list of "
+            f"{{input name: value}} dictionaries, not {given!r}"
+        )
+    for item in given:
+        for port in item:
+            if port not in element.inputconnections:
+                raise GraphError(
+                    f"element {element.id!r} has no input {port!r}{nearest(str(port), element.inputconnections)}"
+                )
+    return tuple(dict(item) for item in given)
+
+
+def _feeds(elements: Sequence[GenericPE], inputs: Inputs) -> dict[int, Any]:
+    fed: dict[int, Any] = {}
+    for key, value in inputs.items():
+        named = [e for e in elements if e is key or e.id == key] or [e for e in elements if e.name == key]
+        if not named:
+            ids = [e.id for e in elements]
+            raise GraphError(f"input is given for {key!r}{nearest(str(key), ids)}; the elements are {', '.join(ids)}")
+        if len(named) > 1:
+            raise GraphError(f"input is given for {key!r}, which names {', '.join(e.id for e in named)}; use an id")
+        fed[id(named[0])] = value
+    return fed
+
+
+def _topological(elements: Sequence[GenericPE], edges: Sequence[tuple[Any, Any]]) -> list[GenericPE]:
+    remaining, order = list(elements), []
+    while remaining:
+        waiting = {id(t) for s, t in edges if any(s is r for r in remaining)}
+        ready = [e for e in remaining if id(e) not in waiting]
+        order += ready
+        remaining = [e for e in remaining if id(e) in waiting]
+    return order
+
+
+def _numprocesses(element: GenericPE) -> int:
+    count = element.numprocesses
+    if not isinstance(count, int) or count < 1:
+        raise GraphError(f"element {element.id!r}: numprocesses is {count!r}; it must be a whole number of 1 or more")
+    return count
+
+
+def _policy(element: GenericPE) -> Policy:
+    match = re.fullmatch(r"(fail|skip)|retry\((\d+)\)", str(element.on_error))
+    if match is None:
+        raise GraphError(f"element {element.id!r}: on_error is {element.on_error!r}; use 'fail', 'skip' or 'retry(n)'")
+    return Policy(match[1]) if match[1] else Policy("retry", int(match[2]))

@@ -1,0 +1,128 @@
+"""Routes: how an item that an instance writes reaches instances of one connected element."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from xcorr.core.grouping import ALL_TO_ONE, ONE_TO_ALL, GroupBy, MultiKey, stable_hash
+from xcorr.core.plan import Connection
+
+if TYPE_CHECKING:
+    from xcorr.core.loop import Instance, Worker
+
+CREDIT_BYTES = 16 << 20  # that may be under way from one instance to one worker
+ITEM_BYTES = 4096  # the least an item counts for, so that small items are bounded too
+Select = Callable[[Any], Sequence[int]]
+
+
+def make_route(worker: Worker, source: Instance, connection: Connection) -> Callable[[Any], None]:
+    """Return the function that delivers an item written by ``source`` along a connection."""
+    target = worker.plan.nodes[connection.target]
+    count = len(target.workers)
+    if target.interchangeable and not isinstance(connection.grouping, GroupBy | MultiKey):
+        if worker.plan.workers == 1 or source.node.interchangeable:
+            return _deliverer(worker, connection, worker.index)
+        return _Distribution(worker, connection)
+    deliver = [_deliverer(worker, connection, k) for k in range(count)]
+    select = _selector(connection, count, source.node.ordered)
+    if count == 1 and not isinstance(connection.grouping, MultiKey):
+        return deliver[0]
+
+    def route(data: Any) -> None:
+        for k in select(data):
+            deliver[k](data)
+
+    return route
+
+
+def _selector(connection: Connection, count: int, ordered: bool) -> Select:
+    """Return the rule that picks instances: a function of the item, or of its place in an ordered stream."""
+    grouping = connection.grouping
+    if isinstance(grouping, GroupBy):
+        return lambda data: (stable_hash(grouping.key(data)) % count,)
+    if isinstance(grouping, MultiKey):
+        return lambda data: sorted({stable_hash(k) % count for k in grouping.keys(data)})
+    if grouping == ONE_TO_ALL:
+        return lambda data: range(count)
+    if grouping == ALL_TO_ONE:
+        return lambda data: (0,)
+    if not ordered:  # the order of arrival depends on timing: choose by content
+        return lambda data: (stable_hash(data) % count,)
+    place = -1
+
+    def next_in_turn(data: Any) -> tuple[int]:
+        nonlocal place
+        place += 1
+        return (place % count,)
+
+    return next_in_turn
+
+
+def _deliverer(worker: Worker, connection: Connection, instance: int) -> Callable[[Any], None]:
+    place = worker.plan.nodes[connection.target].workers[instance]
+    if place != worker.index:
+        return _Link(worker, connection, instance, place)
+    target = worker.instances.get((connection.target, instance))
+    port = connection.input
+
+    def deliver(data: Any) -> None:
+        nonlocal target
+        if target is None:
+            target = worker.instances[connection.target, instance]
+        if worker.depth < worker.depth_limit and not target.inbox:
+            worker.run_item(target, port, data)
+        else:
+            worker.queue(target, port, data)
+
+    return deliver
+
+
+class _Link:
+    """Delivers to one instance on another worker, within its credit."""
+
+    def __init__(self, worker: Worker, connection: Connection, instance: int, place: int) -> None:
+        self.worker, self.connection, self.instance, self.place = worker, connection, instance, place
+        self.items = 0
+        self.bytes = 0
+
+    def __call__(self, data: Any) -> None:
+        while self.bytes >= CREDIT_BYTES:
+            self.worker.wait(self.connection.source)
+        size = 0
+
+        def credit_back() -> None:
+            self.items -= 1
+            self.bytes -= size
+
+        self.items += 1
+        size = max(
+            ITEM_BYTES,
+            self.worker.send_item(
+                self.place, self.connection.target, self.instance, self.connection.input, data, credit_back
+            ),
+        )
+        self.bytes += size
+
+
+class _Distribution:
+    """Spreads items over interchangeable instances: others are kept supplied, the rest is done here."""
+
+    AHEAD = 2  # items another worker has in hand before this one takes the next itself
+
+    def __init__(self, worker: Worker, connection: Connection) -> None:
+        self.links: list[_Link] = []
+        self.here: Callable[[Any], None] | None = None
+        for k in range(len(worker.plan.nodes[connection.target].workers)):
+            deliver = _deliverer(worker, connection, k)
+            if isinstance(deliver, _Link):
+                self.links.append(deliver)
+            else:
+                self.here = deliver
+
+    def __call__(self, data: Any) -> None:
+        least = min(self.links, key=lambda link: link.items)
+        if self.here is not None and least.items >= self.AHEAD:
+            self.here(data)
+        else:
+            least(data)

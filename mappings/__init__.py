@@ -1,0 +1,16 @@
+"""Ways to run a workflow graph. Each mapping only moves messages; the loop is the core's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xcorr.core import Observer, WorkflowGraph
+from xcorr.core.plan import Inputs
+from xcorr.mappings.run import Mapping, Outcome, run
+
+__all__ = ["Inputs", "Mapping", "Observer", "Outcome", "process_and_return", "run"]
+
+
+def process_and_return(graph: WorkflowGraph, inputs: Inputs | None = None) -> dict[str, dict[str, list[Any]]]:
+    """Run a graph on the sequential mapping and return its unconnected outputs (dispel4py's name)."""
+    return run(graph, inputs).results

@@ -1,0 +1,28 @@
+"""The reference mapping: one worker in this thread, items streaming one by one through the graph."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from xcorr.core import Observer, Plan
+from xcorr.core.loop import Worker
+from xcorr.mappings.run import Outcome
+
+_log = logging.getLogger("xcorr.mappings")
+
+
+class SequentialMapping:
+    """Runs everything in the calling thread."""
+
+    def choose_workers(self, asked: int | None) -> int:
+        """Return 1; any other wish is noted in the log."""
+        if asked not in (None, 1):
+            _log.warning("the sequential mapping has one worker; -n %s is ignored", asked)
+        return 1
+
+    def execute(self, plan: Plan, observers: Sequence[Observer] = ()) -> Outcome:
+        """Run the plan to its end. Raises ElementError when an element fails."""
+        worker = Worker(plan, observers=observers)
+        worker.run()
+        return Outcome(worker.results, [i.statistics for i in worker.instances.values()])

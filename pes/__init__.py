@@ -1,0 +1,27 @@
+"""Processing elements for ambient-noise correlation: pure array functions first, thin elements after."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_PLACES = {
+    "StationSource": "read",
+    "ReadStation": "read",
+    "ConditionStation": "prepare",
+    "NormalizeStation": "prepare",
+    "TransformStation": "prepare",
+    "CorrelateStrips": "correlate",
+    "WriteShards": "shards",
+    "StackSource": "stack",
+    "StackRows": "stack",
+    "WriteResults": "result_file",
+}
+__all__ = sorted(_PLACES)
+
+
+def __getattr__(name: str) -> Any:
+    """Import an element when it is first asked for, so that a program pays only for what it uses."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)

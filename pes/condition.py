@@ -1,0 +1,152 @@
+"""Conditioning: from raw counts to a band-limited trace on the common grid, in one pair of FFTs.
+
+For each contiguous segment: demean, linear detrend, cosine taper of ``edge_s`` at both ends, zero-padding by
+``edge_s``, one forward real FFT; in the spectrum the instrument response, the zero-phase Butterworth band-pass
+|H|² (what a forward and backward filter gives), the shift onto the common sample grid and the truncation to the
+target rate; one inverse FFT. The tapered ``edge_s`` at both ends are masked.
+
+The digital Butterworth magnitude is the bilinear transform's: with w = tan(pi f / rate),
+|H|² = 1 / (1 + ((w² - w1 w2) / (w (w2 - w1)))^(2 corners)) (Oppenheim & Schafer, Discrete-Time Signal
+Processing, ch. 7).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+
+import numpy as np
+import scipy.fft
+
+from xcorr.core import XcorrError
+from xcorr.pes.items import Bool, Float32, Segment
+from xcorr.pes.segments import NS
+
+InverseResponse = Callable[[np.ndarray], np.ndarray]
+
+
+class ConditionError(XcorrError, ValueError):
+    """A segment that cannot be conditioned."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Conditioning:
+    """Target rate (Hz), band (Hz), Butterworth order of the band-pass, tapered and masked edge (s)."""
+
+    rate_hz: float
+    band_hz: tuple[float, float]
+    corners: int
+    edge_s: float
+
+    @property
+    def exact_rate_hz(self) -> Fraction:
+        """The target rate as the fraction nearest to it."""
+        return Fraction(self.rate_hz).limit_denominator(1000)
+
+
+def butterworth_power(
+    frequency_hz: np.ndarray, rate_hz: float, band_hz: tuple[float, float], corners: int
+) -> np.ndarray:
+    """Return |H|² of the digital Butterworth band-pass of order ``corners`` at frequencies below rate/2."""
+    w = np.tan(np.pi * frequency_hz / rate_hz)
+    low, high = (math.tan(math.pi * f / rate_hz) for f in band_hz)
+    with np.errstate(divide="ignore"):
+        distance = (w * w - low * high) / (w * (high - low))
+    with np.errstate(over="ignore"):
+        return np.asarray(1.0 / (1.0 + distance ** (2 * corners)))
+
+
+def fft_lengths(samples: int, rate_hz: Fraction, target_hz: Fraction) -> tuple[int, int]:
+    """Return input and output FFT lengths whose ratio is exactly that of the rates, both fast."""
+    ratio = target_hz / rate_hz
+    k = int(scipy.fft.next_fast_len(math.ceil(samples / ratio.denominator), real=True))
+    return ratio.denominator * k, ratio.numerator * k
+
+
+@functools.lru_cache(maxsize=8)
+def _gain(length: int, bins: int, rate_hz: Fraction, band_hz: tuple[float, float], corners: int) -> Float32:
+    frequency = np.arange(bins) * (float(rate_hz) / length)
+    gain = butterworth_power(frequency, float(rate_hz), band_hz, corners)
+    gain[0] = 0.0
+    return gain.astype(np.float32)
+
+
+def condition_segment(
+    segment: Segment, grid_start_ns: int, how: Conditioning, inverse_response: InverseResponse | None = None
+) -> tuple[int, Float32]:
+    """Condition one segment.
+
+    Returns the index, on the grid that starts at ``grid_start_ns`` with the target rate, of the first
+    returned sample, and the float32 samples with the masked edges cut off (possibly none).
+    ``inverse_response`` gives the inverse of the complex instrument response at frequencies in Hz.
+    """
+    rate, target = segment.rate_hz, how.exact_rate_hz
+    n = len(segment.data)
+    edge = math.ceil(how.edge_s * rate)
+    offset = (segment.start_ns - grid_start_ns) * target / NS  # of the first sample, in target samples
+    first = math.ceil(offset + how.edge_s * target)
+    last = math.floor(offset + Fraction(n - 1) * target / rate - how.edge_s * target)
+    if last < first:
+        return first, np.zeros(0, np.float32)
+    length, out_length = fft_lengths(n + edge, rate, target)
+    data = np.zeros(length, np.float32)
+    data[:n] = _detrended(segment.data)
+    ramp = (0.5 - 0.5 * np.cos(np.pi * (np.arange(edge) + 0.5) / max(edge, 1))).astype(np.float32)
+    data[:edge] *= ramp
+    data[n - edge : n] *= ramp[::-1]
+    spectrum = scipy.fft.rfft(data, overwrite_x=True)
+    bins = min(length, out_length) // 2 + 1
+    shaped = spectrum[:bins] * _gain(length, bins, rate, how.band_hz, how.corners)
+    if inverse_response is not None or offset.denominator != 1:
+        frequency = np.arange(bins) * (float(rate) / length)
+        if inverse_response is not None:
+            shaped *= inverse_response(frequency).astype(np.complex64)
+        shift_s = float((math.ceil(offset) - offset) / target)
+        if shift_s:
+            shaped *= np.exp(2j * np.pi * shift_s * frequency).astype(np.complex64)
+    if bins == out_length // 2 + 1 and out_length % 2 == 0:
+        shaped[-1] = 0.0
+    whole = scipy.fft.irfft(shaped, n=out_length, overwrite_x=True) * np.float32(out_length / length)
+    start = first - math.ceil(offset)
+    return first, whole[start : start + last - first + 1]
+
+
+def _detrended(data: np.ndarray) -> np.ndarray:
+    """Subtract the least-squares line, with float64 sums."""
+    n = len(data)
+    values = data.astype(np.float64)
+    values -= values.mean()
+    centred = np.arange(n, dtype=np.float64) - (n - 1) / 2
+    values -= centred * (np.dot(centred, values) / max(np.dot(centred, centred), 1.0))
+    return values
+
+
+def condition(
+    segments: Sequence[Segment],
+    start_ns: int,
+    samples: int,
+    how: Conditioning,
+    inverse_response: InverseResponse | None = None,
+) -> tuple[Float32, Bool]:
+    """Condition all segments of a channel in a chunk.
+
+    Returns ``data`` [sample] float32 and ``mask`` [sample] on the chunk's grid (``samples`` from
+    ``start_ns`` at the target rate); masked samples are zero. Constant segments give nothing: they hold no signal.
+    """
+    data, mask = np.zeros(samples, np.float32), np.zeros(samples, bool)
+    for segment in segments:
+        if float(segment.rate_hz) / 2 <= how.band_hz[1]:
+            raise ConditionError(
+                f"sampling rate {float(segment.rate_hz):g} Hz is too low for the band up to {how.band_hz[1]:g} Hz"
+            )
+        if len(segment.data) < 2 or np.ptp(segment.data) == 0:
+            continue
+        first, values = condition_segment(segment, start_ns, how, inverse_response)
+        low, high = max(first, 0), min(first + len(values), samples)
+        if low < high:
+            data[low:high] = values[low - first : high - first]
+            mask[low:high] = True
+    return data, mask

@@ -1,0 +1,204 @@
+"""What flows between the elements of the application: small frozen classes, arrays inside.
+
+Times are integer nanoseconds UTC. A *slot* is one component of one station; it keeps its place in the
+campaign for good. A *chunk* is the piece of time that is worked on at once (a UTC day by default).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+Complex64 = npt.NDArray[np.complex64]
+Bool = npt.NDArray[np.bool_]
+Int64 = npt.NDArray[np.int64]
+
+WINDOW_REASONS = ("used", "coverage", "non-finite", "max_over_std")
+USED, LOW_COVERAGE, NON_FINITE, MAX_OVER_STD = range(len(WINDOW_REASONS))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of time: ``[start_ns, end_ns)``; data outside ``[data_start_ns, data_end_ns)`` are not wanted."""
+
+    index: int
+    start_ns: int
+    end_ns: int
+    data_start_ns: int
+    data_end_ns: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Candidate:
+    """A SEED channel that could fill a slot in a chunk, and the files that hold it."""
+
+    network: str
+    station: str
+    location: str
+    channel: str
+    files: tuple[str, ...]
+
+    @property
+    def seed_id(self) -> str:
+        """``NET.STA.LOC.CHA``."""
+        return f"{self.network}.{self.station}.{self.location}.{self.channel}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SlotRequest:
+    """A slot wanted in a chunk, with its candidates in order of preference."""
+
+    slot: int
+    component: str
+    candidates: tuple[Candidate, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StationRequest:
+    """A work item: one station in one chunk, for the strips of pairs that need it."""
+
+    chunk: Chunk
+    station: str
+    slots: tuple[SlotRequest, ...]
+    strips: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Segment:
+    """Contiguous samples; ``rate_hz`` is exact. ``data`` is one-dimensional, in the unit of the source."""
+
+    start_ns: int
+    rate_hz: Fraction
+    data: npt.NDArray[np.generic]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SlotAccount:
+    """What became of a slot in a chunk; a row of the ledger's ``channel_chunk``.
+
+    ``status`` is ``used``, ``absent`` (there are no data), ``unusable`` (data, but nothing valid in them) or
+    ``failed`` (an error: the next run tries again). A used slot with a ``reason`` lost part of its input to an
+    error. ``windows`` counts by :data:`WINDOW_REASONS`.
+    """
+
+    slot: int
+    chunk: int
+    status: str
+    reason: str = ""
+    seed_id: str = ""
+    files: tuple[tuple[str, int, int], ...] = ()
+    samples: int = 0
+    gaps: int = 0
+    gap_s: float = 0.0
+    zeros_s: float = 0.0
+    windows: tuple[int, ...] = (0,) * len(WINDOW_REASONS)
+
+    @property
+    def is_error(self) -> bool:
+        """Whether some input of this slot could not be used because of an error."""
+        return self.status == "failed" or (self.status == "used" and bool(self.reason))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RawChannel:
+    """The segments of a slot in a chunk, merged and free of gaps; times of non-finite samples apart."""
+
+    account: SlotAccount
+    segments: tuple[Segment, ...] = ()
+    non_finite_ns: tuple[int, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RawStation:
+    """A station's channels in a chunk, as read."""
+
+    chunk: Chunk
+    station: str
+    strips: tuple[int, ...]
+    channels: tuple[RawChannel, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ConditionedStation:
+    """A station's conditioned traces on the common grid of the chunk.
+
+    ``data`` [slot, sample] float32, zero where ``mask`` [slot, sample] is False; ``windows`` [slot, window]
+    holds an index into :data:`WINDOW_REASONS`. Rows follow ``accounts``.
+    """
+
+    chunk: Chunk
+    station: str
+    strips: tuple[int, ...]
+    accounts: tuple[SlotAccount, ...]
+    rate_hz: float
+    data: Float32
+    mask: Bool
+    windows: npt.NDArray[np.int8]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SpectraBlock:
+    """A station's window spectra in a chunk.
+
+    ``slots`` [row] numbers of the rows with valid windows; ``spectra`` [row, window, in-band frequency]
+    complex64, zero for rejected windows; ``valid`` [row, window]; ``power`` [row, frequency] float64, the mean
+    of |X|² over valid windows before whitening; ``masks`` [row, window, sample] or None when every valid
+    window is complete. ``accounts`` lists all slots of the station, used or not.
+    """
+
+    chunk: Chunk
+    station: str
+    strips: tuple[int, ...]
+    accounts: tuple[SlotAccount, ...]
+    slots: tuple[int, ...]
+    spectra: Complex64
+    valid: Bool
+    power: Float64
+    masks: Bool | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tombstone:
+    """Stands for a station without usable data in a chunk; the accounts say why."""
+
+    chunk: Chunk
+    station: str
+    strips: tuple[int, ...]
+    accounts: tuple[SlotAccount, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CorrelationRows:
+    """Correlations of rows ``first_row ...`` of a strip for one component pair: ``data`` [row, lag] float32."""
+
+    chunk: Chunk
+    strip: int
+    components: str
+    first_row: int
+    data: Float32
+    n_windows: npt.NDArray[np.int32]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StripEnd:
+    """All rows of a strip in a chunk have been sent; the accounts are those of every slot the strip saw."""
+
+    chunk: Chunk
+    strip: int
+    accounts: tuple[SlotAccount, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ShardRecord:
+    """A finished shard: its path relative to the campaign, and what went into it."""
+
+    chunk: Chunk
+    strip: int
+    path: str
+    bytes: int
+    accounts: tuple[SlotAccount, ...]

@@ -1,0 +1,185 @@
+"""Contiguous segments out of raw pieces: exact rates, merging, overlaps, gaps, zeros in disguise."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from fractions import Fraction
+
+import numpy as np
+
+from xcorr.core import XcorrError
+from xcorr.pes.items import Segment
+
+RATE_TOLERANCE = 1e-5
+LARGEST_DENOMINATOR = 32
+NS = 1_000_000_000
+
+
+class RateError(XcorrError, ValueError):
+    """A sampling rate that is no simple rational number of hertz or seconds."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cleaned:
+    """Segments without gaps, and what was found: gaps (count, seconds), zeros in disguise, non-finite samples."""
+
+    segments: tuple[Segment, ...]
+    gaps: int
+    gap_s: float
+    zeros_s: float
+    non_finite_ns: tuple[int, ...]
+
+
+def exact_rate(rate_hz: float) -> Fraction:
+    """Return the simple rational within 1e-5 of a rate in Hz (denominator of rate or period at most 32).
+
+    >>> exact_rate(39.9999), exact_rate(0.1), exact_rate(31.25)
+    (Fraction(40, 1), Fraction(1, 10), Fraction(125, 4))
+
+    Raises RateError if there is none, or the rate is not a positive number.
+    """
+    if not (math.isfinite(rate_hz) and 1e-6 < rate_hz < 1e6):
+        raise RateError(f"sampling rate {rate_hz!r} Hz is not a rate between 1e-6 and 1e6 Hz")
+    if rate_hz >= 1:
+        rate = Fraction(rate_hz).limit_denominator(LARGEST_DENOMINATOR)
+    else:
+        rate = 1 / Fraction(1 / rate_hz).limit_denominator(LARGEST_DENOMINATOR)
+    if abs(float(rate) / rate_hz - 1) > RATE_TOLERANCE:
+        raise RateError(
+            f"sampling rate {rate_hz!r} Hz is not within {RATE_TOLERANCE:g} of a simple rational "
+            f"(denominator of the rate or period up to {LARGEST_DENOMINATOR})"
+        )
+    return rate
+
+
+def sample_ns(start_ns: int, rate_hz: Fraction, index: int) -> int:
+    """Return the time of a sample, rounded to the nanosecond."""
+    return start_ns + round(index * NS / rate_hz)
+
+
+def end_ns(segment: Segment) -> int:
+    """Return the time one sample interval after the last sample."""
+    return sample_ns(segment.start_ns, segment.rate_hz, len(segment.data))
+
+
+def clean(
+    pieces: list[Segment],
+    start_ns: int,
+    stop_ns: int,
+    max_gap_s: float = 0.0,
+    zeros_are_gaps_s: float = 60.0,
+) -> Cleaned:
+    """Return the contiguous segments of one channel within ``[start_ns, stop_ns)``.
+
+    Pieces are put in order and trimmed. Overlaps that agree sample by sample are joined; those that disagree
+    become gaps. Runs of exact zeros of ``zeros_are_gaps_s`` or longer (0: never) and non-finite samples become
+    gaps. Gaps of up to ``max_gap_s`` are interpolated linearly, unless they were non-finite.
+    """
+    trimmed = [t for p in pieces if len((t := _trim(p, start_ns, stop_ns)).data)]
+    merged = _merge(sorted(trimmed, key=lambda s: (s.start_ns, -len(s.data))))
+    zeros_s, non_finite, kept = 0.0, [], []
+    for segment in merged:
+        bad = ~np.isfinite(segment.data)
+        non_finite += [sample_ns(segment.start_ns, segment.rate_hz, int(i)) for i in np.flatnonzero(bad)]
+        zero = _long_zero_runs(segment, zeros_are_gaps_s)
+        zeros_s += np.count_nonzero(zero) / float(segment.rate_hz)
+        kept += _cut(segment, bad | zero)
+    joined = _interpolate(kept, max_gap_s, set(non_finite)) if max_gap_s > 0 else kept
+    covered = sum((len(s.data) / s.rate_hz for s in joined), Fraction(0))
+    edges = [start_ns, *[t for s in joined for t in (s.start_ns, end_ns(s))], stop_ns]
+    holes = [
+        b - a for a, b in zip(edges[::2], edges[1::2], strict=True) if joined and b - a >= (NS / joined[0].rate_hz)
+    ]
+    gap_s = (stop_ns - start_ns) / NS - float(covered)
+    return Cleaned(tuple(joined), len(holes) if joined else 1, max(0.0, gap_s), zeros_s, tuple(non_finite))
+
+
+def _trim(segment: Segment, start_ns: int, stop_ns: int) -> Segment:
+    """Keep the samples with ``start_ns <= t < stop_ns``."""
+    first = max(0, math.ceil((start_ns - segment.start_ns) * segment.rate_hz / NS))
+    last = max(first, math.ceil((stop_ns - segment.start_ns) * segment.rate_hz / NS))
+    return _slice(segment, first, min(last, len(segment.data)))
+
+
+def _slice(segment: Segment, first: int, last: int) -> Segment:
+    return Segment(sample_ns(segment.start_ns, segment.rate_hz, first), segment.rate_hz, segment.data[first:last])
+
+
+def _merge(ordered: list[Segment]) -> list[Segment]:
+    merged: list[Segment] = []
+    disputed: list[tuple[int, int]] = []
+    for segment in ordered:
+        last = merged[-1] if merged else None
+        if last is None or segment.start_ns >= end_ns(last) + _half_sample(last):
+            merged.append(segment)
+            continue
+        at = (segment.start_ns - last.start_ns) * last.rate_hz / NS
+        index = round(at)
+        overlap = min(len(last.data) - index, len(segment.data))
+        on_grid = segment.rate_hz == last.rate_hz and abs(at - index) <= Fraction(1, 4)
+        agrees = on_grid and _same(last.data[index : index + overlap], segment.data[:overlap])
+        if agrees:
+            if index + len(segment.data) > len(last.data):
+                data = np.concatenate([last.data[:index], segment.data])
+                merged[-1] = dataclasses.replace(last, data=data)
+            continue
+        disputed.append((segment.start_ns, min(end_ns(last), end_ns(segment))))
+        tail = _trim(segment, end_ns(last), end_ns(segment))
+        if len(tail.data):
+            merged.append(tail)
+    for start, stop in disputed:
+        merged = [piece for s in merged for piece in _without(s, start, stop)]
+    return merged
+
+
+def _half_sample(segment: Segment) -> int:
+    return round(NS / segment.rate_hz / 2)
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    return bool(np.array_equal(a, b, equal_nan=a.dtype.kind == b.dtype.kind == "f"))
+
+
+def _without(segment: Segment, start_ns: int, stop_ns: int) -> list[Segment]:
+    before = _trim(segment, segment.start_ns, start_ns)
+    after = _trim(segment, stop_ns, end_ns(segment))
+    return [s for s in (before, after) if len(s.data)]
+
+
+def _long_zero_runs(segment: Segment, shortest_s: float) -> np.ndarray:
+    zero = segment.data == 0
+    if shortest_s <= 0 or not zero.any():
+        return np.zeros(len(zero), bool)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], zero, [False]]).astype(np.int8)))
+    keep = np.zeros(len(zero), bool)
+    for first, stop in zip(edges[::2], edges[1::2], strict=True):
+        if stop - first >= shortest_s * segment.rate_hz:
+            keep[first:stop] = True
+    return keep
+
+
+def _cut(segment: Segment, bad: np.ndarray) -> list[Segment]:
+    if not bad.any():
+        return [segment]
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], bad, [True]]).astype(np.int8)))
+    return [_slice(segment, int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def _interpolate(segments: list[Segment], max_gap_s: float, non_finite: set[int]) -> list[Segment]:
+    """Join neighbours on one sample grid across gaps of at most ``max_gap_s`` by a straight line."""
+    joined: list[Segment] = []
+    for segment in segments:
+        last = joined[-1] if joined else None
+        if last is not None and last.rate_hz == segment.rate_hz:
+            at = (segment.start_ns - last.start_ns) * last.rate_hz / NS
+            missing = round(at) - len(last.data)
+            holds_bad = any(end_ns(last) - _half_sample(last) <= t < segment.start_ns for t in non_finite)
+            on_grid = abs(at - round(at)) <= Fraction(1, 4)
+            if on_grid and not holds_bad and 0 <= missing <= max_gap_s * last.rate_hz:
+                bridge = np.linspace(float(last.data[-1]), float(segment.data[0]), missing + 2)[1:-1]
+                data = np.concatenate([last.data, bridge, segment.data])
+                joined[-1] = dataclasses.replace(last, data=data)
+                continue
+        joined.append(segment)
+    return joined

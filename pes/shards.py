@@ -1,0 +1,128 @@
+"""Shards: one immutable HDF5 file per chunk and strip, written under a temporary name, synced, renamed."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xcorr.core import GenericPE
+from xcorr.pes.items import Chunk, CorrelationRows, ShardRecord, SlotAccount, StripEnd
+from xcorr.pes.layout import Layout
+
+FORMAT, VERSION = "xcorr-shard", 1
+HDF5_CHUNK_BYTES = 128 << 10
+
+
+def shard_name(chunk: Chunk, strip: int) -> str:
+    """Return the path of a shard within its campaign: the chunk's start and the strip."""
+    start = datetime.datetime.fromtimestamp(chunk.start_ns // 1_000_000_000, datetime.UTC)
+    return f"shards/{start:%Y%m%dT%H%M%S}_{strip:04d}.h5"
+
+
+def chunk_shape(lags: int, rows: int) -> tuple[int, int]:
+    """Return an HDF5 chunk [row, lag] of at most 128 KiB of float32."""
+    width = min(lags, HDF5_CHUNK_BYTES // 4)
+    return max(1, min(rows, HDF5_CHUNK_BYTES // 4 // width)), width
+
+
+def sync_and_rename(temporary: Path, final: Path) -> None:
+    """Make a finished file visible under its final name, durably."""
+    _sync(temporary, os.O_RDONLY)
+    os.replace(temporary, final)
+    _sync(final.parent, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class WriteShards(GenericPE):
+    """Writes the rows of a strip into its shard; after the strip's end, a :class:`ShardRecord` goes out.
+
+    Rows that never come have no data: NaN, with 0 windows.
+    """
+
+    keyed = True
+
+    def __init__(self, folder: str, layout: Layout, lags: int, attributes: dict[str, Any]) -> None:
+        super().__init__()
+        self._add_input("input", grouping=["strip"])
+        self._add_output("output")
+        self.folder = folder
+        self.layout = layout
+        self.lags = lags
+        self.attributes = attributes
+
+    def _preprocess(self) -> None:
+        self._open: dict[tuple[int, int], Any] = {}
+
+    def process(self, inputs: dict[str, Any]) -> None:
+        """Write rows, or finish the strip."""
+        item: CorrelationRows | StripEnd = inputs["input"]
+        key = item.chunk.index, item.strip
+        if key not in self._open:
+            self._open[key] = self._create(item.chunk, item.strip)
+        file = self._open[key]
+        if isinstance(item, CorrelationRows):
+            rows = slice(item.first_row, item.first_row + len(item.data))
+            file[f"series/{item.components}"][rows] = item.data
+            file[f"n_windows/{item.components}"][rows] = item.n_windows
+        else:
+            self.write("output", self._finish(self._open.pop(key), item))
+
+    def _temporary(self, chunk: Chunk, strip: int) -> Path:
+        final = Path(self.folder, shard_name(chunk, strip))
+        return final.with_name(f".{final.name}.{os.getpid()}.part")
+
+    def _create(self, chunk: Chunk, strip: int) -> Any:
+        import h5py
+
+        rows = self.layout.strip_rows(strip)
+        shape = chunk_shape(self.lags, len(rows))
+        cache = 64 << 20
+        file = h5py.File(self._temporary(chunk, strip), "w", libver="latest", rdcc_nbytes=cache, rdcc_w0=1.0)
+        file.attrs.update({"format": FORMAT, "version": VERSION, **self.attributes})
+        file.attrs.update({"chunk": chunk.index, "start_ns": chunk.start_ns, "end_ns": chunk.end_ns})
+        file.attrs.update({"strip": strip, "first_row": rows.start})
+        for pair in self.layout.pairs:
+            file.create_dataset(
+                f"series/{pair}",
+                (len(rows), self.lags),
+                "f4",
+                chunks=shape,
+                fletcher32=True,
+                fillvalue=np.nan,
+            )
+            file.create_dataset(f"n_windows/{pair}", data=np.zeros(len(rows), np.int32))
+        return file
+
+    def _finish(self, file: Any, end: StripEnd) -> ShardRecord:
+        import h5py
+
+        text = json.dumps([dataclasses.asdict(a) for a in end.accounts])
+        file.create_dataset("accounts", data=text, dtype=h5py.string_dtype())
+        file.close()
+        temporary = self._temporary(end.chunk, end.strip)
+        path = shard_name(end.chunk, end.strip)
+        sync_and_rename(temporary, Path(self.folder, path))
+        size = os.path.getsize(Path(self.folder, path))
+        return ShardRecord(end.chunk, end.strip, path, size, end.accounts)
+
+
+def read_accounts(path: Path) -> list[SlotAccount]:
+    """Return the accounts that a shard carries."""
+    import h5py
+
+    with h5py.File(path) as file:
+        rows = json.loads(file["accounts"][()])
+    return [SlotAccount(**{**r, "files": tuple(map(tuple, r["files"])), "windows": tuple(r["windows"])}) for r in rows]

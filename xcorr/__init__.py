@@ -1,0 +1,1 @@
+"""Ambient-noise cross-correlation of seismic networks as a stream workflow."""

@@ -1,0 +1,96 @@
+"""Runs a campaign: list, archive and metadata in; shards, ``xcorr.h5`` and ``report.json`` out."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from xcorr import campaign, pipeline
+from xcorr.core import Observer
+from xcorr.mappings import run
+from xcorr.pes.archive import Archive, open_archive
+from xcorr.pes.items import ShardRecord
+from xcorr.pes.metadata import read_inventory, station_coordinates
+from xcorr.pes.stack import stack_requests
+from xcorr.settings import Settings, SettingsError
+from xcorr.stations import ListRow, read_station_list
+from xcorr.survey import Survey, survey
+
+FINISHED, NOTHING, SOME_FAILED = 0, 1, 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """A finished run: where its results are, its report, and the exit code it deserves."""
+
+    folder: Path
+    report: dict[str, Any]
+    exit_code: int
+
+
+def look_around(list_path: Path, settings: Settings) -> Survey:
+    """Read the station list, index the source, and join them with the metadata."""
+    if settings.data.source is None:
+        raise SettingsError(
+            "data.source is not set; say where waveforms are with --source sds:DIR or files:DIR, or in xcorr.toml"
+        )
+    rows = read_station_list(list_path)
+    archive = open_archive(settings.data.source, _wanted(rows))
+    coordinates = {}
+    if settings.data.metadata is not None:
+        coordinates = station_coordinates(read_inventory(settings.data.metadata))
+    return survey(rows, _limited(archive, rows), coordinates, settings)
+
+
+def _wanted(rows: Sequence[ListRow]) -> set[tuple[str, str]] | None:
+    """Return the stations asked for by exact name, or None if the list holds patterns."""
+    exact = {(r.network, r.station) for r in rows}
+    return None if any(c in n + s for n, s in exact for c in "*?") else exact
+
+
+def _limited(archive: Archive, rows: Sequence[ListRow]) -> Archive:
+    """Keep the stations asked for, so that others do not widen the time of the campaign."""
+    wanted = _wanted(rows)
+    if wanted is None:
+        return archive
+    return dataclasses.replace(archive, coverages={k: v for k, v in archive.coverages.items() if k in wanted})
+
+
+def run_campaign(list_path: Path, folder: Path, settings: Settings, observers: Sequence[Observer] = ()) -> Finished:
+    """Run everything and return what came of it. Raises XcorrError for what cannot be run."""
+    start = time.perf_counter()
+    found = look_around(list_path, settings)
+    campaign.prepare_folder(folder, settings)
+    attributes = {"settings_hash": settings.hash(), "software": campaign.software()}
+    graph = pipeline.correlation_workflow(settings, found, found.requests(settings), folder, attributes)
+    outcome = run(graph, None, settings.run.mapping, settings.run.workers, observers)
+    records: list[ShardRecord] = sorted(
+        outcome.results["WriteShards"]["output"], key=lambda r: (r.chunk.index, r.strip)
+    )
+    tables = campaign.tables(settings, found, records)
+    shards = [(r.chunk.index, r.strip, r.path) for r in records]
+    requests = tuple(stack_requests(found.layout, len(tables.lags_s), shards, len(found.chunks)))
+    run(
+        pipeline.stack_workflow(settings, found, requests, folder, tables),
+        None,
+        settings.run.mapping,
+        settings.run.workers,
+        observers,
+    )
+    with_data = _pairs_with_data(folder)
+    report = campaign.make_report(settings, found, records, with_data, time.perf_counter() - start)
+    campaign.write_report(folder, report)
+    code = NOTHING if not with_data else SOME_FAILED if report["errors"] else FINISHED
+    return Finished(folder, report, code)
+
+
+def _pairs_with_data(folder: Path) -> int:
+    import h5py
+    import numpy as np
+
+    with h5py.File(folder / "xcorr.h5") as file:
+        counts = [group["n_windows"][...] for group in file["stacks/linear"].values()]
+    return int(np.count_nonzero(np.any(counts, axis=0)))

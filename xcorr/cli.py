@@ -1,0 +1,194 @@
+"""The command line. Heavy packages are imported by the command that needs them."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+USAGE_ERRORS = (
+    "SettingsError",
+    "StationListError",
+    "SourceError",
+    "MetadataError",
+    "GraphError",
+    "WorkflowLoadError",
+    "RegistryError",
+)
+OPTIONAL_PATH = click.Path(path_type=Path)
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+EXISTING = click.Path(exists=True, path_type=Path)
+
+
+class _Group(click.Group):
+    """Turns our errors into one clear message and an exit code: 2 for wrong usage, 1 for the rest."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            from xcorr.core.errors import ElementError, XcorrError
+
+            if not isinstance(error, XcorrError):
+                raise
+            if isinstance(error, ElementError):
+                click.echo(error.traceback_text, err=True)
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(2 if type(error).__name__ in USAGE_ERRORS else 1)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="xcorr")
+def main() -> None:
+    """Ambient-noise cross-correlations of a seismic network, from a station list to HDF5.
+
+    \b
+    xcorr init                                  write stations.txt and xcorr.toml to start from
+    xcorr run stations.txt --source sds:DIR     the main job
+    xcorr info stations.xcorr                   what came of it
+    xcorr plot stations.xcorr                   a record section
+
+    Exit codes: 0 done; 1 nothing produced, or an error; 2 wrong usage; 3 done, but some inputs failed.
+    """
+
+
+@main.command("run")
+@click.argument("stations", type=EXISTING_FILE)
+@click.option(
+    "-c",
+    "--config",
+    type=EXISTING_FILE,
+    help="Settings; default: xcorr.toml beside the list, if there is one.",
+)
+@click.option(
+    "-o", "--output", type=OPTIONAL_PATH, help="Campaign folder; default: <name of the list>.xcorr beside it."
+)
+@click.option("-m", "--mapping", help="How to run: sequential (more with plug-ins).")
+@click.option(
+    "-n",
+    "--workers",
+    type=click.IntRange(min=1),
+    help="Number of workers; default: the cores this process may use.",
+)
+@click.option("--source", help="Waveforms: sds:DIR, or files:DIR_OR_GLOB.")
+@click.option("--metadata", help="StationXML path or glob.")
+@click.option("--start", help="First time wanted, UTC; default: the archive's.")
+@click.option("--end", help="End of the time wanted, UTC; default: the archive's.")
+@click.option("--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help="Override a setting, in TOML.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def run(
+    stations: Path,
+    config: Path | None,
+    output: Path | None,
+    assignments: tuple[str, ...],
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Correlate all pairs of the stations of a list.
+
+    STATIONS has a station per line: NET STA, NET.STA.LOC.CHA (with * and ?), a CSV with coordinates, or FDSN station
+    text. Results go to a folder: xcorr.h5 to open, shards, report.json. Settings: command line beats file beats
+    default; `xcorr init` writes a file with all of them.
+    """
+    from xcorr import command
+
+    sys.exit(command.run(stations, config, output, assignments, as_json, options))
+
+
+@main.command()
+@click.argument("folder", type=OPTIONAL_PATH, default=Path())
+def init(folder: Path) -> None:
+    """Write stations.txt and a commented xcorr.toml with every setting into FOLDER."""
+    from xcorr import command
+
+    for path in command.init(folder):
+        click.echo(f"wrote {path}")
+
+
+@main.command()
+@click.argument("results", type=EXISTING)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def info(results: Path, as_json: bool) -> None:
+    """Say what a campaign folder or xcorr.h5 holds."""
+    from xcorr import command
+
+    command.info(results, as_json)
+
+
+@main.command()
+@click.argument("results", type=EXISTING)
+@click.option(
+    "-o",
+    "--output",
+    type=OPTIONAL_PATH,
+    help="Picture to write (png, pdf, svg); default: beside the results.",
+)
+@click.option("--pair", nargs=2, metavar="NET.STA NET.STA", help="One pair instead of the record section.")
+@click.option("--availability", is_flag=True, help="Windows used by channel and chunk instead.")
+@click.option("--components", default="ZZ", show_default=True, help="Component pair.")
+@click.option("--max-lag", type=float, help="Largest lag shown (s).")
+def plot(
+    results: Path,
+    output: Path | None,
+    pair: tuple[str, str] | None,
+    availability: bool,
+    components: str,
+    max_lag: float | None,
+) -> None:
+    """Draw a record section by distance, one pair, or the availability of data."""
+    from xcorr import command
+
+    click.echo(f"wrote {command.plot(results, output, pair, availability, components, max_lag)}")
+
+
+@main.group()
+def workflow() -> None:
+    """Any workflow of processing elements."""
+
+
+@workflow.command("run")
+@click.argument("module")
+@click.option("-m", "--mapping", default="sequential", show_default=True, help="How to run.")
+@click.option("-n", "--workers", type=click.IntRange(min=1), help="Number of workers.")
+@click.option("-i", "--iterations", type=click.IntRange(min=0), help="Iterations of every source.")
+@click.option("-d", "--data", help='Input as JSON: {"element": [{"input": value}, ...]} or {"element": iterations}.')
+@click.option("-f", "--file", "data_file", type=EXISTING_FILE, help="The same, from a file.")
+def workflow_run(
+    module: str,
+    mapping: str,
+    workers: int | None,
+    iterations: int | None,
+    data: str | None,
+    data_file: Path | None,
+) -> None:
+    """Run the graph of MODULE[:ATTRIBUTE] or FILE.py[:ATTRIBUTE]; prints what nothing else takes."""
+    from xcorr import command
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    command.workflow_run(module, mapping, workers, iterations, data, data_file)
+
+
+@main.group()
+def pe() -> None:
+    """The processing elements that are registered."""
+
+
+@pe.command("list")
+def pe_list() -> None:
+    """List names; nothing is loaded or executed."""
+    from xcorr.core import registry
+
+    for name in registry.names("elements"):
+        click.echo(f"{name:24} {registry.target('elements', name)}")
+
+
+@pe.command("show")
+@click.argument("name")
+def pe_show(name: str) -> None:
+    """Show an element's description, ports and parameters."""
+    from xcorr import command
+
+    command.pe_show(name)

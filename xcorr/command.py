@@ -1,0 +1,197 @@
+"""What the commands do; :mod:`xcorr.cli` parses and calls."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from xcorr.core import WorkflowGraph, XcorrError
+from xcorr.core.errors import GraphError
+
+
+class AlreadyThere(XcorrError, FileExistsError):
+    """A file that would be overwritten."""
+
+
+STATIONS_EXAMPLE = """# One station per line: NET STA, or NET.STA.LOC.CHA with * and ?.
+# CI WBM
+# CI.*
+"""
+
+
+def run(
+    stations: Path,
+    config: Path | None,
+    output: Path | None,
+    assignments: tuple[str, ...],
+    as_json: bool,
+    options: Mapping[str, Any],
+) -> int:
+    """Run a campaign and print its summary; return the exit code."""
+    from xcorr.campaign_run import run_campaign
+    from xcorr.settings_file import build, load, override
+
+    beside = stations.parent / "xcorr.toml"
+    config = config or (beside if beside.is_file() else None)
+    plain = load(config) if config else {}
+    for key in ("source", "metadata", "start", "end"):
+        if options[key] is not None:
+            plain.setdefault("data", {})[key] = options[key]
+    for key in ("mapping", "workers"):
+        if options[key] is not None:
+            plain.setdefault("run", {})[key] = options[key]
+    settings = build(override(plain, assignments))
+    folder = output or stations.with_suffix(".xcorr")
+    finished = run_campaign(stations, folder, settings)
+    brief = {k: v for k, v in finished.report.items() if k not in ("requested", "channel_chunk")}
+    if as_json:
+        click.echo(json.dumps({**brief, "folder": str(folder), "exit_code": finished.exit_code}))
+    else:
+        click.echo(summary(finished.report, folder))
+    return finished.exit_code
+
+
+def summary(report: Mapping[str, Any], folder: Path) -> str:
+    """Return the summary of a run for people."""
+    windows = report["windows"]
+    rejected = [f"{count} {reason}" for reason, count in windows.items() if reason != "used" and count]
+    absent = [r for r in report["requested"] if r["status"] == "absent"]
+    lines = [
+        f"stations   {report['stations_asked']} asked, {report['stations_used']} used",
+        f"pairs      {report['pairs']}, {report['pairs_with_data']} with data, in {report['chunks']} chunk(s)",
+        f"windows    {windows['used']} used, {sum(windows.values()) - windows['used']} rejected"
+        + (f" ({', '.join(rejected)})" if rejected else ""),
+        "channels   " + ", ".join(f"{n} {status}" for status, n in sorted(report["slots_by_status"].items())),
+        f"written    {report['bytes_written'] / 1e6:.1f} MB in {report['shards']} shard(s) and {folder / 'xcorr.h5'}",
+        f"time       {report['seconds']:.1f} s",
+    ]
+    lines += [f"absent     line {r['line']}: {r['text']} ({r['reason']})" for r in absent[:10]]
+    lines += [f"           and {len(absent) - 10} more, in report.json"] * (len(absent) > 10)
+    lines += [f"failed     {error}" for error in report["errors"][:10]]
+    lines += [f"           and {len(report['errors']) - 10} more, in report.json"] * (len(report["errors"]) > 10)
+    return "\n".join(lines)
+
+
+def init(folder: Path) -> list[Path]:
+    """Write the files to start from; return their paths. Raises AlreadyThere rather than overwrite."""
+    from xcorr.settings import Settings
+    from xcorr.settings_file import to_toml
+
+    texts = {"stations.txt": STATIONS_EXAMPLE, "xcorr.toml": to_toml(Settings().as_dict(), comment=True)}
+    for name in texts:
+        if (folder / name).exists():
+            raise AlreadyThere(f"{folder / name} exists already; remove it or choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    return [folder / name for name in texts]
+
+
+def info(path: Path, as_json: bool) -> None:
+    """Print what results hold."""
+    from xcorr import results
+
+    with results.open(path) as found:
+        pieces = found.pieces
+        facts = {
+            "file": str(found.path),
+            "stations": len(found.stations),
+            "pairs": len(found.pairs),
+            "components": found.components,
+            "stacks": found.stacks,
+            "pieces": len(pieces),
+            "start": str(pieces[0, 0])[:19],
+            "end": str(pieces[-1, 1])[:19],
+            "lags": f"{found.lags_s[0]:g} to {found.lags_s[-1]:g} s, {len(found.lags_s)} samples",
+            **{k: str(found.attributes[k]) for k in ("created", "software", "settings_hash", "lag_convention")},
+        }
+        settings = str(found.attributes["settings"])
+    if as_json:
+        click.echo(json.dumps(facts))
+    else:
+        for name, value in facts.items():
+            click.echo(f"{name:15} {', '.join(value) if isinstance(value, list) else value}")
+        click.echo("\n" + settings)
+
+
+def plot(
+    path: Path,
+    output: Path | None,
+    pair: tuple[str, str] | None,
+    availability: bool,
+    components: str,
+    max_lag: float | None,
+) -> Path:
+    """Draw a figure of results; return the path of the picture."""
+    from xcorr import plots, results
+
+    folder = path if path.is_dir() else path.parent
+    name = "availability" if availability else "-".join(pair) if pair else "section"
+    target = output or folder / f"{name}.png"
+    if availability:
+        report = folder / "report.json"
+        if not report.is_file():
+            raise results.ResultsError(f"there is no report.json in {str(folder)!r}; a finished run writes it")
+        plots.availability(json.loads(report.read_text()), target)
+        return target
+    with results.open(path) as found:
+        if pair:
+            plots.pair(found, target, *pair, components)
+        else:
+            plots.record_section(found, target, components, max_lag)
+    return target
+
+
+def workflow_run(
+    module: str,
+    mapping: str,
+    workers: int | None,
+    iterations: int | None,
+    data: str | None,
+    data_file: Path | None,
+) -> None:
+    """Load and run a workflow, and print the outputs that nothing is connected to."""
+    from xcorr.core.loading import load_graph
+    from xcorr.mappings import run
+
+    graph = load_graph(module)
+    outcome = run(graph, _inputs(graph, iterations, data, data_file), mapping, workers)
+    for element, ports in outcome.results.items():
+        for port, items in ports.items():
+            click.echo(f"{element}.{port}: {items}")
+    for s in outcome.statistics:
+        click.echo(
+            f"{s.element}[{s.instance}]: {s.received} received, {s.written} written, {s.seconds:.3f} s",
+            err=True,
+        )
+
+
+def _inputs(graph: WorkflowGraph, iterations: int | None, data: str | None, data_file: Path | None) -> dict[Any, Any]:
+    if sum(x is not None for x in (iterations, data, data_file)) > 1:
+        raise GraphError("give input once: -i, -d or -f")
+    text = data_file.read_text() if data_file else data
+    if text is not None:
+        try:
+            given = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise GraphError(f"the input is not JSON: {error}") from None
+        if not isinstance(given, dict):
+            raise GraphError('the input must be a JSON object {"element": [{"input": value}, ...]}')
+        return given
+    if iterations is None:
+        return {}
+    elements, edges = graph.flattened()
+    return {e: iterations for e in elements if not e.inputconnections and not any(x.target is e for x in edges)}
+
+
+def pe_show(name: str) -> None:
+    """Print an element's description, parameters and ports."""
+    from xcorr.core import registry
+
+    element = registry.load("elements", name)
+    click.echo(f"{name}{inspect.signature(element)}\n\n{inspect.getdoc(element)}")

@@ -1,0 +1,218 @@
+"""Opens a campaign's results: pairs as a table, correlations as labelled arrays or ObsPy traces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xcorr.core import XcorrError
+from xcorr.core.errors import nearest
+from xcorr.pes.result_file import FORMAT, NAME
+
+if TYPE_CHECKING:
+    import obspy
+    import pandas
+    import xarray
+
+
+class ResultsError(XcorrError, KeyError):
+    """Results that are not there: file, pair, components or stack."""
+
+    def __str__(self) -> str:
+        """Return the message itself: KeyError would show its repr."""
+        return str(self.args[0])
+
+
+def open(path: str | Path) -> Results:
+    """Open a campaign folder or its ``xcorr.h5``.
+
+    Raises ResultsError if there is no result file, or the file is none of ours.
+    """
+    return Results(Path(path))
+
+
+class Results:
+    """The results of a campaign, read from ``xcorr.h5`` and, for series, from the shards.
+
+    Lag convention: C(tau) = sum x1(t) x2(t + tau); positive lag = the wave travels from station 1 to 2.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import h5py
+
+        self.path = path / NAME if path.is_dir() else path
+        if not self.path.is_file():
+            raise ResultsError(f"there are no results at {str(path)!r}: no {NAME}; a finished run writes it")
+        try:
+            self._file = h5py.File(self.path)
+        except OSError as error:
+            raise ResultsError(f"{self.path} cannot be read as HDF5: {error}") from error
+        if self._file.attrs.get("format") != FORMAT:
+            raise ResultsError(f"{self.path} was not written by xcorr")
+        self.lags_s: np.ndarray = self._file["lags_s"][...]
+        self.components: list[str] = sorted(self._file["series_n_windows"])
+        self.stacks: list[str] = sorted(self._file["stacks"])
+        self.attributes: dict[str, Any] = dict(self._file.attrs)
+        self._stations = self._file["stations"][...]
+        self._number = {s.decode(): i for i, s in enumerate(self._stations["id"])}
+
+    @property
+    def stations(self) -> pandas.DataFrame:
+        """The stations: id, network, station, latitude, longitude, elevation_m."""
+        return _frame(self._stations)
+
+    @property
+    def pairs(self) -> pandas.DataFrame:
+        """The pairs by row: ids of station 1 and 2, distance_m, azimuth_deg, back_azimuth_deg (1 to 2)."""
+        table = _frame(self._file["pairs"][...])
+        names = self.stations["id"].to_numpy()
+        for which in ("station_1", "station_2"):
+            table[which] = names[table[which].to_numpy()]
+        return table
+
+    @property
+    def pieces(self) -> np.ndarray:
+        """Start and end of every piece of the series, datetime64[ns], [piece, 2]."""
+        table = self._file["pieces"][...]
+        return np.stack([table["start_ns"], table["end_ns"]], axis=1).astype("datetime64[ns]")
+
+    def row(self, first: str, second: str) -> int:
+        """Return the row of a pair in the order of the campaign. Raises ResultsError if there is none."""
+        for name in (first, second):
+            if name not in self._number:
+                raise ResultsError(
+                    f"no station {name!r} in these results{nearest(name, self._number)}; there are {len(self._number)}"
+                )
+        i, j = self._number[first], self._number[second]
+        if i == j:
+            raise ResultsError(f"{first} with itself: autocorrelations are not in these results")
+        i, j = min(i, j), max(i, j)
+        return i * (len(self._number) - 1) - i * (i - 1) // 2 + (j - i - 1)
+
+    def get(self, first: str, second: str, components: str = "ZZ", stack: str | None = "linear") -> xarray.DataArray:
+        """Return a pair's correlation.
+
+        ``stack`` names a stack, giving an array [lag] with ``std_error`` as a coordinate; None gives the series
+        [piece, lag] from the shards. A pair given against the order of the campaign comes time-reversed. Raises
+        ResultsError for what is not there.
+        """
+        import xarray
+
+        row = self.row(first, second)
+        swapped = self._number[first] > self._number[second]
+        stored = components[::-1] if swapped else components
+        if stored not in self.components:
+            raise ResultsError(
+                f"no components {components!r} for {first} and {second}; there are {', '.join(self.components)}"
+            )
+        order = slice(None, None, -1) if swapped else slice(None)
+        attributes = self._attributes(row, first, second, components, swapped)
+        if stack is None:
+            starts = self.pieces[:, 0]
+            windows = self._file[f"series_n_windows/{stored}"][:, row]
+            return xarray.DataArray(
+                self._series(stored, row)[:, order],
+                coords={"time": starts, "lag_s": self.lags_s, "n_windows": ("time", windows)},
+                dims=("time", "lag_s"),
+                name=f"{first}-{second} {components}",
+                attrs=attributes,
+            )
+        if stack not in self.stacks:
+            raise ResultsError(f"no stack {stack!r}{nearest(stack, self.stacks)}; there are {', '.join(self.stacks)}")
+        group = self._file[f"stacks/{stack}/{stored}"]
+        attributes |= {name: group[name][row].item() for name in ("n_windows", "snr", "symmetry")}
+        return xarray.DataArray(
+            group["mean"][row][order],
+            coords={"lag_s": self.lags_s, "std_error": ("lag_s", group["std_error"][row][order])},
+            dims=("lag_s",),
+            name=f"{first}-{second} {components}",
+            attrs=attributes,
+        )
+
+    def select(
+        self, distance_km: tuple[float, float] | None = None, azimuth_deg: tuple[float, float] | None = None
+    ) -> pandas.DataFrame:
+        """Return the pairs with distance and azimuth (1 to 2) in these ranges, limits included."""
+        table = self.pairs
+        keep = np.ones(len(table), bool)
+        if distance_km is not None:
+            keep &= table["distance_m"].between(*(1000 * d for d in distance_km)).to_numpy()
+        if azimuth_deg is not None:
+            keep &= table["azimuth_deg"].between(*azimuth_deg).to_numpy()
+        return table[keep]
+
+    def gather(self, components: str = "ZZ", stack: str = "linear") -> np.ndarray:
+        """Return the stacks of all pairs, [row, lag] float32."""
+        if stack not in self.stacks or components not in self.components:
+            raise ResultsError(
+                f"no stack {stack!r} of {components!r}; stacks are {self.stacks}, components {self.components}"
+            )
+        gather: np.ndarray = self._file[f"stacks/{stack}/{components}/mean"][...]
+        return gather
+
+    def trace(self, first: str, second: str, components: str = "ZZ", stack: str = "linear") -> obspy.Trace:
+        """Return a stack as an ObsPy trace; its start time is 1970-01-01 plus the first lag."""
+        import obspy
+
+        found = self.get(first, second, components, stack)
+        network, station = second.split(".")
+        header = {
+            "network": network,
+            "station": station,
+            "channel": components,
+            "sampling_rate": (len(self.lags_s) - 1) / (self.lags_s[-1] - self.lags_s[0]),
+            "starttime": obspy.UTCDateTime(float(self.lags_s[0])),
+            "xcorr": dict(found.attrs),
+        }
+        return obspy.Trace(np.ascontiguousarray(found.values), header)
+
+    def _series(self, components: str, row: int) -> np.ndarray:
+        import h5py
+
+        series = np.full((len(self.pieces), len(self.lags_s)), np.nan, np.float32)
+        virtual = self._file[f"series/{components}"]
+        for source in virtual.virtual_sources() if virtual.is_virtual else ():
+            (piece, first, _), (_, last, _) = source.vspace.get_select_bounds()
+            if first <= row <= last:
+                with h5py.File(self.path.parent / source.file_name) as shard:
+                    series[piece] = shard[source.dset_name][row - first]
+        return series
+
+    def _attributes(self, row: int, first: str, second: str, components: str, swapped: bool) -> dict[str, Any]:
+        pair = self._file["pairs"][row]
+        azimuths = (float(pair["azimuth_deg"]), float(pair["back_azimuth_deg"]))
+        azimuth, back_azimuth = azimuths[::-1] if swapped else azimuths
+        return {
+            "station_1": first,
+            "station_2": second,
+            "components": components,
+            "distance_m": float(pair["distance_m"]),
+            "azimuth_deg": azimuth,
+            "back_azimuth_deg": back_azimuth,
+            "lag_convention": self.attributes["lag_convention"],
+        }
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Results:
+        """Return the results for a ``with`` block."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file at the end of a ``with`` block."""
+        self.close()
+
+
+def _frame(table: np.ndarray) -> pandas.DataFrame:
+    import pandas
+
+    assert table.dtype.names is not None
+    columns = {n: table[n].astype(str) if table[n].dtype.kind == "S" else table[n] for n in table.dtype.names}
+    return pandas.DataFrame(columns)

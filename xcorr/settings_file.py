@@ -1,0 +1,181 @@
+"""Settings from TOML, files and command line, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from xcorr.core.errors import nearest
+from xcorr.settings import Settings, SettingsError
+
+SECTIONS: dict[str, Any] = {f.name: type(f.default) for f in dataclasses.fields(Settings)}
+Plain = dict[str, dict[str, Any]]
+
+
+def load(path: Path) -> Plain:
+    """Return the plain settings of a TOML file; paths in it become relative to the file's folder.
+
+    Raises SettingsError for text that is not TOML.
+    """
+    try:
+        plain = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not TOML: {error}") from None
+    try:
+        build(plain)
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from None
+    data = plain.get("data", {})
+    if "source" in data:
+        kind, colon, place = data["source"].partition(":")
+        data["source"] = kind + colon + _relative(place, path)
+    if "metadata" in data:
+        data["metadata"] = _relative(data["metadata"], path)
+    return plain
+
+
+def _relative(place: str, file: Path) -> str:
+    return os.path.normpath(os.path.join(file.parent, place)) if place else place
+
+
+def override(plain: Plain, assignments: Iterable[str]) -> Plain:
+    """Return the settings with ``section.key=TOML_VALUE`` assignments applied.
+
+    A value that is no TOML is taken as text. Raises SettingsError for an assignment of another form.
+    """
+    merged = {section: dict(keys) for section, keys in plain.items()}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        section, dot, key = name.strip().partition(".")
+        if not (equals and dot and key):
+            raise SettingsError(f"--set {assignment!r}: write section.key=value, for example condition.rate_hz=1")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text.strip()
+        merged.setdefault(section, {})[key] = value
+    return merged
+
+
+def build(plain: Mapping[str, Any]) -> Settings:
+    """Return checked settings from plain data.
+
+    Raises SettingsError for unknown sections and keys (with the nearest name) and for wrong values.
+    """
+    sections: dict[str, Any] = {}
+    for section, keys in plain.items():
+        if section not in SECTIONS:
+            raise SettingsError(
+                f"unknown section [{section}]{nearest(section, SECTIONS)}; there are {', '.join(SECTIONS)}"
+            )
+        if not isinstance(keys, Mapping):
+            raise SettingsError(f"{section} = {keys!r}: is a section; write [{section}] and its keys below")
+        sections[section] = SECTIONS[section](**_values(section, keys))
+    return Settings(**sections)
+
+
+def _values(section: str, keys: Mapping[str, Any]) -> dict[str, Any]:
+    fields = {f.name: f for f in dataclasses.fields(SECTIONS[section])}
+    kinds = typing.get_type_hints(SECTIONS[section])
+    values = {}
+    for key, given in keys.items():
+        name = f"{section}.{key}"
+        if key not in fields:
+            raise SettingsError(
+                f"unknown setting {name}{_nearest_key(section, key, fields)}; [{section}] has {', '.join(fields)}"
+            )
+        value = _convert(name, given, kinds[key])
+        for single in value if isinstance(value, tuple) else (value,):
+            choices, least = fields[key].metadata["choices"], fields[key].metadata["least"]
+            if choices and single not in choices:
+                raise SettingsError(
+                    f"{name} = {given!r}: must be one of {', '.join(choices)}{nearest(str(single), choices)}"
+                )
+            if least is not None and single is not None and single < least:
+                raise SettingsError(f"{name} = {given!r}: must be at least {least:g}")
+        values[key] = value
+    return values
+
+
+def _nearest_key(section: str, key: str, fields: Iterable[str]) -> str:
+    here = nearest(key, fields)
+    if here:
+        return here.replace("'", f"'{section}.", 1)
+    every = {f.name: f"{s}.{f.name}" for s, kind in SECTIONS.items() for f in dataclasses.fields(kind)}
+    return f" (did you mean {every[key]!r}?)" if key in every else ""
+
+
+def _convert(name: str, given: Any, kind: Any) -> Any:
+    """Return a TOML value as the type of its setting, or raise."""
+    options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    for option in options:
+        if typing.get_origin(option) is tuple:
+            items = typing.get_args(option)
+            listed = [given] if isinstance(given, str) else given
+            if isinstance(listed, list | tuple) and (items[-1] is Ellipsis or len(listed) == len(items)):
+                wanted = [items[0]] * len(listed) if items[-1] is Ellipsis else items
+                return tuple(_convert(name, g, w) for g, w in zip(listed, wanted, strict=True))
+        elif option is float and isinstance(given, int | float) and not isinstance(given, bool):
+            if abs(given) < float("inf"):
+                return float(given)
+        elif option is str and hasattr(given, "isoformat"):
+            return str(given.isoformat())
+        elif isinstance(given, option) and not (isinstance(given, bool) and option is not bool):
+            return given
+    raise SettingsError(f"{name} = {given!r}: must be {_describe(kind)}")
+
+
+def _describe(kind: Any) -> str:
+    names = {str: "text", float: "a number", int: "a whole number", bool: "true or false"}
+    options = [
+        o for o in (typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)) if o is not type(None)
+    ]
+    words = []
+    for option in options:
+        items = typing.get_args(option)
+        if not items:
+            words.append(names[option])
+        elif items[-1] is Ellipsis:
+            words.append(f"a list of {names[items[0]].removeprefix('a ')}s")
+        else:
+            words.append(f"a list of {len(items)} numbers")
+    return " or ".join(words)
+
+
+def to_toml(plain: Plain, comment: bool = False) -> str:
+    """Return settings as TOML text; with ``comment``, each key's meaning above it and defaults commented out."""
+    lines: list[str] = []
+    for section, keys in plain.items():
+        if comment:
+            lines.append(f"# {SECTIONS[section].__doc__}")
+        lines.append(f"[{section}]")
+        fields = {f.name: f for f in dataclasses.fields(SECTIONS[section])} if comment else {}
+        for key, value in keys.items():
+            if comment:
+                choices = fields[key].metadata["choices"]
+                allowed = f" One of: {', '.join(choices)}." if choices else ""
+                lines.append(f"# {fields[key].metadata['doc']}{allowed}")
+            if value is not None:
+                mark = "# " if comment and value == fields[key].default else ""
+                lines.append(f"{mark}{key} = {_toml(value)}")
+            elif comment:
+                lines.append(f"# {key} =")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return repr(value)
