@@ -2,12 +2,13 @@
 
 C(tau) = sum_t x1(t) x2(t + tau), spectrum conj(X1) X2: positive lag means the wave travels from station 1 to 2.
 The linear stack over windows is the product's inner sum, so a pair costs one inverse FFT per chunk. Tiles are
-always padded with zeros to block x block and never split over windows: the bits of a pair depend neither on the
-other stations nor on who computes it.
+always padded with zeros to one size and never split over windows, by one BLAS thread: the bits of a pair depend
+neither on the other stations nor on who computes it.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,6 +33,15 @@ from xcorr.pes.whiten import SpectralGrid
 
 SLAB = 256  # frequencies multiplied at once: the product of a slab stays in cache until it is transposed
 BATCH = 32  # rows per inverse FFT call
+SIDE_MULTIPLE = 24  # OpenBLAS kernels sum all columns of a product of such a size in one order (see docs/science.md)
+
+
+@functools.lru_cache(maxsize=1)
+def single_blas_thread() -> None:
+    """Set BLAS to one thread, once per process: workers are the parallelism, and threads split products."""
+    import threadpoolctl
+
+    threadpoolctl.threadpool_limits(1, "blas")
 
 
 class ChunkError(XcorrError, RuntimeError):
@@ -80,7 +90,8 @@ class _Block:
     """The spectra of a block of stations in a chunk, packed [frequency, window, slot], zero where absent."""
 
     def __init__(self, grid: SpectralGrid, windows: int, side: int) -> None:
-        self.spectra = np.zeros((grid.bins, windows, side), np.complex64)
+        padded = -(-side // SIDE_MULTIPLE) * SIDE_MULTIPLE
+        self.spectra = np.zeros((grid.bins, windows, padded), np.complex64)
         self.valid = np.zeros((side, windows), np.float32)
         self.masks: dict[int, Bool] = {}
 
@@ -133,6 +144,7 @@ class CorrelateStrips(GenericPE):
         self.unbiased = unbiased
 
     def _preprocess(self) -> None:
+        single_blas_thread()
         self._number = {code: i for i, code in enumerate(self.stations)}
         self._strips = [s for s in range(self.layout.strips) if self.owns(s)]
         self._chunks: dict[int, _OpenChunk] = {}

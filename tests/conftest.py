@@ -1,0 +1,50 @@
+"""Fixtures shared by the tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real recordings; tests that need it are skipped where it is absent."""
+    folder = Path(os.environ.get("XCORR_REAL_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "kansas-3c-1hz").is_dir():
+        pytest.skip("real recordings are not here: set XCORR_REAL_DATA to their folder")
+    return folder
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(12345)
+
+
+@pytest.fixture
+def invoke():
+    """Call the command line; returns click's result with exit_code and output."""
+    from xcorr.cli import main
+
+    def call(*arguments: object):
+        return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory) -> Path:
+    """The campaign folder of the demo, run once."""
+    from xcorr.campaign_run import run_campaign
+    from xcorr.settings_file import build, load
+
+    folder = tmp_path_factory.mktemp("demo") / "demo.xcorr"
+    configs = ROOT / "configs" / "demo"
+    finished = run_campaign(configs / "stations.txt", folder, build(load(configs / "xcorr.toml")))
+    assert finished.exit_code == 0
+    return folder

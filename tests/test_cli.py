@@ -1,0 +1,187 @@
+"""The command line besides run: init, info, plot, workflow run, pe; start-up time; packaging."""
+
+import json
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from xcorr.settings_file import build
+
+HEAVY = ("numpy", "scipy", "obspy", "h5py", "matplotlib", "xarray", "pandas", "pyproj", "mpi4py")
+
+
+def test_importing_xcorr_loads_nothing():
+    code = "import sys, xcorr; print([m for m in sys.modules if m.split('.')[0] in " + repr(HEAVY) + "])"
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert out.strip() == "[]"
+
+
+def test_help_is_quick():
+    script = Path(sys.executable).with_name("xcorr")
+
+    def once():
+        start = time.perf_counter()
+        out = subprocess.run([script, "--help"], check=True, capture_output=True, text=True).stdout
+        assert "stations.txt" in out
+        return time.perf_counter() - start
+
+    assert min(once() for _ in range(8)) < 0.3
+
+
+def test_every_command_has_help(invoke):
+    for words in ([], ["run"], ["init"], ["info"], ["plot"], ["workflow"], ["workflow", "run"], ["pe"], ["pe", "list"]):
+        result = invoke(*words, "--help")
+        assert result.exit_code == 0
+        assert "Usage" in result.output
+    assert invoke("rum").exit_code == 2
+    assert invoke("--version").output.startswith("main, version") or "version" in invoke("--version").output
+
+
+def test_init_writes_files_to_start_from_and_never_overwrites(tmp_path, invoke):
+    assert invoke("init", tmp_path / "new").exit_code == 0
+    assert build(tomllib.loads((tmp_path / "new" / "xcorr.toml").read_text()))
+    assert (tmp_path / "new" / "stations.txt").exists()
+    again = invoke("init", tmp_path / "new")
+    assert again.exit_code == 1
+    assert "exists already" in again.output
+
+
+def test_info(demo, invoke):
+    text = invoke("info", demo).output
+    for words in ("stations        14", "pairs           91", "-60 to 60 s, 481 samples", "rate_hz = 4.0"):
+        assert words in text
+    assert json.loads(invoke("info", demo, "--json").output)["components"] == ["ZZ"]
+    missing = invoke("info", ROOT / "data")
+    assert missing.exit_code == 1
+    assert "no xcorr.h5; a finished run writes it" in missing.output
+
+
+@pytest.mark.parametrize(
+    "options", [(), ("--pair", "XX.D00", "XX.D01"), ("--availability",), ("--max-lag", "30", "-o", "other.png")]
+)
+def test_plot(demo, tmp_path, invoke, options, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = invoke("plot", demo, *options)
+    assert result.exit_code == 0, result.output
+    picture = Path(result.output.split()[-1])
+    assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert picture.stat().st_size > 10_000
+
+
+def test_plot_of_what_is_not_there(demo, invoke):
+    result = invoke("plot", demo, "--pair", "XX.D00", "XX.NOPE")
+    assert (result.exit_code, "no station 'XX.NOPE'" in result.output) == (1, True)
+    result = invoke("plot", demo, "--pair", "XX.D00", "XX.D13")
+    assert (result.exit_code, "have no stack of ZZ" in result.output) == (1, True)
+
+
+GRAPH = """
+from xcorr.core import IterativePE, ProducerPE, WorkflowGraph
+
+class Numbers(ProducerPE):
+    def __init__(self):
+        ProducerPE.__init__(self)
+        self.counter = 0
+    def _process(self, inputs):
+        self.counter += 1
+        return self.counter
+
+class Double(IterativePE):
+    def _process(self, data):
+        return 2 * data
+
+graph = WorkflowGraph()
+graph.connect(Numbers(), "output", Double(), "input")
+lonely = WorkflowGraph()
+lonely.add(Double())
+"""
+
+
+def test_workflow_run(tmp_path, invoke):
+    path = tmp_path / "my_workflow.py"
+    path.write_text(GRAPH)
+    assert "2 workflow graphs (graph, lonely); name one" in invoke("workflow", "run", path).output
+    result = invoke("workflow", "run", f"{path}:graph", "-i", 3)
+    assert result.exit_code == 0, result.output
+    assert "Double.output: [2, 4, 6]" in result.output
+    result = invoke("workflow", "run", f"{path}:lonely", "-d", '{"Double": [{"input": 21}]}')
+    assert "Double.output: [42]" in result.output
+    (tmp_path / "in.json").write_text('{"Double": [{"input": 1}, {"input": 2}]}')
+    result = invoke("workflow", "run", f"{path}:lonely", "-f", tmp_path / "in.json")
+    assert "Double.output: [2, 4]" in result.output
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "code", "message"),
+    [
+        (None, [], 2, "there is no file"),
+        ("x = 1\n", [], 2, "has no workflow graph"),
+        (GRAPH, [":other"], 2, "has no attribute 'other'"),
+        (GRAPH, [":Numbers"], 2, "not a WorkflowGraph"),
+        (GRAPH, [":lonely"], 2, "'Double' has no input: connect 'input' or give it data"),
+        (GRAPH, [":graph", "-d", "{"], 2, "not JSON"),
+        (GRAPH, [":graph", "-d", '{"Nmbers": 1}'], 2, "did you mean 'Numbers'"),
+        (GRAPH, [":graph", "-d", "{}", "-i", "2"], 2, "give input once"),
+        (GRAPH.replace("2 * data", "2 / 0"), [":graph"], 1, "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_workflow_run_explains(tmp_path, invoke, content, arguments, code, message):
+    path = tmp_path / "flow_with_a_problem.py"
+    if content is not None:
+        path.write_text(content)
+    attribute, *rest = arguments or [""]
+    result = invoke("workflow", "run", f"{path}{attribute}", *rest)
+    sys.modules.pop("flow_with_a_problem", None)
+    assert result.exit_code == code, result.output
+    assert message in result.output
+
+
+def test_an_import_error_inside_a_workflow_is_its_own(tmp_path, invoke):
+    path = tmp_path / "flow_that_imports.py"
+    path.write_text("import no_such_package_at_all\n")
+    with pytest.raises(ModuleNotFoundError, match="no_such_package_at_all"):
+        invoke("workflow", "run", path)
+    result = invoke("workflow", "run", "no_such_workflow_module")
+    assert (result.exit_code, "no module and no file 'no_such_workflow_module'" in result.output) == (2, True)
+
+
+def test_elements_are_listed_and_shown(invoke):
+    listed = invoke("pe", "list").output
+    for name in ("ReadStation", "CorrelateStrips", "WriteShards"):
+        assert name in listed
+        shown = invoke("pe", "show", name)
+        assert shown.exit_code == 0
+        assert len(shown.output.splitlines()) > 2
+    wrong = invoke("pe", "show", "ReadStations")
+    assert (wrong.exit_code, "did you mean 'ReadStation'" in wrong.output) == (2, True)
+
+
+def test_listing_loads_no_element():
+    code = "from click.testing import CliRunner as R; from xcorr.cli import main; import sys; R().invoke(main, ['pe', 'list']); print([m for m in sys.modules if m.startswith('xcorr.pes')])"
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert out.strip() == "[]"
+
+
+def test_packages_are_the_folders():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    listed = set(project["tool"]["setuptools"]["packages"])
+    found = {"xcorr"} | {f"xcorr.{p.name}" for p in (ROOT / "xcorr").iterdir() if (p / "__init__.py").exists()}
+    assert listed == found
+    for name in ("core", "pes", "mappings"):
+        link = ROOT / "xcorr" / name
+        assert link.is_symlink()
+        assert link.resolve() == ROOT / name
+
+
+def test_registered_elements_exist_and_are_all_ours():
+    from xcorr import pes
+    from xcorr.core import GenericPE, registry
+
+    assert set(registry.names("elements")) == set(pes.__all__)
+    for name in registry.names("elements"):
+        assert issubclass(registry.load("elements", name), GenericPE)

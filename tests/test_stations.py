@@ -1,0 +1,90 @@
+"""Station lists of every form, and what is wrong with others."""
+
+import math
+
+import pytest
+from conftest import ROOT
+
+from xcorr.stations import StationListError, read_station_list
+
+
+def read(tmp_path, text):
+    path = tmp_path / "list.txt"
+    path.write_text(text)
+    return read_station_list(path)
+
+
+def test_every_line_is_a_row(tmp_path):
+    rows = read(tmp_path, "# comment\nCI WBM\n\nBK.RUSS  # inline\nBK.YUBA.00.LHZ\nXX.*\nKS.A7K2.--.LH?\n")
+    assert [(r.line, r.network, r.station, r.location, r.channel) for r in rows] == [
+        (2, "CI", "WBM", None, None),
+        (4, "BK", "RUSS", None, None),
+        (5, "BK", "YUBA", "00", "LHZ"),
+        (6, "XX", "*", None, None),
+        (7, "KS", "A7K2", "", "LH?"),
+    ]
+
+
+def test_836_lines_are_836_rows(tmp_path):
+    rows = read(tmp_path, "".join(f"XX S{i:03d}\n" for i in range(836)))
+    assert [r.station for r in rows] == [f"S{i:03d}" for i in range(836)]
+
+
+def test_csv_with_coordinates(tmp_path):
+    rows = read(tmp_path, "network,station,latitude,longitude,elevation_m\nXX,A,46.5,8.25,510\nXX,B,46.6,8.3,\n")
+    assert rows[0].coordinates.latitude == 46.5
+    assert rows[0].coordinates.elevation_m == 510
+    assert math.isnan(rows[1].coordinates.elevation_m)
+    rows = read(tmp_path, "network,station,location,channel,latitude,longitude\nXX,A,00,HHZ,1,2\n")
+    assert (rows[0].location, rows[0].channel) == ("00", "HHZ")
+
+
+def test_fdsn_station_text(tmp_path):
+    text = (
+        "#Network | Station | Latitude | Longitude | Elevation | SiteName | StartTime | EndTime\n"
+        "IU|ANMO|34.9459|-106.4572|1850.0|Albuquerque|1989-08-29T00:00:00|\n"
+    )
+    (row,) = read(tmp_path, text)
+    assert (row.network, row.station) == ("IU", "ANMO")
+    assert (row.coordinates.longitude, row.coordinates.elevation_m) == (-106.4572, 1850.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no station"),
+        ("# only comments\n", "holds no station"),
+        ("CI WBM\nCI WBM LHZ\n", r"list\.txt, line 2: 'CI WBM LHZ': write 'NET STA'"),
+        ("CI.WBM.\n", "line 1"),
+        ("CI W/M\n", r"'W/M' is not a code"),
+        ("network,station,latitude,longitude\nXX,A,north,8\n", "line 2.*latitude 'north' is not a number"),
+        ("network,station,latitude,longitude\nXX,A,95,8\n", "latitude '95' is out of range"),
+        ("network,station,latitude,longitude\nXX,A,5\n", "3 columns where the header has 4"),
+        ("network,station,latitud,lon\nXX,A,1,2\n", "column 'latitud' is not known.*did you mean 'latitude'"),
+    ],
+)
+def test_what_cannot_be_understood_is_named(tmp_path, text, message):
+    with pytest.raises(StationListError, match=message):
+        read(tmp_path, text)
+
+
+def test_binary_list(tmp_path):
+    (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(StationListError, match="not a text file"):
+        read_station_list(tmp_path / "list.txt")
+
+
+def test_the_lists_that_are_shipped_can_be_read():
+    lists = sorted((ROOT / "configs" / "stations").glob("*.csv"))
+    rows = [r for path in lists for r in read_station_list(path)]
+    assert len({r.network for r in rows}) >= 4
+    assert len(rows) > 100
+    assert all(r.coordinates is not None for r in rows)
+    assert len({(r.network, r.station) for r in rows}) == len(rows)
+
+
+@pytest.mark.parametrize("name", ["verce", "monitoring", "tomography", "demo/xcorr"])
+def test_the_settings_that_are_shipped_are_valid(name):
+    from xcorr.settings_file import build, load
+
+    assert build(load(ROOT / "configs" / f"{name}.toml")).condition.rate_hz > 0
