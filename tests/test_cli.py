@@ -162,7 +162,10 @@ def test_elements_are_listed_and_shown(invoke):
 
 
 def test_listing_loads_no_element():
-    code = "from click.testing import CliRunner as R; from xcorr.cli import main; import sys; R().invoke(main, ['pe', 'list']); print([m for m in sys.modules if m.startswith('xcorr.pes')])"
+    code = (
+        "from click.testing import CliRunner as R; from xcorr.cli import main; import sys; "
+        "R().invoke(main, ['pe', 'list']); print([m for m in sys.modules if m.startswith('xcorr.pes')])"
+    )
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert out.strip() == "[]"
 

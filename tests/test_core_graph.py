@@ -1,5 +1,7 @@
 """Building graphs: what is refused, names, composites, plans."""
 
+import itertools
+
 import pytest
 
 from xcorr.core import (
@@ -38,7 +40,7 @@ class Stateful(GenericPE):
 
 def chain(*elements):
     graph = WorkflowGraph()
-    for a, b in zip(elements, elements[1:], strict=False):
+    for a, b in itertools.pairwise(elements):
         graph.connect(a, "output", b, "input")
     return graph
 

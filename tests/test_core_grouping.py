@@ -17,7 +17,8 @@ from xcorr.core import stable_hash
 class Key:
     a: str
     b: tuple
-print([stable_hash(k) for k in ("word", ("CI", "WBM"), b"x", None, 1.5, 7, {"a": 1, "b": 2}, frozenset("abc"), Key("x", (1, "y")))])
+keys = ("word", ("CI", "WBM"), b"x", None, 1.5, 7, {"a": 1, "b": 2}, frozenset("abc"), Key("x", (1, "y")))
+print([stable_hash(k) for k in keys])
 """
 
 

@@ -1,6 +1,7 @@
 """The execution loop on the sequential mapping: order of events, end of stream, errors, policies, observers."""
 
 import gc
+import itertools
 import weakref
 
 import pytest
@@ -56,7 +57,7 @@ class Journal(GenericPE):
 
 def chain(*elements):
     graph = WorkflowGraph()
-    for a, b in zip(elements, elements[1:], strict=False):
+    for a, b in itertools.pairwise(elements):
         graph.connect(a, "output", b, "input")
     return graph
 
