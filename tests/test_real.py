@@ -29,7 +29,7 @@ def kansas(real_data, tmp_path_factory):
     where.write_text("".join(f"KS {c}\n" for c in KANSAS))
     result = CliRunner().invoke(
         main,
-        ["run", str(where), "--source", f"files:{real_data}/kansas-3c-1hz", 
+        ["run", str(where), "--source", f"files:{real_data}/kansas-3c-1hz",
          "--start", "2022-05-17", "--end", "2022-05-24",
          "--set", "condition.rate_hz=1", "--set", "condition.band_hz=[0.05,0.4]"],
     )  # fmt: skip
