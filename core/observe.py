@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -20,10 +21,26 @@ class InstanceStatistics:
     seconds: float = 0.0
 
 
-class Observer:
-    """Receives the events of a run in each worker; override what you need.
+@dataclasses.dataclass
+class WorkerStatistics:
+    """What one worker did: its instances, seconds since its start, CPU seconds spent inside elements.
 
-    The items passed are the very objects that flow: look, never change. An observer that raises ends the run.
+    ``moved`` counts, for each connection ``source -> target``, the items and bytes sent to other workers.
+    """
+
+    worker: int
+    instances: list[InstanceStatistics]
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    moved: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+
+
+class Observer:
+    """Receives the events of a run; override what you need.
+
+    All methods but :meth:`progress` are called in the workers, which have copies of the observer of their own where
+    they are processes. The items passed are the very objects that flow: look, never change. An observer that raises
+    ends the run.
     """
 
     def started(self, plan: Any, worker: int) -> None:
@@ -40,3 +57,6 @@ class Observer:
 
     def ended(self, statistics: list[InstanceStatistics]) -> None:
         """Note that the worker has finished all its instances."""
+
+    def progress(self, workers: Sequence[WorkerStatistics], finished: bool) -> None:
+        """Look at the latest numbers of all workers; called where ``run`` was, about twice a second and at the end."""

@@ -6,17 +6,21 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from xcorr.core.grouping import ALL_TO_ONE, ONE_TO_ALL, GroupBy, MultiKey, stable_hash
+from xcorr.core.instance import Instance
 from xcorr.core.plan import Connection
 
 if TYPE_CHECKING:
-    from xcorr.core.loop import Instance, Worker
+    from xcorr.core.loop import Worker
 
-CREDIT_BYTES = 16 << 20  # that may be under way from one instance to one worker
+CREDIT_BYTES = 16 << 20  # that may be under way from one instance to one instance elsewhere
 ITEM_BYTES = 4096  # the least an item counts for, so that small items are bounded too
+DEPTH = 40  # instances that may call each other directly; beyond it items are queued
+AHEAD = 2  # items another worker has in hand before a source takes the next itself
 Select = Callable[[Any], Sequence[int]]
+Deliver = Callable[[Any], None]
 
 
-def make_route(worker: Worker, source: Instance, connection: Connection) -> Callable[[Any], None]:
+def make_route(worker: Worker, source: Instance, connection: Connection) -> Deliver:
     """Return the function that delivers an item written by ``source`` along a connection."""
     target = worker.plan.nodes[connection.target]
     count = len(target.workers)
@@ -25,9 +29,9 @@ def make_route(worker: Worker, source: Instance, connection: Connection) -> Call
             return _deliverer(worker, connection, worker.index)
         return _Distribution(worker, connection)
     deliver = [_deliverer(worker, connection, k) for k in range(count)]
-    select = _selector(connection, count, source.node.ordered)
     if count == 1 and not isinstance(connection.grouping, MultiKey):
         return deliver[0]
+    select = _selector(connection, count, source.node.ordered)
 
     def route(data: Any) -> None:
         for k in select(data):
@@ -59,19 +63,16 @@ def _selector(connection: Connection, count: int, ordered: bool) -> Select:
     return next_in_turn
 
 
-def _deliverer(worker: Worker, connection: Connection, instance: int) -> Callable[[Any], None]:
+def _deliverer(worker: Worker, connection: Connection, instance: int) -> Deliver:
     place = worker.plan.nodes[connection.target].workers[instance]
     if place != worker.index:
         return _Link(worker, connection, instance, place)
-    target = worker.instances.get((connection.target, instance))
-    port = connection.input
+    target, port = worker.instances[connection.target, instance], connection.input
+    run_item, inbox = worker.run_item, target.inbox
 
     def deliver(data: Any) -> None:
-        nonlocal target
-        if target is None:
-            target = worker.instances[connection.target, instance]
-        if worker.depth < worker.depth_limit and not target.inbox:
-            worker.run_item(target, port, data)
+        if worker.depth < DEPTH and not inbox:
+            run_item(target, {port: data})
         else:
             worker.queue(target, port, data)
 
@@ -83,36 +84,35 @@ class _Link:
 
     def __init__(self, worker: Worker, connection: Connection, instance: int, place: int) -> None:
         self.worker, self.connection, self.instance, self.place = worker, connection, instance, place
+        names = [worker.plan.nodes[rank].name for rank in (connection.source, connection.target)]
+        self.name = " -> ".join(names)
         self.items = 0
         self.bytes = 0
 
     def __call__(self, data: Any) -> None:
+        worker = self.worker
         while self.bytes >= CREDIT_BYTES:
-            self.worker.wait(self.connection.source)
+            worker.wait(self.connection.source)
         size = 0
 
         def credit_back() -> None:
             self.items -= 1
-            self.bytes -= size
+            self.bytes -= max(size, ITEM_BYTES)
 
+        size = worker.send_item(self.place, self.connection, self.instance, data, credit_back)
         self.items += 1
-        size = max(
-            ITEM_BYTES,
-            self.worker.send_item(
-                self.place, self.connection.target, self.instance, self.connection.input, data, credit_back
-            ),
-        )
-        self.bytes += size
+        self.bytes += max(size, ITEM_BYTES)
+        items, total = worker.moved.get(self.name, (0, 0))
+        worker.moved[self.name] = (items + 1, total + size)
 
 
 class _Distribution:
     """Spreads items over interchangeable instances: others are kept supplied, the rest is done here."""
 
-    AHEAD = 2  # items another worker has in hand before this one takes the next itself
-
     def __init__(self, worker: Worker, connection: Connection) -> None:
+        self.worker = worker
         self.links: list[_Link] = []
-        self.here: Callable[[Any], None] | None = None
+        self.here: Deliver | None = None
         for k in range(len(worker.plan.nodes[connection.target].workers)):
             deliver = _deliverer(worker, connection, k)
             if isinstance(deliver, _Link):
@@ -121,8 +121,9 @@ class _Distribution:
                 self.here = deliver
 
     def __call__(self, data: Any) -> None:
+        self.worker.look()
         least = min(self.links, key=lambda link: link.items)
-        if self.here is not None and least.items >= self.AHEAD:
+        if self.here is not None and least.items >= AHEAD:
             self.here(data)
         else:
             least(data)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from xcorr.core import Observer, Plan, WorkflowGraph, make_plan
-from xcorr.core.observe import InstanceStatistics
+from xcorr.core.observe import InstanceStatistics, WorkerStatistics
 from xcorr.core.plan import Inputs
 from xcorr.core.registry import load
 
@@ -17,11 +18,32 @@ class Outcome:
     """What a run gives back.
 
     ``results`` holds ``{element id: {output: [items]}}`` of the outputs that nothing is connected to,
-    ``statistics`` one entry per instance.
+    ``workers`` the numbers of every worker.
     """
 
     results: dict[str, dict[str, list[Any]]]
-    statistics: list[InstanceStatistics]
+    workers: list[WorkerStatistics]
+
+    @property
+    def statistics(self) -> list[InstanceStatistics]:
+        """The numbers of every instance, in the order of the plan."""
+        return [i for w in self.workers for i in w.instances]
+
+
+def tell_progress(observers: Sequence[Observer], workers: Sequence[WorkerStatistics], finished: bool = False) -> None:
+    """Show the latest numbers of all workers to the observers."""
+    for observer in observers:
+        observer.progress(workers, finished)
+
+
+def merge_results(parts: Sequence[dict[str, dict[str, list[Any]]]]) -> dict[str, dict[str, list[Any]]]:
+    """Return the results of all workers as one."""
+    merged: dict[str, dict[str, list[Any]]] = {}
+    for part in parts:
+        for element, ports in part.items():
+            for port, items in ports.items():
+                merged.setdefault(element, {}).setdefault(port, []).extend(items)
+    return merged
 
 
 class Mapping(Protocol):
@@ -32,6 +54,11 @@ class Mapping(Protocol):
 
     def choose_workers(self, asked: int | None) -> int:
         """Return how many workers a run will have when ``asked`` are wanted (None: as many as useful)."""
+
+
+def available_cores() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from xcorr.core import Observer, Plan
 from xcorr.core.loop import Worker
-from xcorr.mappings.run import Outcome
+from xcorr.mappings.run import Outcome, tell_progress
 
 _log = logging.getLogger("xcorr.mappings")
 
@@ -23,6 +23,7 @@ class SequentialMapping:
 
     def execute(self, plan: Plan, observers: Sequence[Observer] = ()) -> Outcome:
         """Run the plan to its end. Raises ElementError when an element fails."""
-        worker = Worker(plan, observers=observers)
+        worker = Worker(plan, observers=observers, tell=lambda numbers: tell_progress(observers, [numbers]))
         worker.run()
-        return Outcome(worker.results, [i.statistics for i in worker.instances.values()])
+        tell_progress(observers, [worker.statistics()], finished=True)
+        return Outcome(worker.results, [worker.statistics()])

@@ -66,7 +66,7 @@ def main() -> None:
 @click.option(
     "-o", "--output", type=OPTIONAL_PATH, help="Campaign folder; default: <name of the list>.xcorr beside it."
 )
-@click.option("-m", "--mapping", help="How to run: sequential (more with plug-ins).")
+@click.option("-m", "--mapping", help="How to run: sequential, threads, processes or mpi.")
 @click.option(
     "-n",
     "--workers",
@@ -142,6 +142,16 @@ def plot(
     from xcorr import command
 
     click.echo(f"wrote {command.plot(results, output, pair, availability, components, max_lag)}")
+
+
+@main.command()
+@click.argument("first", type=EXISTING)
+@click.argument("second", type=EXISTING)
+def compare(first: Path, second: Path) -> None:
+    """Compare the datasets of two results bit by bit; say where they differ (exit code 1)."""
+    from xcorr import command
+
+    sys.exit(command.compare(first, second))
 
 
 @main.group()

@@ -6,12 +6,15 @@ import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from xcorr.core import WorkflowGraph, XcorrError
 from xcorr.core.errors import GraphError
+
+if TYPE_CHECKING:
+    from xcorr.settings import Settings
 
 
 class AlreadyThere(XcorrError, FileExistsError):
@@ -33,7 +36,6 @@ def run(
     options: Mapping[str, Any],
 ) -> int:
     """Run a campaign and print its summary; return the exit code."""
-    from xcorr.campaign_run import run_campaign
     from xcorr.settings_file import build, load, override
 
     beside = stations.parent / "xcorr.toml"
@@ -47,6 +49,16 @@ def run(
             plain.setdefault("run", {})[key] = options[key]
     settings = build(override(plain, assignments))
     folder = output or stations.with_suffix(".xcorr")
+    if settings.run.mapping == "mpi":
+        from xcorr.mappings.mpi import on_rank_0
+
+        return on_rank_0(lambda: _run_and_tell(stations, folder, settings, as_json))
+    return _run_and_tell(stations, folder, settings, as_json)
+
+
+def _run_and_tell(stations: Path, folder: Path, settings: Settings, as_json: bool) -> int:
+    from xcorr.campaign_run import run_campaign
+
     finished = run_campaign(stations, folder, settings)
     brief = {k: v for k, v in finished.report.items() if k not in ("requested", "channel_chunk")}
     if as_json:
@@ -145,6 +157,18 @@ def plot(
         else:
             plots.record_section(found, target, components, max_lag)
     return target
+
+
+def compare(first: Path, second: Path) -> int:
+    """Print how two results differ; return 0 if they do not."""
+    from xcorr.compare import differences
+
+    count = 0
+    for line in differences(first, second):
+        click.echo(line)
+        count += 1
+    click.echo(f"{count} dataset(s) differ" if count else "all datasets are the same to the bit")
+    return 1 if count else 0
 
 
 def workflow_run(

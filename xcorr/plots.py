@@ -19,7 +19,7 @@ def record_section(results: Results, path: Path, components: str = "ZZ", max_lag
     60 bins of distance. Raises ResultsError if no pair has data.
     """
     gather = results.gather(components).astype(np.float64)
-    distance = results._file["pairs"]["distance_m"][...] / 1000
+    distance = results.file["pairs"]["distance_m"][...] / 1000
     keep = np.isfinite(gather).all(axis=1)
     by_distance = bool(np.isfinite(distance[keep]).any())
     if by_distance:

@@ -47,16 +47,16 @@ class Results:
         if not self.path.is_file():
             raise ResultsError(f"there are no results at {str(path)!r}: no {NAME}; a finished run writes it")
         try:
-            self._file = h5py.File(self.path)
+            self.file = h5py.File(self.path)
         except OSError as error:
             raise ResultsError(f"{self.path} cannot be read as HDF5: {error}") from error
-        if self._file.attrs.get("format") != FORMAT:
+        if self.file.attrs.get("format") != FORMAT:
             raise ResultsError(f"{self.path} was not written by xcorr")
-        self.lags_s: np.ndarray = self._file["lags_s"][...]
-        self.components: list[str] = sorted(self._file["series_n_windows"])
-        self.stacks: list[str] = sorted(self._file["stacks"])
-        self.attributes: dict[str, Any] = dict(self._file.attrs)
-        self._stations = self._file["stations"][...]
+        self.lags_s: np.ndarray = self.file["lags_s"][...]
+        self.components: list[str] = sorted(self.file["series_n_windows"])
+        self.stacks: list[str] = sorted(self.file["stacks"])
+        self.attributes: dict[str, Any] = dict(self.file.attrs)
+        self._stations = self.file["stations"][...]
         self._number = {s.decode(): i for i, s in enumerate(self._stations["id"])}
 
     @property
@@ -67,7 +67,7 @@ class Results:
     @property
     def pairs(self) -> pandas.DataFrame:
         """The pairs by row: ids of station 1 and 2, distance_m, azimuth_deg, back_azimuth_deg (1 to 2)."""
-        table = _frame(self._file["pairs"][...])
+        table = _frame(self.file["pairs"][...])
         names = self.stations["id"].to_numpy()
         for which in ("station_1", "station_2"):
             table[which] = names[table[which].to_numpy()]
@@ -76,7 +76,7 @@ class Results:
     @property
     def pieces(self) -> np.ndarray:
         """Start and end of every piece of the series, datetime64[ns], [piece, 2]."""
-        table = self._file["pieces"][...]
+        table = self.file["pieces"][...]
         return np.stack([table["start_ns"], table["end_ns"]], axis=1).astype("datetime64[ns]")
 
     def row(self, first: str, second: str) -> int:
@@ -112,7 +112,7 @@ class Results:
         attributes = self._attributes(row, first, second, components, swapped)
         if stack is None:
             starts = self.pieces[:, 0]
-            windows = self._file[f"series_n_windows/{stored}"][:, row]
+            windows = self.file[f"series_n_windows/{stored}"][:, row]
             return xarray.DataArray(
                 self._series(stored, row)[:, order],
                 coords={"time": starts, "lag_s": self.lags_s, "n_windows": ("time", windows)},
@@ -122,7 +122,7 @@ class Results:
             )
         if stack not in self.stacks:
             raise ResultsError(f"no stack {stack!r}{nearest(stack, self.stacks)}; there are {', '.join(self.stacks)}")
-        group = self._file[f"stacks/{stack}/{stored}"]
+        group = self.file[f"stacks/{stack}/{stored}"]
         attributes |= {name: group[name][row].item() for name in ("n_windows", "snr", "symmetry")}
         return xarray.DataArray(
             group["mean"][row][order],
@@ -150,7 +150,7 @@ class Results:
             raise ResultsError(
                 f"no stack {stack!r} of {components!r}; stacks are {self.stacks}, components {self.components}"
             )
-        gather: np.ndarray = self._file[f"stacks/{stack}/{components}/mean"][...]
+        gather: np.ndarray = self.file[f"stacks/{stack}/{components}/mean"][...]
         return gather
 
     def trace(self, first: str, second: str, components: str = "ZZ", stack: str = "linear") -> obspy.Trace:
@@ -173,7 +173,7 @@ class Results:
         import h5py
 
         series = np.full((len(self.pieces), len(self.lags_s)), np.nan, np.float32)
-        virtual = self._file[f"series/{components}"]
+        virtual = self.file[f"series/{components}"]
         for source in virtual.virtual_sources() if virtual.is_virtual else ():
             (piece, first, _), (_, last, _) = source.vspace.get_select_bounds()
             if first <= row <= last:
@@ -182,7 +182,7 @@ class Results:
         return series
 
     def _attributes(self, row: int, first: str, second: str, components: str, swapped: bool) -> dict[str, Any]:
-        pair = self._file["pairs"][row]
+        pair = self.file["pairs"][row]
         azimuths = (float(pair["azimuth_deg"]), float(pair["back_azimuth_deg"]))
         azimuth, back_azimuth = azimuths[::-1] if swapped else azimuths
         return {
@@ -195,9 +195,14 @@ class Results:
             "lag_convention": self.attributes["lag_convention"],
         }
 
+    def dataset(self, name: str) -> np.ndarray:
+        """Return a whole dataset of the file."""
+        values: np.ndarray = self.file[name][...]
+        return values
+
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        self.file.close()
 
     def __enter__(self) -> Results:
         """Return the results for a ``with`` block."""

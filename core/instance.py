@@ -1,0 +1,73 @@
+"""One copy of an element at work, and what happens to one item in it."""
+
+from __future__ import annotations
+
+import copy
+import reprlib
+import traceback
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from xcorr.core.element import GenericPE
+from xcorr.core.errors import ElementError, GraphError, nearest
+from xcorr.core.message import Token
+from xcorr.core.observe import InstanceStatistics
+from xcorr.core.plan import Node
+
+Emit = Callable[[str, Any], None]
+
+
+class Instance:
+    """One copy of an element, with the items that wait for it and the ways its outputs go."""
+
+    def __init__(self, node: Node, index: int, worker: int) -> None:
+        self.node, self.index = node, index
+        element = copy.deepcopy(node.element)
+        element.id, element.instance, element.instances = node.name, index, len(node.workers)
+        self.element: GenericPE = element
+        self.process = element.process
+        self.emit: Emit
+        self.fails = node.policy.kind == "fail"
+        self.inbox: deque[tuple[str, Any, Token | None]] = deque()
+        self.upstream = node.upstream
+        self.routes: dict[str, list[Callable[[Any], None]]] = {}
+        self.statistics = InstanceStatistics(node.name, index, worker)
+
+    def unknown_output(self, port: str) -> GraphError:
+        """Return the error for writing to an output that does not exist."""
+        return GraphError(
+            f"element {self.node.name!r} wrote to output {port!r}{nearest(str(port), self.routes)}; "
+            f"its outputs are {', '.join(map(repr, self.routes)) or 'none'}"
+        )
+
+    def describe_failure(self, phase: str, error: BaseException, inputs: dict[str, Any]) -> ElementError:
+        """Return the error that names this instance, the item and the cause."""
+        failure = ElementError(
+            self.node.name,
+            phase,
+            self.index,
+            len(self.node.workers),
+            _shortened(inputs) if inputs else "",
+            "".join(traceback.format_exception_only(error)).strip(),
+            "".join(traceback.format_exception(error)),
+        )
+        failure.__cause__ = error
+        return failure
+
+
+def _shortened(inputs: dict[str, Any]) -> str:
+    try:
+        return reprlib.repr(inputs)
+    except Exception as error:  # an item whose repr fails must not hide the failure that is being described
+        return f"<{type(inputs).__name__} whose repr raises {type(error).__name__}>"
+
+
+class Collect:
+    """Keeps the items of an unconnected output for the caller."""
+
+    def __init__(self, results: dict[str, dict[str, list[Any]]], element: str, port: str) -> None:
+        self.results, self.element, self.port = results, element, port
+
+    def __call__(self, data: Any) -> None:
+        self.results.setdefault(self.element, {}).setdefault(self.port, []).append(data)

@@ -1,0 +1,178 @@
+"""Workers as processes of this machine: started afresh (spawn), arrays through shared memory."""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import pickle
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import DupFd
+from typing import Any
+
+from xcorr.core import Observer, Plan, XcorrError
+from xcorr.core.loop import Worker
+from xcorr.core.message import Abort, Report, Stopped, WorkerDied
+from xcorr.core.observe import WorkerStatistics
+from xcorr.mappings.arena import create_memory_file
+from xcorr.mappings.run import Outcome, available_cores, merge_results, tell_progress
+from xcorr.mappings.sockets import SocketTransport
+
+ARENA_BYTES = 1 << 32  # address space per worker; memory is taken only for what is in it
+GRACE_S = 1.0
+
+
+class ProcessesMapping:
+    """Runs each worker in a process of its own; this one coordinates."""
+
+    def choose_workers(self, asked: int | None) -> int:
+        """Return the number asked for, or the cores this process may use."""
+        return asked or available_cores()
+
+    def execute(self, plan: Plan, observers: Sequence[Observer] = ()) -> Outcome:
+        """Run the plan to its end.
+
+        Raises ElementError when an element fails, WorkerDied when a process ends without a word.
+        """
+        describe_unpicklable(plan)
+        work = pickle.dumps((plan, tuple(observers)), 5)
+        context = multiprocessing.get_context("spawn")
+        arenas = [create_memory_file(ARENA_BYTES) for _ in range(plan.workers)]
+        pairs = {(a, b): socket.socketpair() for a in range(plan.workers) for b in range(a + 1, plan.workers)}
+        processes: list[BaseProcess] = []
+        reports: list[Connection] = []
+        try:
+            for k in range(plan.workers):
+                peers = [
+                    (j, pairs[min(k, j), max(k, j)][k > j], DupFd(arenas[j])) for j in range(plan.workers) if j != k
+                ]
+                mine, theirs = context.Pipe()
+                process = context.Process(
+                    target=_work, args=(k, work, peers, DupFd(arenas[k]), theirs), name=f"worker {k}", daemon=True
+                )
+                process.start()
+                theirs.close()
+                processes.append(process)
+                reports.append(mine)
+            return _gather(observers, processes, reports)
+        finally:
+            for descriptor in arenas:
+                os.close(descriptor)
+            for pair in pairs.values():
+                for end in pair:
+                    end.close()
+            _end(processes, reports)
+
+
+def describe_unpicklable(plan: Plan) -> None:
+    """Raise XcorrError, naming the element, if one cannot be sent to another process."""
+    for node in plan.nodes:
+        try:
+            pickle.dumps(node.element)
+        except Exception as error:
+            raise XcorrError(
+                f"element {node.name!r} cannot be sent to another process: {type(error).__name__}: {error}; "
+                "define its class and functions at the top of a module, or use the threads or sequential mapping"
+            ) from error
+
+
+def _work(index: int, work: bytes, peers: list[Any], arena: Any, reports: Connection) -> None:
+    """Be a worker: run, report, and stay until the coordinator has everything."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    connected = [(k, end, descriptor.detach()) for k, end, descriptor in peers]
+    nothing = WorkerStatistics(index, [])
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    try:
+        plan, observers = pickle.loads(work)
+        transport = SocketTransport(index, connected, arena.detach())
+        worker = Worker(plan, index, transport, observers, lambda s: reports.send(Report(index, s)))
+        worker.run()
+        send_report(reports, Report(index, worker.statistics(), worker.results))
+        while not reports.poll():
+            transport.receive(block=True)
+    except XcorrError as error:
+        send_report(reports, Report(index, nothing, failure=error))
+    except (Exception, Abort) as error:
+        failure = XcorrError(f"worker {index} could not run: {type(error).__name__}: {error}")
+        send_report(reports, Report(index, nothing, failure=failure))
+
+
+def send_report(reports: Connection, report: Report) -> None:
+    """Send a report; results that cannot be pickled become a failure."""
+    try:
+        reports.send(report)
+    except (TypeError, AttributeError, pickle.PicklingError) as error:
+        failure = XcorrError(f"the results of worker {report.worker} cannot be sent back: {error}")
+        reports.send(Report(report.worker, WorkerStatistics(report.worker, []), failure=failure))
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    multiprocessing.connection.wait([parent.sentinel])
+    os._exit(1)
+
+
+def _gather(observers: Sequence[Observer], processes: list[BaseProcess], reports: list[Connection]) -> Outcome:
+    """Wait for all workers, showing progress; raise the first failure, or WorkerDied for a silent end."""
+    latest = [WorkerStatistics(k, []) for k in range(len(processes))]
+    results: dict[int, dict[str, dict[str, list[Any]]]] = {}
+    while len(results) < len(processes):
+        sentinels = {p.sentinel: k for k, p in enumerate(processes) if k not in results}
+        for ready in multiprocessing.connection.wait([*reports, *sentinels]):
+            if isinstance(ready, Connection):
+                k = reports.index(ready)
+                try:
+                    report: Report = ready.recv()
+                except EOFError:
+                    raise _death(processes[k], k) from None
+            else:
+                k = sentinels[ready]
+                if reports[k].poll():
+                    continue  # its last words are there to be read first
+                raise _death(processes[k], k)
+            if report.failure is not None and not isinstance(report.failure, Stopped):
+                raise report.failure
+            latest[k] = report.statistics
+            if report.results is not None:
+                results[k] = report.results
+        tell_progress(observers, latest)
+    tell_progress(observers, latest, finished=True)
+    return Outcome(merge_results([results[k] for k in sorted(results)]), latest)
+
+
+def _death(process: BaseProcess, index: int) -> WorkerDied:
+    process.join(GRACE_S)
+    code = process.exitcode
+    if code is not None and code < 0:
+        how = f"was killed by {signal.Signals(-code).name}"
+    else:
+        how = f"ended with exit code {code}"
+    return WorkerDied(f"worker {index} (process {process.pid}) {how} before it had finished")
+
+
+def _end(processes: list[BaseProcess], reports: list[Connection]) -> None:
+    """Let finished workers go, and make the others."""
+    for end in reports:
+        try:
+            end.send("stop")
+        except OSError as error:
+            if not isinstance(error, BrokenPipeError | ConnectionResetError):
+                raise
+    failing = sys.exc_info()[0] is not None
+    for process in processes:
+        if failing:
+            process.terminate()
+    for process in processes:
+        process.join(GRACE_S)
+        if process.is_alive():
+            process.kill()
+            process.join()
+    for end in reports:
+        end.close()

@@ -1,0 +1,169 @@
+"""Transport between processes on one machine: a socket per pair of workers, large buffers in shared memory.
+
+A message is pickled once (protocol 5). Buffers of 32 KiB or more go to the sender's arena and only their place is
+sent; what is written between two looks at the sockets leaves in one go.
+"""
+
+from __future__ import annotations
+
+import pickle
+import select
+import socket
+import struct
+from collections import deque
+from typing import Any
+
+from xcorr.core.message import Message
+from xcorr.mappings.arena import ReceiverArena, SenderArena
+
+OUT_OF_BAND = 32 << 10
+FLUSH_BYTES = 64 << 10
+WAIT_S = 0.5
+HEAD = struct.Struct("!IHH")  # bytes of pickle, number of buffers, number of released offsets
+PLACE = struct.Struct("!QQ")  # offset and size in the arena; size | INLINE: the bytes follow
+OFFSET = struct.Struct("!Q")
+INLINE = 1 << 63
+Peer = tuple[int, socket.socket, int]
+
+
+class SocketTransport:
+    """Moves messages over non-blocking sockets; ``peers`` lists (worker, socket, descriptor of its arena)."""
+
+    def __init__(self, index: int, peers: list[Peer], arena: int) -> None:
+        self.index = index
+        self.arena = SenderArena(arena)
+        self.poll = select.poll()
+        self.sockets: dict[int, socket.socket] = {}
+        self.theirs: dict[int, ReceiverArena] = {}
+        self.released: dict[int, deque[int]] = {}
+        self.out: dict[int, bytearray] = {}
+        self.unread: dict[int, bytearray] = {}
+        self.worker_of: dict[int, int] = {}
+        for worker, connection, descriptor in peers:
+            connection.setblocking(False)
+            self.sockets[worker], self.worker_of[connection.fileno()] = connection, worker
+            self.released[worker] = deque()
+            self.theirs[worker] = ReceiverArena(descriptor, self.released[worker].append)
+            self.out[worker], self.unread[worker] = bytearray(), bytearray()
+            self.poll.register(connection, select.POLLIN)
+
+    def send(self, worker: int, message: Message) -> int:
+        """Serialise a message; it leaves with the next look at the sockets, or when enough has come together.
+
+        Raises what pickling raises.
+        """
+        buffers: list[memoryview] = []
+
+        def out_of_band(buffer: pickle.PickleBuffer) -> bool:
+            raw = buffer.raw()
+            if raw.nbytes < OUT_OF_BAND:
+                return True
+            buffers.append(raw)
+            return False
+
+        body = pickle.dumps(tuple(message), 5, buffer_callback=out_of_band)
+        out = self.out[worker]
+        self._add_frame(worker, body, buffers)
+        if len(out) >= FLUSH_BYTES:
+            self._push(worker)
+        return len(body) + sum(b.nbytes for b in buffers)
+
+    def _add_frame(self, worker: int, body: bytes, buffers: list[memoryview]) -> None:
+        out, released = self.out[worker], self.released[worker]
+        offsets = [released.popleft() for _ in range(min(len(released), 1000))]
+        out += HEAD.pack(len(body), len(buffers), len(offsets))
+        for offset in offsets:
+            out += OFFSET.pack(offset)
+        out += body
+        for buffer in buffers:
+            place = self.arena.put(buffer)
+            if place is None:
+                out += PLACE.pack(0, buffer.nbytes | INLINE)
+                out += buffer
+            else:
+                out += PLACE.pack(place, buffer.nbytes)
+
+    def _push(self, worker: int) -> None:
+        out = self.out[worker]
+        while out:
+            try:
+                sent = self.sockets[worker].send(memoryview(out)[: 1 << 20])
+            except BlockingIOError:
+                return
+            except (BrokenPipeError, ConnectionResetError):
+                out.clear()  # the other worker is gone; the coordinator says what that means
+                return
+            del out[:sent]
+
+    def receive(self, block: bool) -> list[Message]:
+        """Push out what was sent and return what has arrived; with ``block``, wait a while for something."""
+        for worker, released in self.released.items():
+            if len(released) > 100 or (released and block):
+                self._add_frame(worker, b"", [])
+            if self.out[worker]:
+                self._push(worker)
+                mode = select.POLLIN | select.POLLOUT if self.out[worker] else select.POLLIN
+                self.poll.modify(self.sockets[worker], mode)
+        messages: list[Message] = []
+        for descriptor, event in self.poll.poll(1000 * WAIT_S if block else 0):
+            worker = self.worker_of[descriptor]
+            if event & select.POLLOUT:
+                self._push(worker)
+            if event & ~select.POLLOUT:
+                self._pull(worker, messages)
+        return messages
+
+    def _pull(self, worker: int, messages: list[Message]) -> None:
+        """Read what a socket holds and take the whole frames apart."""
+        unread = self.unread[worker]
+        try:
+            while chunk := self.sockets[worker].recv(1 << 20):
+                unread += chunk
+                if len(chunk) < 1 << 16:
+                    break
+            else:
+                self.poll.unregister(self.sockets[worker])
+        except BlockingIOError:
+            pass
+        except ConnectionResetError:
+            self.poll.unregister(self.sockets[worker])
+        at = 0
+        view = bytes(unread)
+        while (end := self._frame(worker, view, at, messages)) > at:
+            at = end
+        del unread[:at]
+
+    def _frame(self, worker: int, view: bytes, at: int, messages: list[Message]) -> int:
+        """Take one frame apart; return where the next one begins, or ``at`` if it is not all there."""
+        if len(view) < at + HEAD.size:
+            return at
+        length, count, freed = HEAD.unpack_from(view, at)
+        body = at + HEAD.size + freed * OFFSET.size
+        end = body + length
+        places = []
+        for _ in range(count):
+            if len(view) < end + PLACE.size:
+                return at
+            offset, size = PLACE.unpack_from(view, end)
+            end += PLACE.size
+            places.append((offset, size, end))
+            if size & INLINE:
+                end += size & ~INLINE
+        if len(view) < end:
+            return at
+        for k in range(freed):
+            self.arena.release(OFFSET.unpack_from(view, at + HEAD.size + k * OFFSET.size)[0])
+        if length:
+            buffers: list[Any] = [
+                bytearray(view[start : start + (size & ~INLINE)])
+                if size & INLINE
+                else self.theirs[worker].get(offset, size)
+                for offset, size, start in places
+            ]
+            messages.append(Message(*pickle.loads(view[body : body + length], buffers=buffers)))
+        return end
+
+    def drain(self) -> None:
+        """Wait until everything sent has left, as far as the receivers live."""
+        while any(self.out.values()):
+            self.receive(block=True)
