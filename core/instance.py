@@ -70,4 +70,5 @@ class Collect:
         self.results, self.element, self.port = results, element, port
 
     def __call__(self, data: Any) -> None:
+        """Keep one item."""
         self.results.setdefault(self.element, {}).setdefault(self.port, []).append(data)

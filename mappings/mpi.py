@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -220,6 +221,7 @@ def rank_main(work: Path, address: str) -> None:
     from xcorr.mappings.mpi_transport import MpiTransport
 
     world = _world()
+    _unlink_shared_memory(world)
     reports = Client(address, "AF_UNIX", authkey=bytes.fromhex(os.environ["XCORR_MPI_KEY"]))
     threading.Thread(target=_end_with_coordinator, args=(reports,), daemon=True).start()
     nothing = WorkerStatistics(world.rank, [])
@@ -240,6 +242,15 @@ def rank_main(work: Path, address: str) -> None:
         failure = XcorrError(f"rank {world.rank} could not run: {type(error).__name__}: {error}")
         send_report(reports, Report(world.rank, nothing, failure=failure))
         signal.pause()
+
+
+def _unlink_shared_memory(world: Any) -> None:
+    """Take the names off the shared memory that MPICH has mapped, so that a killed rank leaves none behind."""
+    maps = Path("/proc/self/maps")
+    world.Barrier()
+    if maps.exists():
+        for name in set(re.findall(r"/dev/shm/mpich_shm_\S+$", maps.read_text(), re.MULTILINE)):
+            Path(name).unlink(missing_ok=True)
 
 
 def _load_main(file: str | None) -> None:

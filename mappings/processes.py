@@ -133,6 +133,7 @@ def _gather(observers: Sequence[Observer], processes: list[BaseProcess], reports
                 except EOFError:
                     raise _death(processes[k], k) from None
             else:
+                assert isinstance(ready, int)
                 k = sentinels[ready]
                 if reports[k].poll():
                     continue  # its last words are there to be read first

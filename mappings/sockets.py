@@ -138,6 +138,7 @@ class SocketTransport:
         if len(view) < at + HEAD.size:
             return at
         length, count, freed = HEAD.unpack_from(view, at)
+        end: int
         body = at + HEAD.size + freed * OFFSET.size
         end = body + length
         places = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 from xcorr.core import Observer, Plan, XcorrError
 from xcorr.core.loop import Worker
@@ -90,7 +91,7 @@ def _work(
 def _gather(plan: Plan, observers: Sequence[Observer], reports: queue.SimpleQueue[Report]) -> Outcome:
     """Wait for all workers, showing progress; raise the first failure."""
     latest = {k: WorkerStatistics(k, []) for k in range(plan.workers)}
-    results = {}
+    results: dict[int, dict[str, dict[str, list[Any]]]] = {}
     while len(results) < plan.workers:
         try:
             report = reports.get(timeout=1.0)

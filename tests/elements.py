@@ -1,0 +1,209 @@
+"""Elements for tests of mappings: at module level, so that other processes can import them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import numpy as np
+
+from xcorr.core import ConsumerPE, GenericPE, IterativePE, MultiKey, ProducerPE
+
+
+class Pairs(ProducerPE):
+    """Writes ``count`` items (key, value)."""
+
+    def __init__(self, count, seed):
+        super().__init__()
+        self.count = count
+        self.seed = seed
+
+    def _process(self):
+        for i in range(self.count):
+            self.write("output", ((i * 7 + self.seed) % 11, i * 13 + self.seed))
+
+
+class Affine(IterativePE):
+    """One item in, one out."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def _process(self, item):
+        key, value = item
+        return (key * self.factor + 1) % 13, (value * self.factor + 3) % 100_003
+
+
+class Explode(IterativePE):
+    """Writes many items for each one, inside one ``process``."""
+
+    def __init__(self, copies):
+        super().__init__()
+        self.copies = copies
+
+    def _process(self, item):
+        key, value = item
+        for i in range(self.copies):
+            self.write("output", ((key + i) % 17, value + i))
+
+
+class Drop(IterativePE):
+    """Passes on some items and drops the others."""
+
+    def __init__(self, modulus):
+        super().__init__()
+        self.modulus = modulus
+
+    def _process(self, item):
+        return item if item[1] % self.modulus else None
+
+
+class Totals(GenericPE):
+    """Counts and sums what this instance receives; writes at the end. Has one or two inputs."""
+
+    def __init__(self, numprocesses, grouping, inputs=1):
+        super().__init__(numprocesses)
+        for i in range(inputs):
+            self._add_input(f"input{i}" if i else "input", grouping=grouping)
+        self._add_output("output")
+
+    def preprocess(self):
+        self.count = self.total = 0
+
+    def process(self, inputs):
+        ((_, item),) = inputs.items()
+        self.count += 1
+        self.total += item[0] * 1009 + item[1]
+
+    def postprocess(self):
+        self.write("output", (self.count, self.total))
+
+
+class ByKey(GenericPE):
+    """Sums by key; one instance per worker, as outputs depend on the key alone."""
+
+    keyed = True
+
+    def __init__(self):
+        super().__init__()
+        self._add_input("input", grouping=[0])
+        self._add_output("output")
+
+    def preprocess(self):
+        self.sums = {}
+
+    def process(self, inputs):
+        key, value = inputs["input"]
+        self.sums[key] = self.sums.get(key, 0) + value
+
+    def postprocess(self):
+        for key in sorted(self.sums):
+            self.write("output", (key, self.sums[key]))
+
+
+class WithKeys(IterativePE):
+    """Gives an item several keys."""
+
+    def _process(self, item):
+        return {"keys": (item[0] % 5, item[1] % 7), "item": item}
+
+
+class ByKeys(ByKey):
+    """Sums by each of an item's keys that this instance owns."""
+
+    def __init__(self):
+        super().__init__()
+        self._add_input("input", grouping=MultiKey("keys"))
+
+    def process(self, inputs):
+        data = inputs["input"]
+        for key in {k for k in data["keys"] if self.owns(k)}:
+            self.sums[key] = self.sums.get(key, 0) + data["item"][1]
+
+
+class Kill(IterativePE):
+    """Kills the process it runs in at an item."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.at = at
+
+    def _process(self, item):
+        if item == self.at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return item
+
+
+class Unpicklable(IterativePE):
+    """Turns an item into one that cannot be sent."""
+
+    def _process(self, item):
+        return lambda: item
+
+
+class NotHere(IterativePE):
+    """Cannot be loaded in another process."""
+
+    def __init__(self):
+        super().__init__()
+        self.module = MissingModule()
+
+
+class MissingModule:
+    def __reduce__(self):
+        return _import, ("no_such_module_in_the_worker",)
+
+    def __deepcopy__(self, memo):
+        return self
+
+
+def _import(name):
+    return __import__(name)
+
+
+class Arrays(ProducerPE):
+    """Writes arrays of a size, numbered in their first value."""
+
+    def __init__(self, count, bytes_each):
+        super().__init__()
+        self.count = count
+        self.bytes_each = bytes_each
+
+    def _process(self):
+        for i in range(self.count):
+            array = np.zeros(self.bytes_each // 8)
+            array[0] = i
+            self.write("output", array)
+
+
+class SlowSum(ConsumerPE):
+    """Takes its time over each array, and remembers the last."""
+
+    worker = 1
+
+    def __init__(self, seconds):
+        super().__init__()
+        self.seconds = seconds
+        self._add_output("output")
+        self.sum = 0.0
+
+    def _process(self, array):
+        time.sleep(self.seconds)
+        self.sum += float(array[0])
+
+    def postprocess(self):
+        self.write("output", self.sum)
+
+
+class Here(GenericPE):
+    """Writes, for each key, the instance it reaches."""
+
+    def __init__(self, numprocesses):
+        super().__init__(numprocesses)
+        self._add_input("input", grouping=[0])
+        self._add_output("output")
+
+    def process(self, inputs):
+        return {"output": (inputs["input"][0], self.instance)}
