@@ -23,7 +23,13 @@ class Instance:
 
     def __init__(self, node: Node, index: int, worker: int) -> None:
         self.node, self.index = node, index
-        element = copy.deepcopy(node.element)
+        try:
+            element = copy.deepcopy(node.element)
+        except Exception as error:
+            raise GraphError(
+                f"element {node.name!r} cannot be copied: {type(error).__name__}: {error}; "
+                "make such state in preprocess"
+            ) from error
         element.id, element.instance, element.instances = node.name, index, len(node.workers)
         self.element: GenericPE = element
         self.process = element.process

@@ -69,8 +69,8 @@ def _load_file(path: Path) -> ModuleType:
     if known is not None:
         raise WorkflowLoadError(f"{path} cannot be loaded as module {name!r}: that name is taken; rename the file")
     spec = importlib.util.spec_from_file_location(name, path.resolve())
-    assert spec is not None
-    assert spec.loader is not None
+    if spec is None or spec.loader is None:
+        raise WorkflowLoadError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

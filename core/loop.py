@@ -125,7 +125,7 @@ class Worker:
         try:
             for observer in self.observers:
                 observer.started(self.plan, self.index)
-            for instance in self.instances.values():
+            for instance in self.downstream_first:  # so that what one writes there finds the others prepared
                 self._guarded(instance, "preprocess", instance.element.preprocess)
             self._work()
             for observer in self.observers:

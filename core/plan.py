@@ -86,7 +86,7 @@ def make_plan(graph: WorkflowGraph, workers: int = 1, inputs: Inputs | None = No
     if not elements:
         raise GraphError("the workflow has no elements")
     fed = _feeds(elements, inputs or {})
-    order = _topological(elements, [(e.source, e.target) for e in edges])
+    order = topological_order(elements, [(e.source, e.target) for e in edges])
     rank = {id(e): i for i, e in enumerate(order)}
     connections = tuple(
         Connection(
@@ -196,7 +196,8 @@ def _feeds(elements: Sequence[GenericPE], inputs: Inputs) -> dict[int, Any]:
     return fed
 
 
-def _topological(elements: Sequence[GenericPE], edges: Sequence[tuple[Any, Any]]) -> list[GenericPE]:
+def topological_order(elements: Sequence[GenericPE], edges: Sequence[tuple[Any, Any]]) -> list[GenericPE]:
+    """Return elements so that every one comes after all that feed it; otherwise in the order given."""
     remaining, order = list(elements), []
     while remaining:
         waiting = {id(t) for s, t in edges if any(s is r for r in remaining)}

@@ -19,6 +19,7 @@ from xcorr.core import XcorrError
 
 NS = 1_000_000_000
 DAY_NS = 86_400 * NS
+CAMPAIGN_MARK = "campaign.toml"  # a folder with such a file holds results, not waveforms
 SDS_SLACK_NS = 3_600 * NS  # the last record of a day's file may run on into the next day
 EPOCH = datetime.date(1970, 1, 1).toordinal()
 
@@ -64,11 +65,6 @@ class Archive:
     unreadable: dict[str, str]
     ignored: tuple[str, ...] = ()
     slack_ns: int = 0
-
-    def span(self) -> tuple[int, int] | None:
-        """Return the first and last time in the index, in ns, or None if it is empty."""
-        every = [c for found in self.coverages.values() for c in found]
-        return (min(c.start_ns for c in every), max(c.end_ns for c in every)) if every else None
 
 
 def open_archive(source: str, wanted: set[tuple[str, str]] | None = None) -> Archive:
@@ -153,7 +149,12 @@ def _expand(place: str) -> list[str]:
     found = glob.glob(place, recursive=True)
     inside = [os.path.join(f, "**") for f in found if os.path.isdir(f)] if "**" not in place else []
     found += [p for pattern in inside for p in glob.glob(pattern, recursive=True)]
-    return sorted({p for p in found if os.path.isfile(p)})
+    ours = {os.path.dirname(p) for p in found if os.path.basename(p) == CAMPAIGN_MARK}
+    return sorted({p for p in found if os.path.isfile(p) and not _is_below(p, ours)})
+
+
+def _is_below(path: str, folders: set[str]) -> bool:
+    return any(path.startswith(folder + os.sep) for folder in folders)
 
 
 def _headers(path: str) -> list[tuple[Coverage, Coordinates | None]]:

@@ -106,11 +106,11 @@ class SlotAccount:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RawChannel:
-    """The segments of a slot in a chunk, merged and free of gaps; times of non-finite samples apart."""
+    """The segments of a slot in a chunk, merged and free of gaps; runs of non-finite samples apart."""
 
     account: SlotAccount
     segments: tuple[Segment, ...] = ()
-    non_finite_ns: tuple[int, ...] = ()
+    non_finite_ns: tuple[tuple[int, int], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

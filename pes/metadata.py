@@ -73,6 +73,14 @@ def find_response(inventory: Any, seed_id: str, time_ns: int) -> Any:
     return valid[0].response
 
 
+def epoch_starts(inventory: Any, seed_id: str) -> list[int]:
+    """Return the times, in ns, at which epochs of a channel begin or end."""
+    network, station, location, channel = seed_id.split(".")
+    found = inventory.select(network, station, channel=channel)
+    channels = [c for n in found for s in n for c in s if c.location_code == location]
+    return sorted({t.ns for c in channels for t in (c.start_date, c.end_date) if t is not None})
+
+
 def inverse_response(
     response: Any, rate_hz: float, highest_hz: float, units: str, water_level_db: float
 ) -> InverseResponse:
@@ -87,7 +95,12 @@ def inverse_response(
         np.linspace(0, highest_hz, GRID_POINTS), np.geomspace(1e-6 * highest_hz, highest_hz, GRID_POINTS // 2)
     )
     wide = np.union1d(np.linspace(0, nyquist, 513), np.geomspace(1e-6 * nyquist, nyquist, 513))
-    values, over_all = (response.get_evalresp_response_for_frequencies(f, output=UNITS[units]) for f in (grid, wide))
+    try:
+        values, over_all = (
+            response.get_evalresp_response_for_frequencies(f, output=UNITS[units]) for f in (grid, wide)
+        )
+    except Exception as error:  # ObsPy and evalresp raise anything on impossible responses
+        raise MetadataError(f"the response cannot be evaluated: {type(error).__name__}: {error}") from error
     level = np.abs(over_all[np.isfinite(over_all)]).max() * 10 ** (-water_level_db / 20)
     size = np.abs(values)
     raised = np.where(size < level, values * (level / np.where(size > 0, size, 1)), values)

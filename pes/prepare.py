@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
 
-from xcorr.core import IterativePE, XcorrError
+from xcorr.core import IterativePE
 from xcorr.pes import normalize, whiten, windows
 from xcorr.pes.condition import Conditioning, InverseResponse, condition
 from xcorr.pes.items import (
@@ -16,12 +17,13 @@ from xcorr.pes.items import (
     ConditionedStation,
     RawChannel,
     RawStation,
+    Segment,
     SlotAccount,
     SpectraBlock,
     Tombstone,
 )
-from xcorr.pes.metadata import find_response, inverse_response, read_inventory
-from xcorr.pes.segments import NS
+from xcorr.pes.metadata import MetadataError, epoch_starts, find_response, inverse_response, read_inventory
+from xcorr.pes.segments import NS, cut_at
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ class ConditionStation(_StationStep):
         self.shared = shared
 
     def _preprocess(self) -> None:
-        self._responses: dict[tuple[str, float], tuple[Any, InverseResponse]] = {}
+        self._responses: dict[tuple[int, float], InverseResponse] = {}
         self._inventory = None
         if self.response != "none":
             assert self.metadata is not None, "removing the response needs station metadata"
@@ -122,35 +124,52 @@ class ConditionStation(_StationStep):
         account, rate = channel.account, self.conditioning.exact_rate_hz
         if not channel.segments:
             return account, None, None, None
-        try:
-            inverse = self._inverse_response(account.seed_id, channel)
-        except XcorrError as error:
-            return dataclasses.replace(account, status="failed", reason=str(error)), None, None, None
-        chunk = item.chunk
+        chunk, errors = item.chunk, []
         samples = int((chunk.end_ns - chunk.start_ns) * rate / NS)
-        data, mask = condition(channel.segments, chunk.start_ns, samples, self.conditioning, inverse)
+        data, mask = np.zeros(samples, np.float32), np.zeros(samples, bool)
+        for segment in self._by_epoch(account.seed_id, channel.segments):
+            try:
+                inverse = self._inverse_response(account.seed_id, segment)
+            except MetadataError as error:
+                errors.append(str(error))
+                continue
+            values, valid = condition([segment], chunk.start_ns, samples, self.conditioning, inverse)
+            data += values
+            mask |= valid
+        if errors:
+            reason = "; ".join(filter(None, [account.reason, *dict.fromkeys(errors)]))
+            account = dataclasses.replace(account, status="used" if mask.any() else "failed", reason=reason)
+            if not mask.any():
+                return account, None, None, None
         if not mask.any():
-            constant = all(np.ptp(s.data) == 0 for s in channel.segments)
-            reason = "constant trace" if constant else "every segment is shorter than its tapered edges"
+            reason = "every segment is shorter than its tapered edges"
             return dataclasses.replace(account, status="unusable", reason=reason), None, None, None
         w = self.windowing
-        non_finite = np.array([int((t - chunk.start_ns) * rate / NS) for t in channel.non_finite_ns], np.int64)
+        non_finite = [
+            (math.floor((a - chunk.start_ns) * rate / NS), math.ceil((b - chunk.start_ns) * rate / NS))
+            for a, b in channel.non_finite_ns
+        ]
         verdict = windows.judge(data, mask, w.length, w.step, w.min_coverage, w.max_over_std, non_finite)
         return account, data, mask, verdict
 
-    def _inverse_response(self, seed_id: str, channel: RawChannel) -> InverseResponse | None:
+    def _by_epoch(self, seed_id: str, segments: tuple[Segment, ...]) -> list[Segment]:
+        """Return the segments cut where an epoch of the channel begins or ends."""
+        if self._inventory is None:
+            return list(segments)
+        cuts = epoch_starts(self._inventory, seed_id)
+        return [piece for segment in segments for piece in cut_at(segment, cuts)]
+
+    def _inverse_response(self, seed_id: str, segment: Segment) -> InverseResponse | None:
         """Return the inverse response, evaluated once per channel epoch and rate."""
         if self._inventory is None:
             return None
-        first = channel.segments[0]
-        rate = float(first.rate_hz)
-        response = find_response(self._inventory, seed_id, first.start_ns)
-        known = self._responses.get((seed_id, rate))
-        if known is None or known[0] is not response:
+        rate = float(segment.rate_hz)
+        response = find_response(self._inventory, seed_id, segment.start_ns)
+        key = id(response), rate  # the inventory keeps its responses, so their ids stay theirs
+        if key not in self._responses:
             highest = min(rate, self.conditioning.rate_hz) / 2
-            inverse = inverse_response(response, rate, highest, self.response, self.water_level_db)
-            known = self._responses[seed_id, rate] = (response, inverse)
-        return known[1]
+            self._responses[key] = inverse_response(response, rate, highest, self.response, self.water_level_db)
+        return self._responses[key]
 
 
 class NormalizeStation(_StationStep):

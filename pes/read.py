@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import warnings
 from typing import Any
@@ -23,37 +24,59 @@ from xcorr.pes.items import (
 from xcorr.pes.segments import NS, RateError, clean, exact_rate
 
 NO_SAMPLES = "the files hold no samples of this channel in the chunk"
+CONSTANT = "constant trace"
+TOO_SHORT = "every segment is shorter than its tapered edges"
 NOTHING_VALID = "nothing but gaps, zeros or non-finite samples"
 
 
-def read_segments(candidate: Candidate, start_ns: int, end_ns: int) -> tuple[list[Segment], list[str]]:
-    """Return the pieces of a channel in ``[start_ns, end_ns)`` and the errors of files that could not be read.
+class ChunkFiles:
+    """The files of one station in one chunk, each read at most once."""
 
-    Raises RateError if a sampling rate is not usable.
-    """
-    from obspy import UTCDateTime, read
+    def __init__(self, start_ns: int, end_ns: int) -> None:
+        self.start_ns, self.end_ns = start_ns, end_ns
+        self._known: dict[str, tuple[list[Any], list[str]]] = {}
 
-    pieces: list[Segment] = []
-    errors: list[str] = []
-    for path in candidate.files:
-        try:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                stream = read(
-                    path,
-                    starttime=UTCDateTime(ns=start_ns - NS),
-                    endtime=UTCDateTime(ns=end_ns + NS),
-                )
-        except Exception as error:  # ObsPy raises anything on garbage; the reason goes to the ledger
-            errors.append(f"{os.path.basename(path)}: {type(error).__name__}: {error}".splitlines()[0])
-            continue
-        errors += [f"{os.path.basename(path)}: {w.message}" for w in caught if _is_about_data(w)]
-        for trace in stream:
-            if _matches(trace.stats, candidate) and len(trace.data):
-                rate = exact_rate(float(trace.stats.sampling_rate))
+    def traces(self, path: str) -> tuple[list[Any], list[str]]:
+        """Return the traces of a file around the chunk, and what was wrong with it."""
+        if path not in self._known:
+            self._known[path] = _read_file(path, self.start_ns - NS, self.end_ns + NS)
+        return self._known[path]
+
+    def segments(self, candidate: Candidate, highest_hz: float) -> tuple[list[Segment], list[str], list[str]]:
+        """Return the pieces of a channel, errors, and notes on pieces that are of no use."""
+        pieces: list[Segment] = []
+        errors: list[str] = []
+        notes: list[str] = []
+        for path in candidate.files:
+            traces, wrong = self.traces(path)
+            errors += wrong
+            for trace in traces:
+                if not (_matches(trace.stats, candidate) and len(trace.data)):
+                    continue
+                try:
+                    rate = exact_rate(float(trace.stats.sampling_rate))
+                except RateError as error:
+                    errors.append(f"{os.path.basename(path)}: {error}")
+                    continue
+                if float(rate) / 2 <= highest_hz:
+                    notes.append(f"its rate of {float(rate):g} Hz is too low for frequencies up to {highest_hz:g} Hz")
+                    continue
                 data = trace.data.filled(np.nan) if np.ma.isMaskedArray(trace.data) else trace.data
                 pieces.append(Segment(trace.stats.starttime.ns, rate, data))
-    return pieces, errors
+        return pieces, list(dict.fromkeys(errors)), list(dict.fromkeys(notes))
+
+
+def _read_file(path: str, start_ns: int, end_ns: int) -> tuple[list[Any], list[str]]:
+    from obspy import UTCDateTime, read
+
+    name = os.path.basename(path)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            stream = read(path, starttime=UTCDateTime(ns=start_ns), endtime=UTCDateTime(ns=end_ns))
+    except Exception as error:  # ObsPy raises anything on garbage; the reason goes to the ledger
+        return [], [f"{name}: {type(error).__name__}: {error}".splitlines()[0]]
+    return list(stream), [f"{name}: {w.message}" for w in caught if _is_about_data(w)]
 
 
 def _is_about_data(warning: warnings.WarningMessage) -> bool:
@@ -73,20 +96,25 @@ def _fingerprint(path: str) -> tuple[str, int, int]:
 class ReadStation(IterativePE):
     """Reads every slot of a :class:`StationRequest`; writes a :class:`RawStation`, or a :class:`Tombstone`.
 
-    A slot takes the first of its candidates that has samples in the chunk and a Nyquist frequency above
-    ``highest_hz``. Unreadable files cost only what they hold: the slot's account gives the reason.
+    A slot takes the first of its candidates that has a segment longer than its two edges of ``edge_s``, not
+    constant, with a Nyquist frequency above ``highest_hz``. Unreadable files cost only what they hold: the slot's
+    account gives the reason.
     """
 
     on_error = "skip"
 
-    def __init__(self, highest_hz: float, max_gap_s: float = 0.0, zeros_are_gaps_s: float = 60.0) -> None:
+    def __init__(
+        self, highest_hz: float, edge_s: float, max_gap_s: float = 0.0, zeros_are_gaps_s: float = 60.0
+    ) -> None:
         super().__init__()
         self.highest_hz = highest_hz
+        self.edge_s = edge_s
         self.max_gap_s = max_gap_s
         self.zeros_are_gaps_s = zeros_are_gaps_s
 
     def _process(self, request: StationRequest) -> RawStation | Tombstone:
-        channels = tuple(self._read_slot(request.chunk, slot) for slot in request.slots)
+        files = ChunkFiles(request.chunk.data_start_ns, request.chunk.data_end_ns)
+        channels = tuple(self._read_slot(request.chunk, slot, files) for slot in request.slots)
         if any(c.segments for c in channels):
             return RawStation(request.chunk, request.station, request.strips, channels)
         accounts = tuple(c.account for c in channels)
@@ -99,56 +127,49 @@ class ReadStation(IterativePE):
         accounts = tuple(SlotAccount(s.slot, request.chunk.index, "failed", reason) for s in request.slots)
         return {"output": Tombstone(request.chunk, request.station, request.strips, accounts)}
 
-    def _read_slot(self, chunk: Chunk, wanted: SlotRequest) -> RawChannel:
+    def _read_slot(self, chunk: Chunk, wanted: SlotRequest, files: ChunkFiles) -> RawChannel:
         if not wanted.candidates:
             return RawChannel(SlotAccount(wanted.slot, chunk.index, "absent", "no file for this slot and chunk"))
-        first_miss: RawChannel | None = None
+        misses: list[RawChannel] = []
         for candidate in wanted.candidates:
-            channel = self._read_candidate(chunk, wanted, candidate)
+            channel = self._read_candidate(chunk, wanted, candidate, files)
             if channel.segments:
-                return channel
-            if first_miss is None or channel.account.status == "failed":
-                first_miss = channel
-        assert first_miss is not None
-        return first_miss
+                errors = [f"{m.account.seed_id}: {m.account.reason}" for m in misses if m.account.status == "failed"]
+                reason = "; ".join(filter(None, [channel.account.reason, *errors]))
+                return dataclasses.replace(channel, account=dataclasses.replace(channel.account, reason=reason))
+            misses.append(channel)
+        return next((m for m in misses if m.account.status == "failed"), misses[0])
 
-    def _read_candidate(self, chunk: Chunk, wanted: SlotRequest, candidate: Candidate) -> RawChannel:
-        files = tuple(_fingerprint(f) for f in candidate.files if os.path.exists(f))
-
-        def miss(status: str, reason: str, **counts: Any) -> RawChannel:
-            account = SlotAccount(wanted.slot, chunk.index, status, reason, candidate.seed_id, files, **counts)
-            return RawChannel(account)
-
-        try:
-            pieces, errors = read_segments(candidate, chunk.data_start_ns, chunk.data_end_ns)
-        except RateError as error:
-            return miss("failed", str(error))
-        slow = [p for p in pieces if float(p.rate_hz) / 2 <= self.highest_hz]
-        if slow:
-            return miss(
-                "unusable",
-                f"its rate of {float(slow[0].rate_hz):g} Hz is too low for frequencies up to {self.highest_hz:g} Hz",
-            )
-        found = clean(pieces, chunk.data_start_ns, chunk.data_end_ns, self.max_gap_s, self.zeros_are_gaps_s)
-        if not found.segments:
-            if errors:
-                return miss("failed", "; ".join(errors))
-            if pieces:
-                return miss("unusable", NOTHING_VALID, gap_s=found.gap_s, zeros_s=found.zeros_s)
-            return miss("absent", NO_SAMPLES)
+    def _read_candidate(self, chunk: Chunk, wanted: SlotRequest, candidate: Candidate, files: ChunkFiles) -> RawChannel:
         account = SlotAccount(
             wanted.slot,
             chunk.index,
             "used",
-            "; ".join(errors),
-            candidate.seed_id,
-            files,
-            samples=sum(len(s.data) for s in found.segments),
-            gaps=found.gaps,
-            gap_s=found.gap_s,
-            zeros_s=found.zeros_s,
+            seed_id=candidate.seed_id,
+            files=tuple(_fingerprint(f) for f in candidate.files if os.path.exists(f)),
         )
-        return RawChannel(account, found.segments, found.non_finite_ns)
+        pieces, errors, notes = files.segments(candidate, self.highest_hz)
+        found = clean(pieces, chunk.data_start_ns, chunk.data_end_ns, self.max_gap_s, self.zeros_are_gaps_s)
+        account = dataclasses.replace(account, gaps=found.gaps, gap_s=found.gap_s, zeros_s=found.zeros_s)
+        usable = tuple(s for s in found.segments if self._is_usable(s))
+        if usable:
+            samples = sum(len(s.data) for s in usable)
+            account = dataclasses.replace(account, samples=samples, reason="; ".join(errors))
+            return RawChannel(account, usable, found.non_finite_ns)
+        if errors:
+            status, reason = "failed", "; ".join(errors)
+        elif found.segments:
+            constant = all(np.ptp(s.data) == 0 for s in found.segments)
+            status, reason = "unusable", CONSTANT if constant else TOO_SHORT
+        elif notes:
+            status, reason = "unusable", "; ".join(notes)
+        else:
+            status, reason = ("unusable", NOTHING_VALID) if pieces else ("absent", NO_SAMPLES)
+        return RawChannel(dataclasses.replace(account, status=status, reason=reason))
+
+    def _is_usable(self, segment: Segment) -> bool:
+        longer = len(segment.data) - 1 >= 2 * self.edge_s * segment.rate_hz
+        return longer and bool(np.ptp(segment.data) > 0)
 
 
 class StationSource(GenericPE):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -22,13 +24,13 @@ class RateError(XcorrError, ValueError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cleaned:
-    """Segments without gaps, and what was found: gaps (count, seconds), zeros in disguise, non-finite samples."""
+    """Segments without gaps, and what was found: gaps (count, seconds), zeros, runs of non-finite samples."""
 
     segments: tuple[Segment, ...]
     gaps: int
     gap_s: float
     zeros_s: float
-    non_finite_ns: tuple[int, ...]
+    non_finite_ns: tuple[tuple[int, int], ...]
 
 
 def exact_rate(rate_hz: float) -> Fraction:
@@ -78,14 +80,19 @@ def clean(
     """
     trimmed = [t for p in pieces if len((t := _trim(p, start_ns, stop_ns)).data)]
     merged = _merge(sorted(trimmed, key=lambda s: (s.start_ns, -len(s.data))))
-    zeros_s, non_finite, kept = 0.0, [], []
+    zeros_s = 0.0
+    non_finite: list[tuple[int, int]] = []
+    kept: list[Segment] = []
     for segment in merged:
         bad = ~np.isfinite(segment.data)
-        non_finite += [sample_ns(segment.start_ns, segment.rate_hz, int(i)) for i in np.flatnonzero(bad)]
+        non_finite += [
+            (sample_ns(segment.start_ns, segment.rate_hz, a), sample_ns(segment.start_ns, segment.rate_hz, b))
+            for a, b in _runs(bad)
+        ]
         zero = _long_zero_runs(segment, zeros_are_gaps_s)
         zeros_s += np.count_nonzero(zero) / float(segment.rate_hz)
         kept += _cut(segment, bad | zero)
-    joined = _interpolate(kept, max_gap_s, set(non_finite)) if max_gap_s > 0 else kept
+    joined = _interpolate(kept, max_gap_s, non_finite) if max_gap_s > 0 else kept
     covered = sum((len(s.data) / s.rate_hz for s in joined), Fraction(0))
     edges = [start_ns, *[t for s in joined for t in (s.start_ns, end_ns(s))], stop_ns]
     holes = [
@@ -106,6 +113,13 @@ def _slice(segment: Segment, first: int, last: int) -> Segment:
     return Segment(sample_ns(segment.start_ns, segment.rate_hz, first), segment.rate_hz, segment.data[first:last])
 
 
+def cut_at(segment: Segment, times_ns: Sequence[int]) -> list[Segment]:
+    """Return the parts of a segment between these times."""
+    bounds = [segment.start_ns, *(t for t in times_ns if segment.start_ns < t < end_ns(segment)), end_ns(segment)]
+    parts = [_trim(segment, a, b) for a, b in itertools.pairwise(bounds)]
+    return [p for p in parts if len(p.data)]
+
+
 def _merge(ordered: list[Segment]) -> list[Segment]:
     merged: list[Segment] = []
     disputed: list[tuple[int, int]] = []
@@ -115,6 +129,11 @@ def _merge(ordered: list[Segment]) -> list[Segment]:
             merged.append(segment)
             continue
         at = (segment.start_ns - last.start_ns) * last.rate_hz / NS
+        if at < 0:  # what lies before the last segment has been settled already
+            segment = _trim(segment, last.start_ns, end_ns(segment))
+            if not len(segment.data):
+                continue
+            at = (segment.start_ns - last.start_ns) * last.rate_hz / NS
         index = round(at)
         overlap = min(len(last.data) - index, len(segment.data))
         on_grid = segment.rate_hz == last.rate_hz and abs(at - index) <= Fraction(1, 4)
@@ -151,22 +170,24 @@ def _long_zero_runs(segment: Segment, shortest_s: float) -> np.ndarray:
     zero = segment.data == 0
     if shortest_s <= 0 or not zero.any():
         return np.zeros(len(zero), bool)
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], zero, [False]]).astype(np.int8)))
     keep = np.zeros(len(zero), bool)
-    for first, stop in zip(edges[::2], edges[1::2], strict=True):
+    for first, stop in _runs(zero):
         if stop - first >= shortest_s * segment.rate_hz:
             keep[first:stop] = True
     return keep
 
 
 def _cut(segment: Segment, bad: np.ndarray) -> list[Segment]:
-    if not bad.any():
-        return [segment]
-    edges = np.flatnonzero(np.diff(np.concatenate([[True], bad, [True]]).astype(np.int8)))
-    return [_slice(segment, int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+    return [_slice(segment, a, b) for a, b in _runs(~bad)] if bad.any() else [segment]
 
 
-def _interpolate(segments: list[Segment], max_gap_s: float, non_finite: set[int]) -> list[Segment]:
+def _runs(flags: np.ndarray) -> list[tuple[int, int]]:
+    """Return start and stop of every run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8))).tolist()
+    return list(zip(edges[::2], edges[1::2], strict=True))
+
+
+def _interpolate(segments: list[Segment], max_gap_s: float, non_finite: list[tuple[int, int]]) -> list[Segment]:
     """Join neighbours on one sample grid across gaps of at most ``max_gap_s`` by a straight line."""
     joined: list[Segment] = []
     for segment in segments:
@@ -174,7 +195,7 @@ def _interpolate(segments: list[Segment], max_gap_s: float, non_finite: set[int]
         if last is not None and last.rate_hz == segment.rate_hz:
             at = (segment.start_ns - last.start_ns) * last.rate_hz / NS
             missing = round(at) - len(last.data)
-            holds_bad = any(end_ns(last) - _half_sample(last) <= t < segment.start_ns for t in non_finite)
+            holds_bad = any(a < segment.start_ns and b > end_ns(last) - _half_sample(last) for a, b in non_finite)
             on_grid = abs(at - round(at)) <= Fraction(1, 4)
             if on_grid and not holds_bad and 0 <= missing <= max_gap_s * last.rate_hz:
                 bridge = np.linspace(float(last.data[-1]), float(segment.data[0]), missing + 2)[1:-1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -27,12 +29,12 @@ def judge(
     step: int,
     min_coverage: float,
     max_over_std: float,
-    non_finite: npt.NDArray[np.int64] | None = None,
+    non_finite: Iterable[tuple[int, int]] = (),
 ) -> npt.NDArray[np.int8]:
     """Return, for each window of one conditioned trace, an index into ``WINDOW_REASONS``.
 
     ``data`` and ``mask`` [sample]. A window is rejected when its share of valid samples is below
-    ``min_coverage``; when a sample with a position in ``non_finite`` falls into it, or its values are not
+    ``min_coverage``; when it overlaps a range of positions ``[first, stop)`` in ``non_finite``, or its values are not
     finite; and when max|x| exceeds ``max_over_std`` (0: never) times the standard deviation (root mean
     square: the trace has no mean) of the valid samples of the chunk, summed in float64.
     """
@@ -50,6 +52,6 @@ def judge(
     verdict[covered < min_coverage * length] = LOW_COVERAGE
     verdict[covered == 0] = LOW_COVERAGE
     verdict[~np.isfinite(peak)] = NON_FINITE
-    for position in [] if non_finite is None else non_finite:
-        verdict[(starts <= position) & (position < starts + length)] = NON_FINITE
+    for first, stop in non_finite:
+        verdict[(starts < stop) & (first < starts + length)] = NON_FINITE
     return verdict

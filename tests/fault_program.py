@@ -1,5 +1,6 @@
-"""Runs a workflow in which something goes wrong: ``fault_program.py MAPPING FAULT``; the moment goes to ``fault.time``."""
+"""Runs a workflow in which something goes wrong (MAPPING FAULT); the moment goes to ``fault.time``."""
 
+import itertools
 import os
 import sys
 import time
@@ -73,7 +74,7 @@ class NotingUnpicklable(e.Unpicklable):
 
 def chain(*nodes):
     graph = WorkflowGraph()
-    for a, b in zip(nodes, nodes[1:], strict=False):
+    for a, b in itertools.pairwise(nodes):
         graph.connect(a, "output", b, "input")
     return graph
 

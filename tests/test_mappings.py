@@ -1,6 +1,7 @@
 """The same workflow on every mapping: same outputs, same bits, bounded memory."""
 
 import collections
+import itertools
 import os
 import subprocess
 import sys
@@ -23,7 +24,7 @@ ALL = ("sequential", *PARALLEL)
 
 def chain(*nodes):
     graph = WorkflowGraph()
-    for a, b in zip(nodes, nodes[1:], strict=False):
+    for a, b in itertools.pairwise(nodes):
         graph.connect(a, "output", b, "input")
     return graph
 

@@ -98,7 +98,7 @@ def test_short_gaps_are_interpolated_only_when_asked():
 def test_non_finite_samples_are_gaps_never_interpolated():
     found = clean([seg([0.0, np.nan, 2.0, np.inf])], 0, 4 * S, max_gap_s=10)
     assert [s.data.tolist() for s in found.segments] == [[0.0], [2.0]]
-    assert found.non_finite_ns == (1 * S, 3 * S)
+    assert found.non_finite_ns == ((1 * S, 2 * S), (3 * S, 4 * S))
 
 
 def test_different_rates_stay_apart():
@@ -189,7 +189,7 @@ def test_windows_and_their_verdicts(rng):
     mask = np.ones(1000, bool)
     mask[100:130] = False
     data[450] = 40
-    verdict = windows.judge(data * mask, mask, 100, 100, 0.71, 10.0, np.array([750]))
+    verdict = windows.judge(data * mask, mask, 100, 100, 0.71, 10.0, [(750, 751)])
     assert verdict.tolist() == [USED, LOW_COVERAGE, USED, USED, MAX_OVER_STD, USED, USED, NON_FINITE, USED, USED]
     assert windows.judge(data * mask, mask, 100, 100, 0.71, 0.0)[4] == USED
     assert windows.judge(data * mask, mask, 100, 100, 0.7, 10.0)[1] == USED

@@ -23,6 +23,7 @@ from xcorr.settings import Settings
 from xcorr.settings_file import to_toml
 from xcorr.survey import Station, Survey
 
+HASH_LINE = "# settings_hash: "
 SOFTWARE = ("xcorr", "numpy", "scipy", "obspy", "h5py")
 
 
@@ -57,17 +58,30 @@ def prepare_folder(folder: Path, settings: Settings) -> None:
 def _campaign_text(settings: Settings) -> str:
     head = [
         "# The settings of this campaign as run; written by xcorr.",
-        f'settings_hash = "{settings.hash()}"',
-        f'software = "{software()}"',
-        f'machine = "{platform.machine()}"',
+        f"{HASH_LINE}{settings.hash()}",
+        f"# software: {software()}",
+        f"# kernel: {kernel()}",
         "",
     ]
-    return "\n".join(head) + to_toml(settings.as_dict())
+    plain = settings.as_dict()
+    kind, colon, place = (plain["data"]["source"] or "").partition(":")
+    plain["data"]["source"] = kind + colon + os.path.abspath(place)
+    if plain["data"]["metadata"] is not None:
+        plain["data"]["metadata"] = os.path.abspath(plain["data"]["metadata"])
+    return "\n".join(head) + to_toml(plain)
 
 
 def _hash_in(text: str) -> str:
-    lines = (line for line in text.splitlines() if line.startswith("settings_hash"))
-    return next(lines, "").partition('"')[2].rstrip('"')
+    return next((line.removeprefix(HASH_LINE) for line in text.splitlines() if line.startswith(HASH_LINE)), "")
+
+
+def kernel() -> str:
+    """Return processor and BLAS kernel, which decide the last bits."""
+    import threadpoolctl
+
+    libraries = [i for i in threadpoolctl.threadpool_info() if i["user_api"] == "blas"]
+    names = [f"{i['internal_api']} {i['version']} {i.get('architecture', '')}".strip() for i in libraries]
+    return ", ".join([platform.machine(), *dict.fromkeys(names)])
 
 
 def software() -> str:

@@ -166,6 +166,7 @@ def workflow() -> None:
 @click.option("-i", "--iterations", type=click.IntRange(min=0), help="Iterations of every source.")
 @click.option("-d", "--data", help='Input as JSON: {"element": [{"input": value}, ...]} or {"element": iterations}.')
 @click.option("-f", "--file", "data_file", type=EXISTING_FILE, help="The same, from a file.")
+@click.option("--plan", "plan_only", is_flag=True, help="Print instances and placement instead of running.")
 def workflow_run(
     module: str,
     mapping: str,
@@ -173,12 +174,24 @@ def workflow_run(
     iterations: int | None,
     data: str | None,
     data_file: Path | None,
+    plan_only: bool,
 ) -> None:
     """Run the graph of MODULE[:ATTRIBUTE] or FILE.py[:ATTRIBUTE]; prints what nothing else takes."""
     from xcorr import command
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    command.workflow_run(module, mapping, workers, iterations, data, data_file)
+    command.workflow_run(module, mapping, workers, iterations, data, data_file, plan_only)
+
+
+@workflow.command("draw")
+@click.argument("module")
+@click.option("--format", "kind", type=click.Choice(["dot", "mermaid", "svg"]), default="dot", show_default=True)
+@click.option("-o", "--output", type=OPTIONAL_PATH, help="File to write; default: the terminal.")
+def workflow_draw(module: str, kind: str, output: Path | None) -> None:
+    """Draw the graph of MODULE[:ATTRIBUTE] or FILE.py[:ATTRIBUTE]."""
+    from xcorr import command
+
+    command.workflow_draw(module, kind, output)
 
 
 @main.group()

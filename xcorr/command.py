@@ -178,13 +178,20 @@ def workflow_run(
     iterations: int | None,
     data: str | None,
     data_file: Path | None,
+    plan_only: bool,
 ) -> None:
     """Load and run a workflow, and print the outputs that nothing is connected to."""
+    from xcorr.core import make_plan, registry
     from xcorr.core.loading import load_graph
     from xcorr.mappings import run
 
     graph = load_graph(module)
-    outcome = run(graph, _inputs(graph, iterations, data, data_file), mapping, workers)
+    inputs = _inputs(graph, iterations, data, data_file)
+    if plan_only:
+        engine = registry.load("mappings", mapping)()
+        click.echo(make_plan(graph, engine.choose_workers(workers), inputs).describe())
+        return
+    outcome = run(graph, inputs, mapping, workers)
     for element, ports in outcome.results.items():
         for port, items in ports.items():
             click.echo(f"{element}.{port}: {items}")
@@ -193,6 +200,18 @@ def workflow_run(
             f"{s.element}[{s.instance}]: {s.received} received, {s.written} written, {s.seconds:.3f} s",
             err=True,
         )
+
+
+def workflow_draw(module: str, kind: str, output: Path | None) -> None:
+    """Write or print the picture of a workflow."""
+    from xcorr.core.draw import FORMATS
+    from xcorr.core.loading import load_graph
+
+    text = FORMATS[kind](load_graph(module))
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        output.write_text(text)
 
 
 def _inputs(graph: WorkflowGraph, iterations: int | None, data: str | None, data_file: Path | None) -> dict[Any, Any]:

@@ -58,7 +58,7 @@ def correlation_workflow(
     band = settings.whiten_band_hz
     chain = (
         StationSource(tuple(requests), settings.run.open_chunks),
-        ReadStation(c.band_hz[1], c.max_gap_s, c.zeros_are_gaps_s),
+        ReadStation(c.band_hz[1], settings.edge_s, c.max_gap_s, c.zeros_are_gaps_s),
         ConditionStation(conditioning, windowing, c.response, settings.data.metadata, c.water_level_db, shared),
         NormalizeStation(n.method, settings.normalize_window_s, n.per),
         TransformStation(

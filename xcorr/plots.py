@@ -7,9 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from xcorr.core import XcorrError
 from xcorr.results import Results, ResultsError
 
 SECTION_BINS = 60
+
+
+class PlotError(XcorrError, ValueError):
+    """A picture that cannot be drawn or written."""
 
 
 def record_section(results: Results, path: Path, components: str = "ZZ", max_lag_s: float | None = None) -> None:
@@ -104,4 +109,7 @@ def _figure(width: float, height: float, rows: int = 1) -> tuple[Any, Any]:
 
 
 def _save(figure: Any, path: Path) -> None:
-    figure.savefig(path, dpi=120)
+    try:
+        figure.savefig(path, dpi=120)
+    except (ValueError, OSError) as error:
+        raise PlotError(f"cannot write the picture {str(path)!r}: {error}") from error

@@ -135,13 +135,19 @@ class Results:
     def select(
         self, distance_km: tuple[float, float] | None = None, azimuth_deg: tuple[float, float] | None = None
     ) -> pandas.DataFrame:
-        """Return the pairs with distance and azimuth (1 to 2) in these ranges, limits included."""
+        """Return the pairs with distance and azimuth (1 to 2) in these ranges, limits included.
+
+        Azimuths go clockwise from the first to the last, through north if the last is smaller.
+        """
         table = self.pairs
         keep = np.ones(len(table), bool)
         if distance_km is not None:
             keep &= table["distance_m"].between(*(1000 * d for d in distance_km)).to_numpy()
         if azimuth_deg is not None:
-            keep &= table["azimuth_deg"].between(*azimuth_deg).to_numpy()
+            first, last = azimuth_deg
+            keep &= ((table["azimuth_deg"] - first) % 360 <= (last - first) % 360 + 1e-9).to_numpy() | (
+                last - first >= 360
+            )
         return table[keep]
 
     def gather(self, components: str = "ZZ", stack: str = "linear") -> np.ndarray:

@@ -253,3 +253,8 @@ def _check(s: Settings) -> None:
         s.condition.response,
         "needs the responses: set data.metadata to a StationXML file",
     )
+    try:
+        lags = s.samples(s.correlate.max_lag_s)
+        whiten.spectral_grid(s.samples(s.window.length_s), lags, s.condition.rate_hz, s.whiten_band_hz)
+    except ValueError as error:
+        raise SettingsError(f"whiten.band_hz = {s.whiten_band_hz!r}: {error}") from None

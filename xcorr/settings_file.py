@@ -28,7 +28,7 @@ def load(path: Path) -> Plain:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: not TOML: {error}") from None
     try:
-        build(plain)
+        _sections(plain)
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from None
     data = plain.get("data", {})
@@ -68,6 +68,11 @@ def build(plain: Mapping[str, Any]) -> Settings:
 
     Raises SettingsError for unknown sections and keys (with the nearest name) and for wrong values.
     """
+    return Settings(**_sections(plain))
+
+
+def _sections(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sections, each key checked by itself; how they go together is checked when all is known."""
     sections: dict[str, Any] = {}
     for section, keys in plain.items():
         if section not in SECTIONS:
@@ -77,7 +82,7 @@ def build(plain: Mapping[str, Any]) -> Settings:
         if not isinstance(keys, Mapping):
             raise SettingsError(f"{section} = {keys!r}: is a section; write [{section}] and its keys below")
         sections[section] = SECTIONS[section](**_values(section, keys))
-    return Settings(**sections)
+    return sections
 
 
 def _values(section: str, keys: Mapping[str, Any]) -> dict[str, Any]:

@@ -63,7 +63,8 @@ def _header(text: str) -> list[str] | None:
     """Return the column names of a CSV or FDSN text header line, or None."""
     separator = "|" if "|" in text else ","
     names = [n.strip().lower() for n in text.lstrip("#").split(separator)]
-    if separator not in text or not {"network", "station"} <= set(names):
+    commented = text.startswith("#") and separator == ","
+    if commented or separator not in text or not {"network", "station"} <= set(names):
         return None
     return ["elevation_m" if n == "elevation" else n for n in names] if separator == "|" else names
 

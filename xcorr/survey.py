@@ -25,13 +25,12 @@ class NothingToDo(XcorrError, ValueError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Station:
-    """A station of the campaign."""
+    """A station of the campaign; ``channels`` holds the (channel, location) patterns that its lines ask for."""
 
     network: str
     code: str
     coordinates: Coordinates
-    location: str | None = None
-    channel: str | None = None
+    channels: tuple[tuple[str | None, str | None], ...] = ((None, None),)
 
     @property
     def name(self) -> str:
@@ -84,22 +83,26 @@ def survey(
 
     Raises NothingToDo if fewer than two stations have data in the time wanted, SettingsError for impossible times.
     """
-    chunks = make_chunks(archive, settings)
+    limits = time_limits(settings)
     found: dict[tuple[str, str], Station] = {}
     line_of: dict[tuple[str, str], int] = {}
     requested = []
     for row in rows:
+        asked = (row.channel, row.location)
         matches = [
             key
             for key in sorted(archive.coverages)
             if fnmatch.fnmatchcase(key[0], row.network) and fnmatch.fnmatchcase(key[1], row.station)
         ]
-        usable = [k for k in matches if _has_data(archive.coverages[k], row, chunks, settings)]
-        fresh = [k for k in usable if k not in found]
+        usable = [k for k in matches if _wanted_within(archive.coverages[k], (asked,), limits, settings)]
+        fresh = [k for k in usable if k not in found or asked not in found[k].channels]
         for key in fresh:
-            at = row.coordinates or metadata.get(key) or archive.coordinates.get(key) or NOWHERE
-            found[key] = Station(*key, at, row.location, row.channel)
-            line_of[key] = row.line
+            if key in found:
+                found[key] = dataclasses.replace(found[key], channels=(*found[key].channels, asked))
+            else:
+                at = row.coordinates or metadata.get(key) or archive.coordinates.get(key) or NOWHERE
+                found[key] = Station(*key, at, (asked,))
+                line_of[key] = row.line
         requested.append(_account(row, matches, usable, fresh, line_of))
     if len(found) < 2:
         reasons = "; ".join(sorted({f"line {r.line} ({r.text}): {r.reason}" for r in requested if r.reason})[:5])
@@ -110,6 +113,12 @@ def survey(
     layout = Layout(len(found), settings.components, settings.component_pairs, settings.correlate.block)
     if layout.stations_per_block == 0:
         raise SettingsError(f"correlate.block = {settings.correlate.block}: smaller than one station's components")
+    wanted = [
+        c
+        for key, station in found.items()
+        for c in _wanted_within(archive.coverages[key], station.channels, limits, settings)
+    ]
+    chunks = make_chunks(wanted, limits, archive.slack_ns, settings)
     return Survey(tuple(found.values()), tuple(requested), chunks, layout, archive)
 
 
@@ -141,31 +150,43 @@ def parse_time(text: str, key: str) -> int:
     return int(whole.timestamp()) * NS + time.microsecond * 1000
 
 
-def make_chunks(archive: Archive, settings: Settings) -> tuple[Chunk, ...]:
-    """Return the chunks, aligned to multiples of their length since 1970, that hold the time wanted."""
-    span = archive.span()
-    if span is None:
-        raise NothingToDo(f"the source {archive.source!r} holds no waveforms of the stations wanted")
-    start = parse_time(settings.data.start, "data.start") if settings.data.start else span[0]
-    end = parse_time(settings.data.end, "data.end") if settings.data.end else span[1]
-    if end <= start:
+def time_limits(settings: Settings) -> tuple[int | None, int | None]:
+    """Return the time asked for, in ns; None where the archive decides. Raises SettingsError if it is impossible."""
+    start, end = (
+        parse_time(text, key) if text else None
+        for text, key in ((settings.data.start, "data.start"), (settings.data.end, "data.end"))
+    )
+    if start is not None and end is not None and end <= start:
         raise SettingsError(
-            f"data.end = {settings.data.end!r}: the end is not after the start "
-            f"({settings.data.start or 'of the archive'})"
+            f"data.end = {settings.data.end!r}: the end is not after the start ({settings.data.start!r})"
         )
+    return start, end
+
+
+def make_chunks(
+    wanted: Sequence[Coverage], limits: tuple[int | None, int | None], slack_ns: int, settings: Settings
+) -> tuple[Chunk, ...]:
+    """Return the chunks, aligned to multiples of their length since 1970, in which there are wanted data."""
+    start = min(c.start_ns for c in wanted) if limits[0] is None else limits[0]
+    end = max(c.end_ns for c in wanted) if limits[1] is None else limits[1]
     size = settings.data.chunk_s * NS
-    first, last = start // size, -(-end // size)
+    numbers: set[int] = set()
+    for c in wanted:
+        numbers.update(range(max(c.start_ns, start) // size, -(-min(c.end_ns + slack_ns, end) // size)))
     return tuple(
-        Chunk(k - first, k * size, (k + 1) * size, max(start, k * size), min(end, (k + 1) * size))
-        for k in range(first, last)
+        Chunk(index, k * size, (k + 1) * size, max(start, k * size), min(end, (k + 1) * size))
+        for index, k in enumerate(sorted(numbers))
     )
 
 
-def _patterns(station: Station | ListRow, settings: Settings) -> list[tuple[str, str]]:
+def _patterns(asked: Sequence[tuple[str | None, str | None]], settings: Settings) -> list[tuple[str, str]]:
     """Return (channel, location) patterns in order of preference."""
-    channels = (station.channel,) if station.channel is not None else settings.data.channels
-    locations = (station.location,) if station.location is not None else settings.data.locations
-    return [(c, loc) for c in channels for loc in locations]
+    return [
+        (c, at)
+        for channel, location in asked
+        for c in (settings.data.channels if channel is None else (channel,))
+        for at in (settings.data.locations if location is None else (location,))
+    ]
 
 
 def _wanted(coverage: Coverage, patterns: list[tuple[str, str]], components: tuple[str, ...]) -> int | None:
@@ -178,28 +199,38 @@ def _wanted(coverage: Coverage, patterns: list[tuple[str, str]], components: tup
     return None
 
 
-def _has_data(coverages: list[Coverage], row: ListRow, chunks: tuple[Chunk, ...], settings: Settings) -> bool:
-    patterns = _patterns(row, settings)
-    start, end = chunks[0].data_start_ns, chunks[-1].data_end_ns
-    return any(
-        c.start_ns < end and c.end_ns > start and _wanted(c, patterns, settings.components) is not None
+def _wanted_within(
+    coverages: Sequence[Coverage],
+    asked: Sequence[tuple[str | None, str | None]],
+    limits: tuple[int | None, int | None],
+    settings: Settings,
+) -> list[Coverage]:
+    """Return the coverages of channels asked for that overlap the time asked for."""
+    patterns, (start, end) = _patterns(asked, settings), limits
+    return [
+        c
         for c in coverages
-    )
+        if (end is None or c.start_ns < end)
+        and (start is None or c.end_ns > start)
+        and _wanted(c, patterns, settings.components) is not None
+    ]
 
 
 def _candidates_by_chunk(station: Station, found: Survey, settings: Settings) -> dict[int, dict[str, list[Candidate]]]:
     """Return, by chunk and component, the channels that could fill a slot, best first."""
-    size, origin = settings.data.chunk_s * NS, found.chunks[0].start_ns
-    patterns = _patterns(station, settings)
+    size = settings.data.chunk_s * NS
+    index_of = {chunk.start_ns // size: chunk.index for chunk in found.chunks}
+    patterns = _patterns(station.channels, settings)
     files: dict[tuple[int, str, int, str, str], list[str]] = defaultdict(list)
     for coverage in found.archive.coverages[station.network, station.code]:
         rank = _wanted(coverage, patterns, settings.components)
         if rank is None:
             continue
-        first = max(0, (coverage.start_ns - origin) // size)
-        last = min(len(found.chunks) - 1, (coverage.end_ns + found.archive.slack_ns - 1 - origin) // size)
-        for index in range(first, last + 1):
-            key = index, coverage.channel[-1], rank, coverage.location, coverage.channel
+        first, stop = coverage.start_ns // size, -(-(coverage.end_ns + found.archive.slack_ns) // size)
+        for number in range(first, stop):
+            if number not in index_of:
+                continue
+            key = index_of[number], coverage.channel[-1], rank, coverage.location, coverage.channel
             if coverage.path not in files[key]:
                 files[key].append(coverage.path)
     by_chunk: dict[int, dict[str, list[Candidate]]] = defaultdict(lambda: defaultdict(list))
