@@ -68,9 +68,10 @@ def find_response(inventory: Any, seed_id: str, time_ns: int) -> Any:
     valid = [c for c in channels if c.is_active(time=time)]
     if not valid:
         raise MetadataError(f"the station metadata have no epoch of {seed_id} at {time}")
-    if valid[0].response is None or not valid[0].response.response_stages:
+    latest = max(valid, key=lambda c: c.start_date.ns if c.start_date else 0)  # one ends where the next begins
+    if latest.response is None or not latest.response.response_stages:
         raise MetadataError(f"the station metadata have no response of {seed_id} at {time}")
-    return valid[0].response
+    return latest.response
 
 
 def epoch_starts(inventory: Any, seed_id: str) -> list[int]:

@@ -1,9 +1,9 @@
 """The command line besides run: init, info, plot, workflow run, pe; start-up time; packaging."""
 
 import json
+import os
 import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 
@@ -25,10 +25,12 @@ def test_help_is_quick():
     script = Path(sys.executable).with_name("xcorr")
 
     def once():
-        start = time.perf_counter()
+        before = os.times()
         out = subprocess.run([script, "--help"], check=True, capture_output=True, text=True).stdout
+        after = os.times()
         assert "stations.txt" in out
-        return time.perf_counter() - start
+        used = after.children_user + after.children_system - before.children_user - before.children_system
+        return min(used, after.elapsed - before.elapsed)
 
     assert min(once() for _ in range(8)) < 0.3
 

@@ -94,7 +94,9 @@ def survey(
             for key in sorted(archive.coverages)
             if fnmatch.fnmatchcase(key[0], row.network) and fnmatch.fnmatchcase(key[1], row.station)
         ]
-        usable = [k for k in matches if _wanted_within(archive.coverages[k], (asked,), limits, settings)]
+        usable = [
+            k for k in matches if _wanted_within(archive.coverages[k], (asked,), limits, settings, archive.slack_ns)
+        ]
         fresh = [k for k in usable if k not in found or asked not in found[k].channels]
         for key in fresh:
             if key in found:
@@ -116,7 +118,7 @@ def survey(
     wanted = [
         c
         for key, station in found.items()
-        for c in _wanted_within(archive.coverages[key], station.channels, limits, settings)
+        for c in _wanted_within(archive.coverages[key], station.channels, limits, settings, archive.slack_ns)
     ]
     chunks = make_chunks(wanted, limits, archive.slack_ns, settings)
     return Survey(tuple(found.values()), tuple(requested), chunks, layout, archive)
@@ -204,6 +206,7 @@ def _wanted_within(
     asked: Sequence[tuple[str | None, str | None]],
     limits: tuple[int | None, int | None],
     settings: Settings,
+    slack_ns: int,
 ) -> list[Coverage]:
     """Return the coverages of channels asked for that overlap the time asked for."""
     patterns, (start, end) = _patterns(asked, settings), limits
@@ -211,7 +214,7 @@ def _wanted_within(
         c
         for c in coverages
         if (end is None or c.start_ns < end)
-        and (start is None or c.end_ns > start)
+        and (start is None or c.end_ns + slack_ns > start)
         and _wanted(c, patterns, settings.components) is not None
     ]
 
