@@ -11,7 +11,7 @@ from typing import Any
 
 from xcorr.core.element import GenericPE
 from xcorr.core.errors import ElementError, GraphError, nearest
-from xcorr.core.message import Token
+from xcorr.core.message import Message, Token
 from xcorr.core.observe import InstanceStatistics
 from xcorr.core.plan import Node
 
@@ -35,7 +35,7 @@ class Instance:
         self.process = element.process
         self.emit: Emit
         self.fails = node.policy.kind == "fail"
-        self.inbox: deque[tuple[str, Any, Token | None]] = deque()
+        self.inbox: deque[tuple[str, Any, Token | None, Message | None]] = deque()
         self.upstream = node.upstream
         self.routes: dict[str, list[Callable[[Any], None]]] = {}
         self.statistics = InstanceStatistics(node.name, index, worker)

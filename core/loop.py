@@ -21,10 +21,10 @@ from typing import Any
 
 from xcorr.core.errors import ElementError
 from xcorr.core.instance import Collect, Emit, Instance
-from xcorr.core.message import DONE, END, ITEM, Abort, Message, Stopped, Token, Transport
+from xcorr.core.message import DONE, END, ITEM, TAKEN, Abort, Message, Stopped, Token, Transport
 from xcorr.core.observe import Observer, WorkerStatistics
 from xcorr.core.plan import Connection, Plan
-from xcorr.core.route import DEPTH, make_route
+from xcorr.core.route import DEPTH, Link, make_route
 
 POLL_S = 0.0005  # between looks for messages while there is work
 REPORT_S = 0.5  # between reports of statistics
@@ -51,10 +51,10 @@ class Worker:
         self.failure: ElementError | None = None
         self.token: Token | None = None
         self.depth, self.backlog, self.nested = 0, 0, 0.0
-        self.sent, self.cpu_seconds, self.started = 0, 0.0, perf_counter()
+        self.sent, self.unpushed, self.cpu_seconds, self.started = 0, False, 0.0, perf_counter()
         self.moved: dict[str, tuple[int, int]] = {}
-        self.awaited: dict[int, tuple[Token | None, Callable[[], None]]] = {}
-        self.finished_items: dict[int, list[int]] = {}
+        self.awaited: dict[int, tuple[Token | None, Link, int]] = {}
+        self.processed: dict[tuple[int, int], list[int]] = {}
         self.ending: deque[Instance] = deque()
         self._tell, self._next_poll, self._next_report = tell, 0.0, self.started + REPORT_S
         self.instances = {
@@ -175,11 +175,13 @@ class Worker:
             if instance.node.rank <= above:
                 return False
             if instance.inbox:
-                port, data, token = instance.inbox.popleft()
+                port, data, token, message = instance.inbox.popleft()
                 self.backlog -= 1
                 before, self.token = self.token, token
                 self.run_item(instance, {port: data})
                 self.token = before
+                if message is not None:
+                    self.processed.setdefault((message.sender, TAKEN), []).append(message.number)
                 if token is not None:
                     token.release()
                 return True
@@ -189,7 +191,7 @@ class Worker:
         """Keep an item for an instance that cannot be called directly."""
         if self.token is not None:
             self.token.pending += 1
-        instance.inbox.append((port, data, self.token))
+        instance.inbox.append((port, data, self.token, None))
         self.backlog += 1
 
     def wait(self, rank: int) -> None:
@@ -290,37 +292,47 @@ class Worker:
                 assert self.transport is not None
                 self.transport.send(worker, message)
 
-    def send_item(
-        self, worker: int, connection: Connection, instance: int, data: Any, credit_back: Callable[[], None]
-    ) -> int:
-        """Send an item to another worker under the current token; return its size in bytes."""
+    def send_item(self, link: Link, data: Any) -> int:
+        """Send an item over a link under the current token; return its size in bytes."""
         assert self.transport is not None
         self.sent += 1
-        number = self.sent
-        message = Message(ITEM, self.index, number, connection.target, instance, connection.input, data)
-        size = self.transport.send(worker, message)
+        number, to = self.sent, link.connection
+        message = Message(ITEM, self.index, number, to.target, link.instance, to.input, data)
+        size = self.transport.send(link.place, message)
         if self.token is not None:
             self.token.pending += 1
-        self.awaited[number] = (self.token, credit_back)
+        self.awaited[number] = (self.token, link, size)
+        self.unpushed = True
         return size
+
+    def push(self) -> None:
+        """Let go what was sent, before this worker turns to something long."""
+        if self.unpushed:
+            self._receive(block=False)
 
     def _receive(self, block: bool) -> None:
         assert self.transport is not None
-        for sender, numbers in self.finished_items.items():
-            self.transport.send(sender, Message(DONE, self.index, data=numbers))
-        self.finished_items = {}
+        self.unpushed = False
+        for (sender, kind), numbers in sorted(self.processed.items(), key=lambda entry: entry[0][1]):
+            self.transport.send(sender, Message(kind, self.index, data=numbers))
+        self.processed = {}
         for message in self.transport.receive(block):
             self._take(message)
 
     def _take(self, message: Message) -> None:
         if message.kind == ITEM:
             token = Token(functools.partial(self._item_done, message.sender, message.number))
-            self.instances[message.node, message.instance].inbox.append((message.port, message.data, token))
+            self.instances[message.node, message.instance].inbox.append(
+                (message.port, message.data, token, message._replace(data=None))
+            )
             self.backlog += 1
+        elif message.kind == TAKEN:
+            for number in message.data:
+                self.awaited[number][1].taken()
         elif message.kind == DONE:
             for number in message.data:
-                token_of_sender, credit_back = self.awaited.pop(number)
-                credit_back()
+                token_of_sender, link, size = self.awaited.pop(number)
+                link.done(size)
                 if token_of_sender is not None:
                     token_of_sender.release()
         elif message.kind == END:
@@ -333,7 +345,7 @@ class Worker:
             raise Abort
 
     def _item_done(self, sender: int, number: int) -> None:
-        self.finished_items.setdefault(sender, []).append(number)
+        self.processed.setdefault((sender, DONE), []).append(number)
 
     def statistics(self) -> WorkerStatistics:
         """Return the numbers so far."""

@@ -8,14 +8,15 @@ from typing import Any, NamedTuple, Protocol
 from xcorr.core.errors import ElementError, XcorrError
 from xcorr.core.observe import WorkerStatistics
 
-ITEM, END, DONE, STOP = range(4)
+ITEM, END, TAKEN, DONE, STOP = range(5)
 
 
 class Message(NamedTuple):
     """What one worker sends another.
 
     ``ITEM``: an item for ``node``, ``instance``, ``port``, numbered by its sender. ``END``: one upstream instance of
-    ``node`` has ended. ``DONE``: everything that came of the items numbered in ``data`` is finished. ``STOP``: give up.
+    ``node`` has ended. ``TAKEN``: the items numbered in ``data`` have been processed. ``DONE``: so has everything that
+    came of them. ``STOP``: give up.
     """
 
     kind: int

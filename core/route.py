@@ -66,7 +66,7 @@ def _selector(connection: Connection, count: int, ordered: bool) -> Select:
 def _deliverer(worker: Worker, connection: Connection, instance: int) -> Deliver:
     place = worker.plan.nodes[connection.target].workers[instance]
     if place != worker.index:
-        return _Link(worker, connection, instance, place)
+        return Link(worker, connection, instance, place)
     target, port = worker.instances[connection.target, instance], connection.input
     run_item, inbox = worker.run_item, target.inbox
 
@@ -79,31 +79,37 @@ def _deliverer(worker: Worker, connection: Connection, instance: int) -> Deliver
     return deliver
 
 
-class _Link:
-    """Delivers to one instance on another worker, within its credit."""
+class Link:
+    """Delivers to one instance on another worker, within its credit.
+
+    ``bytes`` are under way until everything that came of them is done; ``in_hand`` counts items not yet processed.
+    """
 
     def __init__(self, worker: Worker, connection: Connection, instance: int, place: int) -> None:
         self.worker, self.connection, self.instance, self.place = worker, connection, instance, place
         names = [worker.plan.nodes[rank].name for rank in (connection.source, connection.target)]
         self.name = " -> ".join(names)
-        self.items = 0
+        self.in_hand = 0
         self.bytes = 0
 
     def __call__(self, data: Any) -> None:
+        """Send an item, once there is credit."""
         worker = self.worker
         while self.bytes >= CREDIT_BYTES:
             worker.wait(self.connection.source)
-        size = 0
-
-        def credit_back() -> None:
-            self.items -= 1
-            self.bytes -= max(size, ITEM_BYTES)
-
-        size = worker.send_item(self.place, self.connection, self.instance, data, credit_back)
-        self.items += 1
+        size = worker.send_item(self, data)
+        self.in_hand += 1
         self.bytes += max(size, ITEM_BYTES)
         items, total = worker.moved.get(self.name, (0, 0))
         worker.moved[self.name] = (items + 1, total + size)
+
+    def taken(self) -> None:
+        """Note that the instance has processed an item."""
+        self.in_hand -= 1
+
+    def done(self, size: int) -> None:
+        """Take back the credit of an item of this size."""
+        self.bytes -= max(size, ITEM_BYTES)
 
 
 class _Distribution:
@@ -111,19 +117,20 @@ class _Distribution:
 
     def __init__(self, worker: Worker, connection: Connection) -> None:
         self.worker = worker
-        self.links: list[_Link] = []
+        self.links: list[Link] = []
         self.here: Deliver | None = None
         for k in range(len(worker.plan.nodes[connection.target].workers)):
             deliver = _deliverer(worker, connection, k)
-            if isinstance(deliver, _Link):
+            if isinstance(deliver, Link):
                 self.links.append(deliver)
             else:
                 self.here = deliver
 
     def __call__(self, data: Any) -> None:
         self.worker.look()
-        least = min(self.links, key=lambda link: link.items)
-        if self.here is not None and least.items >= AHEAD:
+        least = min(self.links, key=lambda link: link.in_hand)
+        if self.here is not None and least.in_hand >= AHEAD:
+            self.worker.push()
             self.here(data)
         else:
             least(data)

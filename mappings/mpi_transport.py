@@ -12,10 +12,10 @@ import time
 from collections import deque
 from typing import Any
 
-from xcorr.core.message import Message
+from xcorr.core.message import DONE, TAKEN, Message
 from xcorr.mappings.sockets import FLUSH_BYTES, OUT_OF_BAND, WAIT_S
 
-TAG = 1
+TAG, CREDIT_TAG = 1, 2  # messages about credit overtake items: they must not wait for large buffers
 LONGEST_PAUSE_S = 1e-3
 
 
@@ -34,6 +34,11 @@ class MpiTransport:
 
     def send(self, worker: int, message: Message) -> int:
         """Serialise a message; it leaves when enough has come together or at the next look."""
+        if message.kind in (TAKEN, DONE):
+            body = pickle.dumps(tuple(message), 5)
+            request = self.communicator.Isend([body, self.mpi.BYTE], worker, CREDIT_TAG)
+            self.sending.append((request, body))
+            return len(body)
         buffers: list[memoryview] = []
 
         def out_of_band(buffer: pickle.PickleBuffer) -> bool:
@@ -67,11 +72,21 @@ class MpiTransport:
             while self.sending and self.sending[0][0].Test():
                 self.sending.popleft()
             self._accept()
-            messages = [m for queue in self.arriving for m in self._complete(queue)]
+            messages = self._credits() + [m for queue in self.arriving for m in self._complete(queue)]
             if messages or not block or time.perf_counter() > until:
                 return messages
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    def _credits(self) -> list[Message]:
+        """Return the messages about credit that have come; they are small and complete."""
+        messages = []
+        status = self.mpi.Status()
+        while (message := self.communicator.Improbe(self.mpi.ANY_SOURCE, CREDIT_TAG, status)) is not None:
+            body = bytearray(status.Get_count(self.mpi.BYTE))
+            message.Recv([body, self.mpi.BYTE])
+            messages.append(Message(*pickle.loads(body)))
+        return messages
 
     def _accept(self) -> None:
         """Begin to receive every head that has come; a source with buffers to come has to wait for those."""

@@ -171,8 +171,9 @@ def _long_zero_runs(segment: Segment, shortest_s: float) -> np.ndarray:
     if shortest_s <= 0 or not zero.any():
         return np.zeros(len(zero), bool)
     keep = np.zeros(len(zero), bool)
+    shortest = math.ceil(shortest_s * segment.rate_hz)
     for first, stop in _runs(zero):
-        if stop - first >= shortest_s * segment.rate_hz:
+        if stop - first >= shortest:
             keep[first:stop] = True
     return keep
 
