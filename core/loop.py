@@ -46,7 +46,8 @@ class Worker:
         observers: Sequence[Observer] = (),
         tell: Tell | None = None,
     ) -> None:
-        self.plan, self.index, self.transport, self.observers = plan, index, transport, tuple(observers)
+        self.plan, self.index, self.transport = plan, index, transport
+        self.observers = tuple(o for o in observers if o.watches_items())
         self.results: dict[str, dict[str, list[Any]]] = {}
         self.failure: ElementError | None = None
         self.token: Token | None = None

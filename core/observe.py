@@ -43,6 +43,11 @@ class Observer:
     ends the run.
     """
 
+    def watches_items(self) -> bool:
+        """Return whether anything besides :meth:`progress` is overridden; if not, the workers leave it alone."""
+        names = ("started", "received", "wrote", "skipped", "ended")
+        return any(getattr(type(self), name) is not getattr(Observer, name) for name in names)
+
     def started(self, plan: Any, worker: int) -> None:
         """Note that a worker is about to begin."""
 

@@ -190,3 +190,14 @@ def test_registered_elements_exist_and_are_all_ours():
     assert set(registry.names("elements")) == set(pes.__all__)
     for name in registry.names("elements"):
         assert issubclass(registry.load("elements", name), GenericPE)
+
+
+def test_workflow_plan_and_draw(tmp_path, invoke):
+    path = tmp_path / "flow_to_draw.py"
+    path.write_text(GRAPH)
+    result = invoke("workflow", "run", f"{path}:graph", "--plan", "-m", "threads", "-n", 3)
+    assert "Double: 3 instance(s) on worker(s) 0, 1, 2" in result.output
+    assert invoke("workflow", "draw", f"{path}:graph").output.startswith("digraph")
+    assert invoke("workflow", "draw", f"{path}:graph", "--format", "mermaid").output.startswith("flowchart")
+    assert invoke("workflow", "draw", f"{path}:graph", "--format", "svg", "-o", tmp_path / "g.svg").exit_code == 0
+    assert (tmp_path / "g.svg").read_text().startswith("<svg")

@@ -216,3 +216,19 @@ def test_picture_shows_every_element_and_connection():
 
 def test_plan_describes_placement():
     assert "Pass: 2 instance(s) on worker(s) 0, 1" in make_plan(chain(Source(), Pass()), 2).describe()
+
+
+def test_pictures_in_mermaid_and_svg():
+    from xml.etree import ElementTree
+
+    from xcorr.core.draw import draw_mermaid, draw_svg
+
+    graph = chain(Source(), Pass(), Stateful(2, [0, 1]), Stateful(2, "all"), Stateful(1, MultiKey("keys")))
+    text = draw_mermaid(graph)
+    assert text.startswith("flowchart LR")
+    assert 'n1 -->|"by 0, 1"| n2' in text
+    assert '"one-to-all"' in text
+    picture = ElementTree.fromstring(draw_svg(graph))
+    names = {e.text for e in picture.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"Source", "Pass", "Stateful", "Stateful1", "Stateful2", "by each of keys"} <= names
+    assert len(list(picture.iter("{http://www.w3.org/2000/svg}line"))) == 4

@@ -15,6 +15,8 @@ from xcorr.pes.archive import Archive, open_archive
 from xcorr.pes.items import ShardRecord
 from xcorr.pes.metadata import read_inventory, station_coordinates
 from xcorr.pes.stack import stack_requests
+from xcorr.pes.windows import window_count
+from xcorr.progress import Progress, summarize
 from xcorr.settings import Settings, SettingsError
 from xcorr.stations import ListRow, read_station_list
 from xcorr.survey import Survey, survey
@@ -59,32 +61,52 @@ def _limited(archive: Archive, rows: Sequence[ListRow]) -> Archive:
     return dataclasses.replace(archive, coverages={k: v for k, v in archive.coverages.items() if k in wanted})
 
 
-def run_campaign(list_path: Path, folder: Path, settings: Settings, observers: Sequence[Observer] = ()) -> Finished:
-    """Run everything and return what came of it. Raises XcorrError for what cannot be run."""
+def run_campaign(list_path: Path, folder: Path, settings: Settings, progress: str | None = None) -> Finished:
+    """Run everything and return what came of it.
+
+    ``progress`` is how to show it: ``bar``, ``line`` or ``json``; None: not at all. Raises XcorrError for what
+    cannot be run.
+    """
     start = time.perf_counter()
     found = look_around(list_path, settings)
     campaign.prepare_folder(folder, settings)
     attributes = {"settings_hash": settings.hash(), "software": campaign.software()}
+    watch = _watch(settings, found, progress)
     graph = pipeline.correlation_workflow(settings, found, found.requests(settings), folder, attributes)
-    outcome = run(graph, None, settings.run.mapping, settings.run.workers, observers)
+    outcome = run(graph, None, settings.run.mapping, settings.run.workers, watch)
     records: list[ShardRecord] = sorted(
         outcome.results["WriteShards"]["output"], key=lambda r: (r.chunk.index, r.strip)
     )
     tables = campaign.tables(settings, found, records)
     shards = [(r.chunk.index, r.strip, r.path) for r in records]
     requests = tuple(stack_requests(found.layout, len(tables.lags_s), shards, len(found.chunks)))
-    run(
-        pipeline.stack_workflow(settings, found, requests, folder, tables),
-        None,
-        settings.run.mapping,
-        settings.run.workers,
-        observers,
-    )
+    stacking = pipeline.stack_workflow(settings, found, requests, folder, tables)
+    run(stacking, None, settings.run.mapping, settings.run.workers)
     with_data = _pairs_with_data(folder)
     report = campaign.make_report(settings, found, records, with_data, time.perf_counter() - start)
+    report["workers"] = summarize(outcome.workers)
     campaign.write_report(folder, report)
     code = NOTHING if not with_data else SOME_FAILED if report["errors"] else FINISHED
     return Finished(folder, report, code)
+
+
+def _watch(settings: Settings, found: Survey, style: str | None) -> list[Observer]:
+    if style is None:
+        return []
+    items = len(found.chunks) * len(found.stations)
+    grid = pipeline.grid_of(settings)
+    windows = window_count(
+        settings.samples(settings.data.chunk_s), grid.length, settings.samples(settings.window.step_s)
+    )
+    layout = found.layout
+    blocks = [layout.blocks - layout.block_of(i) for i in range(layout.stations - 1)]
+    written = sum(blocks) * len(layout.pairs) + layout.strips  # items that WriteShards gets for a chunk
+    units = {
+        "TransformStation": ("windows", float(windows * len(settings.components))),
+        "WriteShards": ("pairs", layout.rows * len(layout.pairs) / written),
+    }
+    expected = {"ReadStation": items, "ConditionStation": items, "TransformStation": items}
+    return [Progress(expected, units, style)]
 
 
 def _pairs_with_data(folder: Path) -> int:

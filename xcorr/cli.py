@@ -78,7 +78,7 @@ def main() -> None:
 @click.option("--start", help="First time wanted, UTC; default: the archive's.")
 @click.option("--end", help="End of the time wanted, UTC; default: the archive's.")
 @click.option("--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help="Override a setting, in TOML.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Events and summary as JSON lines.")
 def run(
     stations: Path,
     config: Path | None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,10 +60,11 @@ def run(
 def _run_and_tell(stations: Path, folder: Path, settings: Settings, as_json: bool) -> int:
     from xcorr.campaign_run import run_campaign
 
-    finished = run_campaign(stations, folder, settings)
+    style = "json" if as_json else "bar" if sys.stderr.isatty() else "line"
+    finished = run_campaign(stations, folder, settings, style)
     brief = {k: v for k, v in finished.report.items() if k not in ("requested", "channel_chunk")}
     if as_json:
-        click.echo(json.dumps({**brief, "folder": str(folder), "exit_code": finished.exit_code}))
+        click.echo(json.dumps({"event": "summary", **brief, "folder": str(folder), "exit_code": finished.exit_code}))
     else:
         click.echo(summary(finished.report, folder))
     return finished.exit_code
@@ -80,13 +82,22 @@ def summary(report: Mapping[str, Any], folder: Path) -> str:
         + (f" ({', '.join(rejected)})" if rejected else ""),
         "channels   " + ", ".join(f"{n} {status}" for status, n in sorted(report["slots_by_status"].items())),
         f"written    {report['bytes_written'] / 1e6:.1f} MB in {report['shards']} shard(s) and {folder / 'xcorr.h5'}",
-        f"time       {report['seconds']:.1f} s",
+        f"time       {report['seconds']:.1f} s" + _busy(report),
     ]
     lines += [f"absent     line {r['line']}: {r['text']} ({r['reason']})" for r in absent[:10]]
     lines += [f"           and {len(absent) - 10} more, in report.json"] * (len(absent) > 10)
     lines += [f"failed     {error}" for error in report["errors"][:10]]
     lines += [f"           and {len(report['errors']) - 10} more, in report.json"] * (len(report["errors"]) > 10)
     return "\n".join(lines)
+
+
+def _busy(report: Mapping[str, Any]) -> str:
+    workers = report["workers"]
+    shares = [f"{cpu / max(workers['wall_seconds'][w], 1e-3):.0%}" for w, cpu in workers["cpu_seconds"].items()]
+    moved = sum(workers["bytes_moved"].values()) / 1e6
+    return f"; {len(shares)} worker(s), busy {', '.join(shares)}" + (
+        f"; {moved:.0f} MB moved between them" if moved else ""
+    )
 
 
 def init(folder: Path) -> list[Path]:

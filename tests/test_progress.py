@@ -1,0 +1,74 @@
+"""What is shown while a run is under way, and what of it is in the report."""
+
+import io
+import json
+
+import pytest
+from conftest import ROOT
+
+from xcorr.core.observe import InstanceStatistics, WorkerStatistics
+from xcorr.progress import Progress, summarize
+
+
+def workers(done, seconds=10.0):
+    first = [InstanceStatistics("Read", 0, 0, received=done), InstanceStatistics("Write", 0, 0, received=1)]
+    second = [InstanceStatistics("Read", 1, 1, received=done)]
+    return [
+        WorkerStatistics(0, first, seconds, 8.0, {"Read -> Write": (3, 5_000_000)}),
+        WorkerStatistics(1, second, seconds, 5.0, {"Read -> Write": (1, 1_000_000)}),
+    ]
+
+
+def shown(style, *states):
+    stream = io.StringIO()
+    progress = Progress({"Read": 40}, {"Read": ("windows", 24)}, style, stream)
+    for done, finished in states:
+        progress.progress(workers(done), finished)
+    return stream.getvalue()
+
+
+def test_numbers_of_all_workers_together():
+    found = summarize(workers(5))
+    assert found["items"] == {"Read": 10, "Write": 1}
+    assert found["bytes_moved"] == {"Read -> Write": 6_000_000}
+    assert found["cpu_seconds"] == {"0": 8.0, "1": 5.0}
+
+
+def test_events():
+    events = [json.loads(line) for line in shown("json", (5, False), (20, True)).splitlines()]
+    assert [e["event"] for e in events] == ["progress", "finished"]
+    assert events[0]["windows_per_s"] == 24.0
+    assert events[0]["seconds_left"] == 30.0
+    assert events[1]["seconds_left"] == 0.0
+
+
+def test_bars_are_drawn_over_each_other():
+    text = shown("bar", (5, False), (20, True))
+    assert "Read               [######                  ] 10/40" in text
+    assert "Read -> Write: 6.0 MB" in text
+    assert "worker 0: 80%, 1: 50%" in text
+    assert "\x1b[3F" in text
+
+
+def test_a_line_a_minute(monkeypatch):
+    clock = iter([0.0, 1.0, 30.0, 61.0, 62.0, 122.0])
+    monkeypatch.setattr("xcorr.progress.time.perf_counter", lambda: next(clock))
+    lines = shown("line", *[(5, False)] * 4, (20, True)).splitlines()
+    assert lines == ["10 s: Read 10/40; 6 MB moved; 24 windows per s, 30 seconds left"]
+
+
+@pytest.mark.parametrize("mapping", ["sequential", "threads", "processes", "mpi"])
+def test_a_run_ends_with_a_summary_and_events(tmp_path, invoke, mapping, capfd):
+    where = ROOT / "configs" / "demo" / "stations.txt"
+    result = invoke("run", where, "-o", tmp_path / "out.xcorr", "-m", mapping, "-n", 2, "--json")
+    assert result.exit_code == 0
+    events = [json.loads(line) for line in result.output.splitlines() if line.startswith("{")]
+    assert events[-1]["event"] == "summary"
+    assert events[-2]["event"] == "finished"
+    assert events[-2]["items"]["ReadStation"] == 56
+    assert events[-1]["pairs_with_data"] == 78
+    report = json.loads((tmp_path / "out.xcorr" / "report.json").read_text())
+    assert report["workers"]["items"]["TransformStation"] == 56
+    assert len(report["workers"]["cpu_seconds"]) == (1 if mapping == "sequential" else 2)
+    moved = sum(report["workers"]["bytes_moved"].values())
+    assert (moved == 0) == (mapping == "sequential")
