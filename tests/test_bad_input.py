@@ -315,7 +315,7 @@ def test_folder_of_files_with_any_names_and_sac_coordinates(tmp_path, invoke):
         "--set", "window.step_s=600", "--set", "correlate.max_lag_s=30", "--set", "condition.band_hz=[0.1,1.0]",
     )  # fmt: skip
     assert result.exit_code == 3
-    report = json.loads(result.output)
+    report = json.loads(result.output.splitlines()[-1])
     assert report["pairs_with_data"] == 3
     assert [os.path.basename(f) for f in report["ignored_files"]] == ["README"]
     (error,) = report["errors"]
