@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from fractions import Fraction
@@ -138,7 +139,7 @@ class Checksum(GenericPE):
 def chained(*elements: GenericPE) -> WorkflowGraph:
     """Return the chain of elements."""
     graph = WorkflowGraph()
-    for a, b in zip(elements, elements[1:], strict=False):
+    for a, b in itertools.pairwise(elements):
         graph.connect(a, "output", b, "input")
     return graph
 

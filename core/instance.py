@@ -11,7 +11,7 @@ from typing import Any
 
 from xcorr.core.element import GenericPE
 from xcorr.core.errors import ElementError, GraphError, nearest
-from xcorr.core.message import Message, Token
+from xcorr.core.message import Receipt, Token
 from xcorr.core.observe import InstanceStatistics
 from xcorr.core.plan import Node
 
@@ -34,8 +34,9 @@ class Instance:
         self.element: GenericPE = element
         self.process = element.process
         self.emit: Emit
+        self.distributed = node.interchangeable  # a source may share items out by who has the fewest in hand
         self.fails = node.policy.kind == "fail"
-        self.inbox: deque[tuple[str, Any, Token | None, Message | None]] = deque()
+        self.inbox: deque[tuple[str, Any, Token | Receipt | None, int]] = deque()
         self.upstream = node.upstream
         self.routes: dict[str, list[Callable[[Any], None]]] = {}
         self.statistics = InstanceStatistics(node.name, index, worker)

@@ -21,7 +21,7 @@ from typing import Any
 
 from xcorr.core.errors import ElementError
 from xcorr.core.instance import Collect, Emit, Instance
-from xcorr.core.message import DONE, END, ITEM, TAKEN, Abort, Message, Stopped, Token, Transport
+from xcorr.core.message import DONE, END, ITEM, TAKEN, Abort, Message, Receipt, Stopped, Token, Transport
 from xcorr.core.observe import Observer, WorkerStatistics
 from xcorr.core.plan import Connection, Plan
 from xcorr.core.route import DEPTH, Link, make_route
@@ -50,12 +50,13 @@ class Worker:
         self.observers = tuple(o for o in observers if o.watches_items())
         self.results: dict[str, dict[str, list[Any]]] = {}
         self.failure: ElementError | None = None
-        self.token: Token | None = None
+        self.token: Token | Receipt | None = None
         self.depth, self.backlog, self.nested = 0, 0, 0.0
         self.sent, self.unpushed, self.cpu_seconds, self.started = 0, False, 0.0, perf_counter()
-        self.moved: dict[str, tuple[int, int]] = {}
-        self.awaited: dict[int, tuple[Token | None, Link, int]] = {}
-        self.processed: dict[tuple[int, int], list[int]] = {}
+        self.moved: dict[str, list[int]] = {}
+        self.awaited: dict[int, tuple[Token | Receipt | None, Link, int]] = {}
+        self.taken: dict[int, list[int]] = {k: [] for k in range(plan.workers)}
+        self.finished: dict[int, list[int]] = {k: [] for k in range(plan.workers)}
         self.ending: deque[Instance] = deque()
         self._tell, self._next_poll, self._next_report = tell, 0.0, self.started + REPORT_S
         self.instances = {
@@ -176,13 +177,13 @@ class Worker:
             if instance.node.rank <= above:
                 return False
             if instance.inbox:
-                port, data, token, message = instance.inbox.popleft()
+                port, data, token, sender = instance.inbox.popleft()
                 self.backlog -= 1
                 before, self.token = self.token, token
                 self.run_item(instance, {port: data})
                 self.token = before
-                if message is not None:
-                    self.processed.setdefault((message.sender, TAKEN), []).append(message.number)
+                if sender >= 0 and isinstance(token, Receipt):
+                    self.taken[sender].append(token.number)
                 if token is not None:
                     token.release()
                 return True
@@ -192,7 +193,7 @@ class Worker:
         """Keep an item for an instance that cannot be called directly."""
         if self.token is not None:
             self.token.pending += 1
-        instance.inbox.append((port, data, self.token, None))
+        instance.inbox.append((port, data, self.token, -1))
         self.backlog += 1
 
     def wait(self, rank: int) -> None:
@@ -298,8 +299,8 @@ class Worker:
         assert self.transport is not None
         self.sent += 1
         number, to = self.sent, link.connection
-        message = Message(ITEM, self.index, number, to.target, link.instance, to.input, data)
-        size = self.transport.send(link.place, message)
+        message = (ITEM, self.index, number, to.target, link.instance, to.input, data)
+        size = self.transport.send(link.place, message)  # type: ignore[arg-type]  # a Message takes longer to make
         if self.token is not None:
             self.token.pending += 1
         self.awaited[number] = (self.token, link, size)
@@ -314,45 +315,45 @@ class Worker:
     def _receive(self, block: bool) -> None:
         assert self.transport is not None
         self.unpushed = False
-        for (sender, kind), numbers in sorted(self.processed.items(), key=lambda entry: entry[0][1]):
-            self.transport.send(sender, Message(kind, self.index, data=numbers))
-        self.processed = {}
+        for kind, by_sender in ((TAKEN, self.taken), (DONE, self.finished)):
+            for sender, numbers in by_sender.items():
+                if numbers:
+                    self.transport.send(sender, Message(kind, self.index, data=numbers.copy()))
+                    numbers.clear()
         for message in self.transport.receive(block):
             self._take(message)
 
     def _take(self, message: Message) -> None:
-        if message.kind == ITEM:
-            token = Token(functools.partial(self._item_done, message.sender, message.number))
-            self.instances[message.node, message.instance].inbox.append(
-                (message.port, message.data, token, message._replace(data=None))
-            )
+        kind, sender, number, node, index, port, data = message
+        if kind == ITEM:
+            instance = self.instances[node, index]
+            told = sender if instance.distributed else -1
+            instance.inbox.append((port, data, Receipt(number, self.finished[sender]), told))
             self.backlog += 1
-        elif message.kind == TAKEN:
-            for number in message.data:
+        elif kind == TAKEN:
+            for number in data:
                 self.awaited[number][1].taken()
-        elif message.kind == DONE:
-            for number in message.data:
-                token_of_sender, link, size = self.awaited.pop(number)
+        elif kind == DONE:
+            for number in data:
+                token, link, size = self.awaited.pop(number)
                 link.done(size)
-                if token_of_sender is not None:
-                    token_of_sender.release()
-        elif message.kind == END:
+                if token is not None:
+                    token.release()
+        elif kind == END:
             for instance in self.instances.values():
-                if instance.node.rank == message.node:
+                if instance.node.rank == node:
                     instance.upstream -= 1
                     if not instance.upstream:
                         self.ending.append(instance)
         else:
             raise Abort
 
-    def _item_done(self, sender: int, number: int) -> None:
-        self.processed.setdefault((sender, DONE), []).append(number)
-
     def statistics(self) -> WorkerStatistics:
         """Return the numbers so far."""
         instances = [i.statistics for i in self.instances.values()]
         elapsed = perf_counter() - self.started
-        return WorkerStatistics(self.index, instances, elapsed, self.cpu_seconds, dict(self.moved))
+        moved = {name: (items, size) for name, (items, size) in self.moved.items() if items}
+        return WorkerStatistics(self.index, instances, elapsed, self.cpu_seconds, moved)
 
     # -- failing --------------------------------------------------------------------------------------------
 

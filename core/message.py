@@ -39,7 +39,7 @@ class Transport(Protocol):
 
 
 class Token:
-    """Counts what is under way for one received message or group of items; calls ``done`` at zero."""
+    """Counts what is under way for one group of items; calls ``done`` at zero."""
 
     __slots__ = ("done", "pending")
 
@@ -51,6 +51,21 @@ class Token:
         self.pending -= 1
         if not self.pending:
             self.done()
+
+
+class Receipt:
+    """Counts what is under way for one received item; at zero its number goes to ``finished``."""
+
+    __slots__ = ("finished", "number", "pending")
+
+    def __init__(self, number: int, finished: list[int]) -> None:
+        self.pending, self.number, self.finished = 1, number, finished
+
+    def release(self) -> None:
+        """Note that one thing is finished."""
+        self.pending -= 1
+        if not self.pending:
+            self.finished.append(self.number)
 
 
 class Stopped(XcorrError, RuntimeError):

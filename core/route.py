@@ -89,6 +89,7 @@ class Link:
         self.worker, self.connection, self.instance, self.place = worker, connection, instance, place
         names = [worker.plan.nodes[rank].name for rank in (connection.source, connection.target)]
         self.name = " -> ".join(names)
+        self.moved = worker.moved.setdefault(self.name, [0, 0])
         self.in_hand = 0
         self.bytes = 0
 
@@ -100,8 +101,8 @@ class Link:
         size = worker.send_item(self, data)
         self.in_hand += 1
         self.bytes += max(size, ITEM_BYTES)
-        items, total = worker.moved.get(self.name, (0, 0))
-        worker.moved[self.name] = (items + 1, total + size)
+        self.moved[0] += 1
+        self.moved[1] += size
 
     def taken(self) -> None:
         """Note that the instance has processed an item."""

@@ -34,7 +34,7 @@ class MpiTransport:
 
     def send(self, worker: int, message: Message) -> int:
         """Serialise a message; it leaves when enough has come together or at the next look."""
-        if message.kind in (TAKEN, DONE):
+        if message[0] in (TAKEN, DONE):
             body = pickle.dumps(tuple(message), 5)
             request = self.communicator.Isend([body, self.mpi.BYTE], worker, CREDIT_TAG)
             self.sending.append((request, body))

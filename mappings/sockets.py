@@ -1,6 +1,6 @@
 """Transport between processes on one machine: a socket per pair of workers, large buffers in shared memory.
 
-A message is pickled once (protocol 5). Buffers of 32 KiB or more go to the sender's arena and only their place is
+Messages are pickled (protocol 5). Buffers of 32 KiB or more go to the sender's arena and only their place is
 sent; what is written between two looks at the sockets leaves in one go.
 """
 
@@ -18,6 +18,9 @@ from xcorr.mappings.arena import ReceiverArena, SenderArena
 
 OUT_OF_BAND = 32 << 10
 FLUSH_BYTES = 64 << 10
+FLUSH_MESSAGES = 256
+PLAIN = frozenset((int, float, bool, type(None)))  # items that cannot be changed, and can always be pickled
+PLAIN_BYTES = 32  # about what one of them takes
 WAIT_S = 0.5
 HEAD = struct.Struct("!IHH")  # bytes of pickle, number of buffers, number of released offsets
 PLACE = struct.Struct("!QQ")  # offset and size in the arena; size | INLINE: the bytes follow
@@ -37,6 +40,8 @@ class SocketTransport:
         self.theirs: dict[int, ReceiverArena] = {}
         self.released: dict[int, deque[int]] = {}
         self.out: dict[int, bytearray] = {}
+        self.pending: dict[int, list[Message | bytes]] = {}
+        self.pending_bytes: dict[int, int] = {}
         self.unread: dict[int, bytearray] = {}
         self.worker_of: dict[int, int] = {}
         for worker, connection, descriptor in peers:
@@ -45,13 +50,22 @@ class SocketTransport:
             self.released[worker] = deque()
             self.theirs[worker] = ReceiverArena(descriptor, self.released[worker].append)
             self.out[worker], self.unread[worker] = bytearray(), bytearray()
+            self.pending[worker], self.pending_bytes[worker] = [], 0
             self.poll.register(connection, select.POLLIN)
 
     def send(self, worker: int, message: Message) -> int:
         """Serialise a message; it leaves with the next look at the sockets, or when enough has come together.
 
-        Raises what pickling raises.
+        Small plain values are pickled together when they leave; nobody can change them until then. Raises what
+        pickling raises.
         """
+        pending = self.pending[worker]
+        if type(message[6]) in PLAIN:
+            pending.append(message)
+            if len(pending) >= FLUSH_MESSAGES:
+                self._flush(worker)
+                self._push(worker)
+            return PLAIN_BYTES
         buffers: list[memoryview] = []
 
         def out_of_band(buffer: pickle.PickleBuffer) -> bool:
@@ -62,11 +76,23 @@ class SocketTransport:
             return False
 
         body = pickle.dumps(tuple(message), 5, buffer_callback=out_of_band)
-        out = self.out[worker]
-        self._add_frame(worker, body, buffers)
-        if len(out) >= FLUSH_BYTES:
+        if buffers:
+            self._flush(worker)
+            self._add_frame(worker, body, buffers)
+        else:
+            pending.append(body)
+            self.pending_bytes[worker] += len(body)
+        if len(self.out[worker]) + self.pending_bytes[worker] >= FLUSH_BYTES:
+            self._flush(worker)
             self._push(worker)
         return len(body) + sum(b.nbytes for b in buffers)
+
+    def _flush(self, worker: int) -> None:
+        """Turn what waits for a worker into one frame."""
+        pending = self.pending[worker]
+        if pending:
+            self._add_frame(worker, pickle.dumps(pending, 5), [])
+            self.pending[worker], self.pending_bytes[worker] = [], 0
 
     def _add_frame(self, worker: int, body: bytes, buffers: list[memoryview]) -> None:
         out, released = self.out[worker], self.released[worker]
@@ -98,6 +124,7 @@ class SocketTransport:
     def receive(self, block: bool) -> list[Message]:
         """Push out what was sent and return what has arrived; with ``block``, wait a while for something."""
         for worker, released in self.released.items():
+            self._flush(worker)
             if len(released) > 100 or (released and block):
                 self._add_frame(worker, b"", [])
             if self.out[worker]:
@@ -161,10 +188,9 @@ class SocketTransport:
                 else self.theirs[worker].get(offset, size)
                 for offset, size, start in places
             ]
-            messages.append(Message(*pickle.loads(view[body : body + length], buffers=buffers)))
+            content = pickle.loads(view[body : body + length], buffers=buffers)
+            if count:
+                messages.append(content)
+            else:
+                messages += [pickle.loads(m) if isinstance(m, bytes) else m for m in content]
         return end
-
-    def drain(self) -> None:
-        """Wait until everything sent has left, as far as the receivers live."""
-        while any(self.out.values()):
-            self.receive(block=True)

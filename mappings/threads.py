@@ -25,7 +25,7 @@ class _Post:
 
     def send(self, worker: int, message: Message) -> int:
         self.boxes[worker].put(message)
-        return payload_bytes(message.data)
+        return payload_bytes(message[6])
 
     def receive(self, block: bool) -> list[Message]:
         box = self.boxes[self.index]
