@@ -82,13 +82,15 @@ class Worker:
         routes, statistics, rank, observers = instance.routes, instance.statistics, instance.node.rank, self.observers
 
         def emit(port: str, data: Any) -> None:
-            if port not in routes:
-                raise instance.unknown_output(port)
+            try:
+                ways = routes[port]
+            except KeyError:
+                raise instance.unknown_output(port) from None
             statistics.written += 1
             if observers:
                 for observer in observers:
                     observer.wrote(statistics, port, data)
-            for way in routes[port]:
+            for way in ways:
                 way(data)
             if self.backlog and self.depth <= DEPTH // 2:
                 while self.run_queued(rank):
@@ -205,14 +207,13 @@ class Worker:
 
     def run_item(self, instance: Instance, inputs: dict[str, Any]) -> None:
         """Run one item through an instance, and what comes of it through everything downstream."""
-        statistics = instance.statistics
-        statistics.received += 1
         if self.observers:
             for port, data in inputs.items():
                 for observer in self.observers:
-                    observer.received(statistics, port, data)
+                    observer.received(instance.statistics, port, data)
         self.depth += 1
-        nested, start = self.nested, perf_counter()
+        nested = self.nested
+        start = perf_counter()
         if instance.fails:
             try:
                 outputs = instance.process(inputs)
@@ -227,6 +228,8 @@ class Worker:
         else:
             self._tolerant(instance, inputs)
         elapsed = perf_counter() - start
+        statistics = instance.statistics
+        statistics.received += 1
         statistics.seconds += elapsed - self.nested + nested
         self.nested = nested + elapsed
         self.depth -= 1

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class InstanceStatistics:
     """What one instance of an element did: items received and written, skipped and retried, seconds of its own."""
 

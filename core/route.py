@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from xcorr.core.grouping import ALL_TO_ONE, ONE_TO_ALL, GroupBy, MultiKey, stable_hash
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
 CREDIT_BYTES = 16 << 20  # that may be under way from one instance to one instance elsewhere
 ITEM_BYTES = 4096  # the least an item counts for, so that small items are bounded too
 DEPTH = 40  # instances that may call each other directly; beyond it items are queued
-AHEAD = 2  # items another worker has in hand before a source takes the next itself
+AHEAD = 2  # items that another worker has in hand, at least, before a source takes the next itself ...
+AHEAD_S = 0.15  # ... and about so many seconds' work at most: it goes on while the source's worker is at something long
+MOST_AHEAD = 16
 Select = Callable[[Any], Sequence[int]]
 Deliver = Callable[[Any], None]
 
@@ -120,6 +123,7 @@ class _Distribution:
         self.worker = worker
         self.links: list[Link] = []
         self.here: Deliver | None = None
+        self.item_s = AHEAD_S
         for k in range(len(worker.plan.nodes[connection.target].workers)):
             deliver = _deliverer(worker, connection, k)
             if isinstance(deliver, Link):
@@ -130,8 +134,11 @@ class _Distribution:
     def __call__(self, data: Any) -> None:
         self.worker.look()
         least = min(self.links, key=lambda link: link.in_hand)
-        if self.here is not None and least.in_hand >= AHEAD:
+        ahead = min(MOST_AHEAD, AHEAD + AHEAD_S / self.item_s)
+        if self.here is not None and least.in_hand >= ahead:
             self.worker.push()
+            start = perf_counter()
             self.here(data)
+            self.item_s += 0.1 * (perf_counter() - start - self.item_s)
         else:
             least(data)

@@ -90,7 +90,7 @@ def _join(plan: Plan | None, observers: Sequence[Observer]) -> Outcome | None:
     if plan is None:
         return None
     try:
-        transport = MpiTransport(world)
+        transport = MpiTransport(world, len(plan.nodes))
         latest = [WorkerStatistics(k, []) for k in range(world.size)]
 
         def tell(statistics: WorkerStatistics) -> None:
@@ -230,7 +230,7 @@ def rank_main(work: Path, address: str) -> None:
         sys.path[:] = path
         _load_main(main_file)
         plan, observers = pickle.loads(pickled)
-        transport = MpiTransport(world)
+        transport = MpiTransport(world, len(plan.nodes))
         worker = Worker(plan, world.rank, transport, observers, lambda s: reports.send(Report(world.rank, s)))
         worker.run()
         transport.finish()

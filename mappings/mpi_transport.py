@@ -1,8 +1,8 @@
 """Transport over MPI: small messages pickled together, large buffers sent from and into memory as they are.
 
-A frame is a list of messages, pickled one by one; the buffers of 32 KiB or more that belong to it follow as messages
-of their own, in order. Nothing blocks: a source's frames are delivered in order, each when all of its buffers
-have arrived. Without work, a rank looks again after a pause that grows to a millisecond.
+A frame is a list of messages for one node, pickled one by one; the buffers of 32 KiB or more that belong to it follow
+as messages of their own, in order. Nothing blocks: frames are delivered in order, each when all of its buffers have
+arrived. Without work, a rank looks again after a pause that grows to a millisecond.
 """
 
 from __future__ import annotations
@@ -15,29 +15,47 @@ from typing import Any
 from xcorr.core.message import DONE, TAKEN, Message
 from xcorr.mappings.sockets import FLUSH_BYTES, OUT_OF_BAND, WAIT_S
 
-TAG, CREDIT_TAG = 1, 2  # messages about credit overtake items: they must not wait for large buffers
+CREDIT_TAG, HEAD_TAG = 1, 2  # heads for node k have tag HEAD_TAG + k, their buffers that plus the number of nodes
 LONGEST_PAUSE_S = 1e-3
 
 
-class MpiTransport:
-    """Moves messages between the ranks of a communicator; worker numbers are ranks."""
+class _Frame:
+    """A frame that is arriving: its head, then its buffers."""
 
-    def __init__(self, communicator: Any) -> None:
+    def __init__(self, request: Any, head: bytearray) -> None:
+        self.request, self.head = request, head
+        self.buffers: list[tuple[Any, bytearray]] | None = None
+
+    def is_here(self) -> bool:
+        return self.buffers is not None and all(request.Test() for request, _ in self.buffers)
+
+    def messages(self) -> list[Message]:
+        spaces = iter([space for _, space in self.buffers or []])
+        return [pickle.loads(body, buffers=[next(spaces) for _ in sizes]) for body, sizes in pickle.loads(self.head)]
+
+
+class MpiTransport:
+    """Moves messages between the ranks of a communicator; worker numbers are ranks.
+
+    Each pair of ranks has a stream of frames per node of the plan, so that small items do not wait for large ones of
+    another connection. Messages about credit overtake everything.
+    """
+
+    def __init__(self, communicator: Any, nodes: int) -> None:
         from mpi4py import MPI
 
-        self.mpi, self.communicator = MPI, communicator
-        size = communicator.Get_size()
-        self.frames: list[list[tuple[bytes, list[Any]]]] = [[] for _ in range(size)]
-        self.pending_bytes = [0] * size
+        self.mpi, self.communicator, self.nodes = MPI, communicator, nodes
+        self.frames: dict[tuple[int, int], list[tuple[bytes, list[Any]]]] = {}
+        self.pending_bytes: dict[tuple[int, int], int] = {}
         self.sending: deque[tuple[Any, Any]] = deque()
-        self.arriving: list[deque[tuple[Any, Any, list[tuple[Any, Any]] | None]]] = [deque() for _ in range(size)]
+        others = [r for r in range(communicator.Get_size()) if r != communicator.Get_rank()]
+        self.arriving: dict[tuple[int, int], deque[_Frame]] = {(r, k): deque() for r in others for k in range(nodes)}
 
     def send(self, worker: int, message: Message) -> int:
         """Serialise a message; it leaves when enough has come together or at the next look."""
         if message[0] in (TAKEN, DONE):
-            body = pickle.dumps(tuple(message), 5)
-            request = self.communicator.Isend([body, self.mpi.BYTE], worker, CREDIT_TAG)
-            self.sending.append((request, body))
+            body = pickle.dumps(message, 5)
+            self._start(body, worker, CREDIT_TAG)
             return len(body)
         buffers: list[memoryview] = []
 
@@ -49,30 +67,40 @@ class MpiTransport:
             return False
 
         body = pickle.dumps(tuple(message), 5, buffer_callback=out_of_band)
-        self.frames[worker].append((body, buffers))
-        self.pending_bytes[worker] += len(body) + sum(b.nbytes for b in buffers)
-        if self.pending_bytes[worker] >= FLUSH_BYTES:
-            self._push(worker)
-        return len(body) + sum(b.nbytes for b in buffers)
+        size = len(body) + sum(b.nbytes for b in buffers)
+        stream = worker, message[3]
+        self.frames.setdefault(stream, []).append((body, buffers))
+        self.pending_bytes[stream] = self.pending_bytes.get(stream, 0) + size
+        if self.pending_bytes[stream] >= FLUSH_BYTES:
+            self._push(stream)
+        return size
 
-    def _push(self, worker: int) -> None:
-        frames, self.frames[worker], self.pending_bytes[worker] = self.frames[worker], [], 0
+    def _start(self, part: Any, worker: int, tag: int) -> None:
+        self.sending.append((self.communicator.Isend([part, self.mpi.BYTE], worker, tag), part))
+
+    def _push(self, stream: tuple[int, int]) -> None:
+        frames = self.frames.pop(stream)
+        self.pending_bytes[stream] = 0
+        worker, node = stream
         head = pickle.dumps([(body, [b.nbytes for b in buffers]) for body, buffers in frames], 5)
-        for part in (head, *[b for _, buffers in frames for b in buffers]):
-            request = self.communicator.Isend([part, self.mpi.BYTE], worker, TAG)
-            self.sending.append((request, part))
+        self._start(head, worker, HEAD_TAG + node)
+        for _, buffers in frames:
+            for buffer in buffers:
+                self._start(buffer, worker, HEAD_TAG + node + self.nodes)
 
     def receive(self, block: bool) -> list[Message]:
         """Push out what was sent and return what has arrived; with ``block``, wait a while for something."""
-        for worker, frames in enumerate(self.frames):
-            if frames:
-                self._push(worker)
+        for stream in list(self.frames):
+            self._push(stream)
         until, pause = time.perf_counter() + WAIT_S, 2e-5
         while True:
             while self.sending and self.sending[0][0].Test():
                 self.sending.popleft()
-            self._accept()
-            messages = self._credits() + [m for queue in self.arriving for m in self._complete(queue)]
+            messages = self._credits()
+            for (source, node), queue in self.arriving.items():
+                self._accept(source, node, queue)
+                while queue and queue[0].is_here():
+                    messages += queue.popleft().messages()
             if messages or not block or time.perf_counter() > until:
                 return messages
             time.sleep(pause)
@@ -85,44 +113,27 @@ class MpiTransport:
         while (message := self.communicator.Improbe(self.mpi.ANY_SOURCE, CREDIT_TAG, status)) is not None:
             body = bytearray(status.Get_count(self.mpi.BYTE))
             message.Recv([body, self.mpi.BYTE])
-            messages.append(Message(*pickle.loads(body)))
+            messages.append(pickle.loads(body))
         return messages
 
-    def _accept(self) -> None:
-        """Begin to receive every head that has come; a source with buffers to come has to wait for those."""
-        for source, queue in enumerate(self.arriving):
-            while not (queue and queue[-1][2] is None):
-                status = self.mpi.Status()
-                message = self.communicator.Improbe(source, TAG, status)
-                if message is None:
-                    break
-                head = bytearray(status.Get_count(self.mpi.BYTE))
-                queue.append((message.Irecv([head, self.mpi.BYTE]), head, None))
-                self._expect_buffers(source)
-
-    def _expect_buffers(self, source: int) -> None:
-        """Once a head is here, post the receives of its buffers."""
-        queue = self.arriving[source]
-        request, head, buffers = queue[-1]
-        if buffers is None and request.Test():
-            sizes = [size for _, each in pickle.loads(head) for size in each]
-            posted = []
-            for size in sizes:
-                space = bytearray(size)
-                posted.append((self.communicator.Irecv([space, self.mpi.BYTE], source, TAG), space))
-            queue[-1] = (request, head, posted)
-
-    def _complete(self, queue: deque[tuple[Any, Any, list[tuple[Any, Any]] | None]]) -> list[Message]:
-        """Return the messages of the frames at the front that are all here."""
-        messages: list[Message] = []
-        if queue and queue[-1][2] is None:
-            self._expect_buffers(self.arriving.index(queue))
-        while queue and queue[0][2] is not None and all(r.Test() for r, _ in queue[0][2]):
-            _, head, buffers = queue.popleft()
-            spaces = iter([space for _, space in buffers or []])
-            for body, sizes in pickle.loads(head):
-                messages.append(Message(*pickle.loads(body, buffers=[next(spaces) for _ in sizes])))
-        return messages
+    def _accept(self, source: int, node: int, queue: deque[_Frame]) -> None:
+        """Begin to receive what has come of a stream: heads, and the buffers that they announce."""
+        while True:
+            last = queue[-1] if queue else None
+            if last is not None and last.buffers is None:
+                if not last.request.Test():
+                    return
+                last.buffers = []
+                for _, sizes in pickle.loads(last.head):
+                    for size in sizes:
+                        space, tag = bytearray(size), HEAD_TAG + node + self.nodes
+                        last.buffers.append((self.communicator.Irecv([space, self.mpi.BYTE], source, tag), space))
+            status = self.mpi.Status()
+            message = self.communicator.Improbe(source, HEAD_TAG + node, status)
+            if message is None:
+                return
+            head = bytearray(status.Get_count(self.mpi.BYTE))
+            queue.append(_Frame(message.Irecv([head, self.mpi.BYTE]), head))
 
     def finish(self) -> None:
         """Keep moving messages until every rank has come here."""

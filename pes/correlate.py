@@ -27,6 +27,7 @@ from xcorr.pes.items import (
     SpectraBlock,
     StripEnd,
     Tombstone,
+    strip_key,
 )
 from xcorr.pes.layout import Layout
 from xcorr.pes.whiten import SpectralGrid
@@ -112,10 +113,10 @@ class _Block:
 
 
 class _OpenChunk:
-    """What has arrived for a chunk."""
+    """What has arrived for a chunk, of which some strips are to be done here."""
 
-    def __init__(self, chunk: Chunk) -> None:
-        self.chunk = chunk
+    def __init__(self, chunk: Chunk, strips: list[int]) -> None:
+        self.chunk, self.strips = chunk, strips
         self.blocks: dict[int, _Block] = {}
         self.arrived: set[int] = set()
         self.accounts: dict[int, SlotAccount] = {}
@@ -135,7 +136,7 @@ class CorrelateStrips(GenericPE):
 
     def __init__(self, layout: Layout, grid: SpectralGrid, windows: int, stations: Any, unbiased: bool = False) -> None:
         super().__init__()
-        self._add_input("input", grouping=MultiKey("strips"))
+        self._add_input("input", grouping=MultiKey("keys"))
         self._add_output("output")
         self.layout = layout
         self.grid = grid
@@ -146,13 +147,15 @@ class CorrelateStrips(GenericPE):
     def _preprocess(self) -> None:
         single_blas_thread()
         self._number = {code: i for i, code in enumerate(self.stations)}
-        self._strips = [s for s in range(self.layout.strips) if self.owns(s)]
         self._chunks: dict[int, _OpenChunk] = {}
 
     def process(self, inputs: dict[str, Any]) -> None:
         """Take one station's item; correlate the strips that it completes."""
         item: SpectraBlock | Tombstone = inputs["input"]
-        chunk = self._chunks.setdefault(item.chunk.index, _OpenChunk(item.chunk))
+        if item.chunk.index not in self._chunks:
+            owned = [s for s in range(self.layout.strips) if self.owns(strip_key(item.chunk, s))]
+            self._chunks[item.chunk.index] = _OpenChunk(item.chunk, owned)
+        chunk = self._chunks[item.chunk.index]
         station = self._number[item.station]
         chunk.arrived.add(station)
         chunk.accounts.update((a.slot, a) for a in item.accounts)
@@ -162,19 +165,19 @@ class CorrelateStrips(GenericPE):
                 chunk.blocks[number] = _Block(self.grid, self.windows, side)
             first = self.layout.stations_of(number).start * len(self.layout.components)
             chunk.blocks[number].fill(item, first)
-        for strip in self._strips:
+        for strip in chunk.strips:
             if strip not in chunk.done and chunk.arrived.issuperset(self.layout.stations_needed(strip)):
                 chunk.done.add(strip)
                 for rows in self._correlate(chunk, strip):
                     self.write("output", rows)
                 accounts = tuple(a for _, a in sorted(chunk.accounts.items()))
                 self.write("output", StripEnd(chunk.chunk, strip, accounts))
-        if len(chunk.done) == len(self._strips):
+        if len(chunk.done) == len(chunk.strips):
             del self._chunks[item.chunk.index]
 
     def _postprocess(self) -> None:
         for index, chunk in self._chunks.items():
-            missing = [self.stations[i] for i in self.layout.stations_needed(self._strips[0]) if i not in chunk.arrived]
+            missing = [self.stations[i] for i in self.layout.stations_needed(chunk.strips[0]) if i not in chunk.arrived]
             raise ChunkError(f"chunk {index} never got the items of {', '.join(missing)}")
 
     def _correlate(self, chunk: _OpenChunk, strip: int) -> Iterator[CorrelationRows]:

@@ -33,6 +33,11 @@ class Chunk:
     data_end_ns: int
 
 
+def strip_key(chunk: Chunk, strip: int) -> int:
+    """Return the key that decides who owns a strip in a chunk: strips differ in length, so they take turns."""
+    return strip + chunk.index
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Candidate:
     """A SEED channel that could fill a slot in a chunk, and the files that hold it."""
@@ -161,6 +166,11 @@ class SpectraBlock:
     power: Float64
     masks: Bool | None = None
 
+    @property
+    def keys(self) -> tuple[int, ...]:
+        """The keys of the strips that need the station."""
+        return tuple(strip_key(self.chunk, s) for s in self.strips)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tombstone:
@@ -170,6 +180,11 @@ class Tombstone:
     station: str
     strips: tuple[int, ...]
     accounts: tuple[SlotAccount, ...]
+
+    @property
+    def keys(self) -> tuple[int, ...]:
+        """The keys of the strips that need the station."""
+        return tuple(strip_key(self.chunk, s) for s in self.strips)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -183,6 +198,11 @@ class CorrelationRows:
     data: Float32
     n_windows: npt.NDArray[np.int32]
 
+    @property
+    def key(self) -> int:
+        """The key of the strip."""
+        return strip_key(self.chunk, self.strip)
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StripEnd:
@@ -191,6 +211,11 @@ class StripEnd:
     chunk: Chunk
     strip: int
     accounts: tuple[SlotAccount, ...]
+
+    @property
+    def key(self) -> int:
+        """The key of the strip."""
+        return strip_key(self.chunk, self.strip)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

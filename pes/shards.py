@@ -56,7 +56,7 @@ class WriteShards(GenericPE):
 
     def __init__(self, folder: str, layout: Layout, lags: int, attributes: dict[str, Any]) -> None:
         super().__init__()
-        self._add_input("input", grouping=["strip"])
+        self._add_input("input", grouping=["key"])
         self._add_output("output")
         self.folder = folder
         self.layout = layout
