@@ -8,7 +8,6 @@ neither on the other stations nor on who computes it.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,6 +29,7 @@ from xcorr.pes.items import (
     strip_key,
 )
 from xcorr.pes.layout import Layout
+from xcorr.pes.process import prepare_process
 from xcorr.pes.whiten import SpectralGrid
 
 SLAB = 256  # frequencies multiplied at once: the product of a slab stays in cache until it is transposed
@@ -37,26 +37,21 @@ BATCH = 32  # rows per inverse FFT call
 SIDE_MULTIPLE = 24  # OpenBLAS kernels sum all columns of a product of such a size in one order (see docs/science.md)
 
 
-@functools.lru_cache(maxsize=1)
-def single_blas_thread() -> None:
-    """Set BLAS to one thread, once per process: workers are the parallelism, and threads split products."""
-    import threadpoolctl
-
-    threadpoolctl.threadpool_limits(1, "blas")
-
-
 class ChunkError(XcorrError, RuntimeError):
     """A chunk did not get the items of all its stations."""
 
 
-def cross_spectra(first: Complex64, second: Complex64) -> Complex64:
-    """Return sum_w conj(first) second as [slot, slot, frequency] for blocks [frequency, window, slot]."""
-    bins, _, side = first.shape
-    out = np.empty((side, second.shape[2], bins), np.complex64)
+def cross_spectra(first: Complex64, second: Complex64, side: int) -> Complex64:
+    """Return sum_w conj(first) second as [slot, slot, frequency], for the first ``side`` slots of two blocks.
+
+    Blocks are [frequency, window, slot]; all their slots, padding included, take part in the products.
+    """
+    bins = len(first)
+    out = np.empty((side, side, bins), np.complex64)
     for low in range(0, bins, SLAB):
         slab = slice(low, low + SLAB)
         product = np.matmul(first[slab].conj().transpose(0, 2, 1), second[slab])
-        out[:, :, slab] = product.transpose(1, 2, 0)
+        out[:, :, slab] = product[:, :side, :side].transpose(1, 2, 0)
     return out
 
 
@@ -145,7 +140,7 @@ class CorrelateStrips(GenericPE):
         self.unbiased = unbiased
 
     def _preprocess(self) -> None:
-        single_blas_thread()
+        prepare_process()
         self._number = {code: i for i, code in enumerate(self.stations)}
         self._chunks: dict[int, _OpenChunk] = {}
 
@@ -188,7 +183,7 @@ class CorrelateStrips(GenericPE):
                 yield from self._tile(chunk.chunk, strip, number, first, second)
 
     def _tile(self, chunk: Chunk, strip: int, number: int, first: _Block, second: _Block) -> Iterator[CorrelationRows]:
-        spectra = cross_spectra(first.spectra, second.spectra)
+        spectra = cross_spectra(first.spectra, second.spectra, self.layout.block)
         counts = np.rint(first.valid @ second.valid.T).astype(np.int32)
         layout, letters = self.layout, self.layout.components
         start = layout.strip_rows(strip).start

@@ -23,6 +23,7 @@ from xcorr.pes.items import (
     Tombstone,
 )
 from xcorr.pes.metadata import MetadataError, epoch_starts, find_response, inverse_response, read_inventory
+from xcorr.pes.process import prepare_process
 from xcorr.pes.segments import NS, cut_at
 
 
@@ -84,6 +85,7 @@ class ConditionStation(_StationStep):
         self.shared = shared
 
     def _preprocess(self) -> None:
+        prepare_process()
         self._responses: dict[tuple[int, float], InverseResponse] = {}
         self._inventory = None
         if self.response != "none":

@@ -14,6 +14,7 @@ from xcorr.mappings import run
 from xcorr.pes.archive import Archive, open_archive
 from xcorr.pes.items import ShardRecord
 from xcorr.pes.metadata import read_inventory, station_coordinates
+from xcorr.pes.process import prepare_process
 from xcorr.pes.stack import stack_requests
 from xcorr.pes.windows import window_count
 from xcorr.progress import Progress, summarize
@@ -68,6 +69,7 @@ def run_campaign(list_path: Path, folder: Path, settings: Settings, progress: st
     cannot be run.
     """
     start = time.perf_counter()
+    prepare_process()
     found = look_around(list_path, settings)
     campaign.prepare_folder(folder, settings)
     attributes = {"settings_hash": settings.hash(), "software": campaign.software()}
