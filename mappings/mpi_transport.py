@@ -13,7 +13,8 @@ from collections import deque
 from typing import Any
 
 from xcorr.core.message import DONE, TAKEN, Message
-from xcorr.mappings.sockets import FLUSH_BYTES, OUT_OF_BAND, WAIT_S
+from xcorr.mappings.pickling import pickled
+from xcorr.mappings.sockets import FLUSH_BYTES, WAIT_S
 
 CREDIT_TAG, HEAD_TAG = 1, 2  # heads for node k have tag HEAD_TAG + k, their buffers that plus the number of nodes
 LONGEST_PAUSE_S = 1e-3
@@ -57,16 +58,7 @@ class MpiTransport:
             body = pickle.dumps(message, 5)
             self._start(body, worker, CREDIT_TAG)
             return len(body)
-        buffers: list[memoryview] = []
-
-        def out_of_band(buffer: pickle.PickleBuffer) -> bool:
-            raw = buffer.raw()
-            if raw.nbytes < OUT_OF_BAND:
-                return True
-            buffers.append(raw)
-            return False
-
-        body = pickle.dumps(tuple(message), 5, buffer_callback=out_of_band)
+        body, buffers = pickled(message)
         size = len(body) + sum(b.nbytes for b in buffers)
         stream = worker, message[3]
         self.frames.setdefault(stream, []).append((body, buffers))

@@ -6,6 +6,7 @@ sent; what is written between two looks at the sockets leaves in one go.
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import select
 import socket
@@ -15,8 +16,8 @@ from typing import Any
 
 from xcorr.core.message import Message
 from xcorr.mappings.arena import ReceiverArena, SenderArena
+from xcorr.mappings.pickling import pickled
 
-OUT_OF_BAND = 32 << 10
 FLUSH_BYTES = 64 << 10
 FLUSH_MESSAGES = 256
 PLAIN = frozenset((int, float, bool, type(None)))  # items that cannot be changed, and can always be pickled
@@ -44,6 +45,7 @@ class SocketTransport:
         self.pending_bytes: dict[int, int] = {}
         self.unread: dict[int, bytearray] = {}
         self.worker_of: dict[int, int] = {}
+        self.gone: set[int] = set()  # workers whose stream has ended; the coordinator says what that means
         for worker, connection, descriptor in peers:
             connection.setblocking(False)
             self.sockets[worker], self.worker_of[connection.fileno()] = connection, worker
@@ -66,16 +68,7 @@ class SocketTransport:
                 self._flush(worker)
                 self._push(worker)
             return PLAIN_BYTES
-        buffers: list[memoryview] = []
-
-        def out_of_band(buffer: pickle.PickleBuffer) -> bool:
-            raw = buffer.raw()
-            if raw.nbytes < OUT_OF_BAND:
-                return True
-            buffers.append(raw)
-            return False
-
-        body = pickle.dumps(tuple(message), 5, buffer_callback=out_of_band)
+        body, buffers = pickled(message)
         if buffers:
             self._flush(worker)
             self._add_frame(worker, body, buffers)
@@ -117,7 +110,7 @@ class SocketTransport:
             except BlockingIOError:
                 return
             except (BrokenPipeError, ConnectionResetError):
-                out.clear()  # the other worker is gone; the coordinator says what that means
+                out.clear()
                 return
             del out[:sent]
 
@@ -127,7 +120,7 @@ class SocketTransport:
             self._flush(worker)
             if len(released) > 100 or (released and block):
                 self._add_frame(worker, b"", [])
-            if self.out[worker]:
+            if self.out[worker] and worker not in self.gone:
                 self._push(worker)
                 mode = select.POLLIN | select.POLLOUT if self.out[worker] else select.POLLIN
                 self.poll.modify(self.sockets[worker], mode)
@@ -143,22 +136,24 @@ class SocketTransport:
     def _pull(self, worker: int, messages: list[Message]) -> None:
         """Read what a socket holds and take the whole frames apart."""
         unread = self.unread[worker]
-        try:
-            while chunk := self.sockets[worker].recv(1 << 20):
-                unread += chunk
-                if len(chunk) < 1 << 16:
-                    break
-            else:
-                self.poll.unregister(self.sockets[worker])
-        except BlockingIOError:
-            pass
-        except ConnectionResetError:
-            self.poll.unregister(self.sockets[worker])
+        with contextlib.suppress(BlockingIOError):  # there is no more for now
+            unread += self._read(worker)
         at = 0
         view = bytes(unread)
         while (end := self._frame(worker, view, at, messages)) > at:
             at = end
         del unread[:at]
+
+    def _read(self, worker: int) -> bytes:
+        """Return what has come of a worker's stream; after its end, look there no more."""
+        try:
+            chunk = self.sockets[worker].recv(1 << 20)
+        except ConnectionResetError:
+            chunk = b""
+        if not chunk:
+            self.gone.add(worker)
+            self.poll.unregister(self.sockets[worker])
+        return chunk
 
     def _frame(self, worker: int, view: bytes, at: int, messages: list[Message]) -> int:
         """Take one frame apart; return where the next one begins, or ``at`` if it is not all there."""

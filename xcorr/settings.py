@@ -253,6 +253,10 @@ def _check(s: Settings) -> None:
         s.condition.response,
         "needs the responses: set data.metadata to a StationXML file",
     )
+    _check_grid(s)
+
+
+def _check_grid(s: Settings) -> None:
     try:
         lags = s.samples(s.correlate.max_lag_s)
         whiten.spectral_grid(s.samples(s.window.length_s), lags, s.condition.rate_hz, s.whiten_band_hz)
