@@ -11,8 +11,6 @@ from typing import Any
 
 from xcorr.core.errors import RegistryError, nearest
 
-KINDS = ("elements", "workflows", "mappings")
-
 
 @functools.cache
 def _entries(kind: str) -> dict[str, EntryPoint]:

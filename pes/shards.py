@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from xcorr.core import GenericPE
-from xcorr.pes.items import Chunk, CorrelationRows, ShardRecord, SlotAccount, StripEnd
+from xcorr.pes.items import Chunk, CorrelationRows, ShardRecord, StripEnd
 from xcorr.pes.layout import Layout
 
 FORMAT, VERSION = "xcorr-shard", 1
@@ -117,12 +117,3 @@ class WriteShards(GenericPE):
         sync_and_rename(temporary, Path(self.folder, path))
         size = os.path.getsize(Path(self.folder, path))
         return ShardRecord(end.chunk, end.strip, path, size, end.accounts)
-
-
-def read_accounts(path: Path) -> list[SlotAccount]:
-    """Return the accounts that a shard carries."""
-    import h5py
-
-    with h5py.File(path) as file:
-        rows = json.loads(file["accounts"][()])
-    return [SlotAccount(**{**r, "files": tuple(map(tuple, r["files"])), "windows": tuple(r["windows"])}) for r in rows]

@@ -9,8 +9,6 @@ import numpy.typing as npt
 
 from xcorr.pes.items import LOW_COVERAGE, MAX_OVER_STD, NON_FINITE, USED, Bool, Float32
 
-NDArray = npt.NDArray[np.float32]
-
 
 def window_count(samples: int, length: int, step: int) -> int:
     """Return 1 + floor((samples - length) / step), or 0 if not even one window fits."""

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
 
 import numpy as np
 
-from xcorr.core import ConsumerPE, GenericPE, IterativePE, MultiKey, ProducerPE
+from xcorr.core import ConsumerPE, GenericPE, IterativePE, MultiKey, ProducerPE, WorkflowGraph
+
+
+def chain(*elements):
+    """The graph in which each element feeds the next."""
+    graph = WorkflowGraph()
+    for a, b in itertools.pairwise(elements):
+        graph.connect(a, "output", b, "input")
+    return graph
 
 
 class Pairs(ProducerPE):

@@ -1,14 +1,14 @@
 """Runs a workflow in which something goes wrong (MAPPING FAULT); the moment goes to ``fault.time``."""
 
-import itertools
 import os
 import sys
 import time
 from pathlib import Path
 
 import elements as e
+from elements import chain
 
-from xcorr.core import ConsumerPE, IterativePE, ProducerPE, WorkflowGraph
+from xcorr.core import ConsumerPE, IterativePE, ProducerPE
 from xcorr.core.testing import ListSink, ListSource, Slow
 from xcorr.mappings import run
 
@@ -70,13 +70,6 @@ class NotingUnpicklable(e.Unpicklable):
     def _process(self, item):
         note()
         return super()._process(item)
-
-
-def chain(*nodes):
-    graph = WorkflowGraph()
-    for a, b in itertools.pairwise(nodes):
-        graph.connect(a, "output", b, "input")
-    return graph
 
 
 def workflow(fault):

@@ -48,17 +48,20 @@ def network(tmp_path_factory):
     return synthetic.write_network(tmp_path_factory.mktemp("network"), 150)
 
 
-def same(campaign, case, where, plain, block, mapping, workers):
+def differing(campaign, case, where, plain, block, mapping, workers):
     reference = campaign(case, where, plain, block)
     other = campaign(case, where, plain, block, mapping, workers)
-    assert list(differences(reference, other)) == []
+    return list(differences(reference, other))
 
 
 @pytest.mark.parametrize("block", [8, 64])
 @pytest.mark.parametrize(("mapping", "workers"), COMBINATIONS)
 def test_demo(campaign, mapping, workers, block):
     configs = ROOT / "configs" / "demo"
-    same(campaign, "demo", configs / "stations.txt", load(configs / "xcorr.toml"), block, mapping, workers)
+    assert (
+        differing(campaign, "demo", configs / "stations.txt", load(configs / "xcorr.toml"), block, mapping, workers)
+        == []
+    )
 
 
 @pytest.mark.parametrize("block", [8, 64])
@@ -71,7 +74,7 @@ def test_kansas_nine_components(real_data, tmp_path, campaign, mapping, workers,
         "condition": {"rate_hz": 1, "band_hz": [0.05, 0.4]},
         "correlate": {"components": "all"},
     }
-    same(campaign, "kansas", where, plain, block, mapping, workers)
+    assert differing(campaign, "kansas", where, plain, block, mapping, workers) == []
 
 
 @pytest.mark.slow
@@ -79,7 +82,7 @@ def test_kansas_nine_components(real_data, tmp_path, campaign, mapping, workers,
 @pytest.mark.parametrize(("mapping", "workers"), EVERY)
 def test_150_stations(network, campaign, mapping, workers, block):
     plain = {"data": {"source": f"sds:{network.parent}/sds", "end": "2024-03-02"}}
-    same(campaign, "synthetic", network, plain, block, mapping, workers)
+    assert differing(campaign, "synthetic", network, plain, block, mapping, workers) == []
 
 
 def test_a_difference_is_found_and_placed(demo, tmp_path, invoke):

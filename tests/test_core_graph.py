@@ -1,8 +1,7 @@
 """Building graphs: what is refused, names, composites, plans."""
 
-import itertools
-
 import pytest
+from elements import chain
 
 from xcorr.core import (
     BasePE,
@@ -36,13 +35,6 @@ class Stateful(GenericPE):
         super().__init__(numprocesses)
         self._add_input("input", grouping=grouping)
         self._add_output("output")
-
-
-def chain(*elements):
-    graph = WorkflowGraph()
-    for a, b in itertools.pairwise(elements):
-        graph.connect(a, "output", b, "input")
-    return graph
 
 
 def test_unknown_ports_are_refused_with_both_names_and_the_nearest():

@@ -1,10 +1,10 @@
 """The execution loop on the sequential mapping: order of events, end of stream, errors, policies, observers."""
 
 import gc
-import itertools
 import weakref
 
 import pytest
+from elements import chain
 
 from xcorr.core import (
     ConsumerPE,
@@ -14,7 +14,6 @@ from xcorr.core import (
     MultiKey,
     Observer,
     ProducerPE,
-    WorkflowGraph,
     XcorrError,
 )
 from xcorr.core.errors import RegistryError
@@ -53,13 +52,6 @@ class Journal(GenericPE):
 
     def postprocess(self):
         self.write("output", [*self.events, "postprocess"])
-
-
-def chain(*elements):
-    graph = WorkflowGraph()
-    for a, b in itertools.pairwise(elements):
-        graph.connect(a, "output", b, "input")
-    return graph
 
 
 def test_events_in_order():

@@ -1,7 +1,6 @@
 """The same workflow on every mapping: same outputs, same bits, bounded memory."""
 
 import collections
-import itertools
 import os
 import subprocess
 import sys
@@ -11,22 +10,16 @@ import numpy as np
 import pytest
 import strategies
 from conftest import ROOT
+from elements import chain
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xcorr.core import WorkflowGraph, aggregate, registry
+from xcorr.core import aggregate, registry
 from xcorr.core.testing import ListSink, ListSource, ScriptedFailure, Slow, check_element
 from xcorr.mappings import run
 
 PARALLEL = ("threads", "processes", "mpi")
 ALL = ("sequential", *PARALLEL)
-
-
-def chain(*nodes):
-    graph = WorkflowGraph()
-    for a, b in itertools.pairwise(nodes):
-        graph.connect(a, "output", b, "input")
-    return graph
 
 
 def multiset(results):
