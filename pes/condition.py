@@ -26,6 +26,7 @@ from xcorr.pes.items import Bool, Float32, Segment
 from xcorr.pes.segments import NS
 
 InverseResponse = Callable[[np.ndarray], np.ndarray]
+PIECE = 1 << 15  # samples
 
 
 class ConditionError(XcorrError, ValueError):
@@ -93,7 +94,7 @@ def condition_segment(
         return first, np.zeros(0, np.float32)
     length, out_length = fft_lengths(n + edge, rate, target)
     data = np.zeros(length, np.float32)
-    data[:n] = _detrended(segment.data)
+    _detrend(segment.data, data[:n])
     ramp = (0.5 - 0.5 * np.cos(np.pi * (np.arange(edge) + 0.5) / max(edge, 1))).astype(np.float32)
     data[:edge] *= ramp
     data[n - edge : n] *= ramp[::-1]
@@ -114,14 +115,21 @@ def condition_segment(
     return first, whole[start : start + last - first + 1]
 
 
-def _detrended(data: np.ndarray) -> np.ndarray:
-    """Subtract the least-squares line, with float64 sums."""
+def _detrend(data: np.ndarray, out: Float32) -> None:
+    """Write ``data`` less its least-squares line to ``out``; in float64, a piece that fits the cache at a time."""
     n = len(data)
-    values = data.astype(np.float64)
-    values -= values.mean()
-    centred = np.arange(n, dtype=np.float64) - (n - 1) / 2
-    values -= centred * (np.dot(centred, values) / max(np.dot(centred, centred), 1.0))
-    return values
+    position = np.arange(min(n, PIECE), dtype=np.float64) - (n - 1) / 2
+    pieces = [(a, data[a : a + PIECE]) for a in range(0, n, PIECE)]
+    total = moment = 0.0
+    for start, piece in pieces:
+        values = piece.astype(np.float64)
+        total += (sum_here := values.sum())
+        moment += np.dot(position[: len(piece)], values) + start * sum_here
+    slope = moment / max(n * (n * n - 1) / 12, 1.0)  # by the sum of squares of centred positions
+    for start, piece in pieces:
+        line = position[: len(piece)] * slope
+        line += start * slope + total / n
+        np.subtract(piece, line, out=out[start : start + len(piece)], casting="same_kind")
 
 
 def condition(
@@ -130,13 +138,15 @@ def condition(
     samples: int,
     how: Conditioning,
     inverse_response: InverseResponse | None = None,
+    into: tuple[Float32, Bool] | None = None,
 ) -> tuple[Float32, Bool]:
     """Condition all segments of a channel in a chunk.
 
     Returns ``data`` [sample] float32 and ``mask`` [sample] on the chunk's grid (``samples`` from
-    ``start_ns`` at the target rate); masked samples are zero. Constant segments give nothing: they hold no signal.
+    ``start_ns`` at the target rate), new or those of ``into``; masked samples are zero. Constant segments give
+    nothing: they hold no signal.
     """
-    data, mask = np.zeros(samples, np.float32), np.zeros(samples, bool)
+    data, mask = into or (np.zeros(samples, np.float32), np.zeros(samples, bool))
     for segment in segments:
         if float(segment.rate_hz) / 2 <= how.band_hz[1]:
             raise ConditionError(

@@ -8,6 +8,7 @@ neither on the other stations nor on who computes it.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,8 +33,9 @@ from xcorr.pes.layout import Layout
 from xcorr.pes.process import prepare_process
 from xcorr.pes.whiten import SpectralGrid
 
-SLAB = 256  # frequencies multiplied at once: the product of a slab stays in cache until it is transposed
-BATCH = 32  # rows per inverse FFT call
+SLAB = 256  # frequencies multiplied at once
+BATCH = 16  # rows per inverse FFT call
+APART = 8  # samples between the products of two frequencies, lest all of them fall into the same lines of the cache
 SIDE_MULTIPLE = 24  # OpenBLAS kernels sum all columns of a product of such a size in one order (see docs/science.md)
 
 
@@ -41,29 +43,31 @@ class ChunkError(XcorrError, RuntimeError):
     """A chunk did not get the items of all its stations."""
 
 
-def cross_spectra(first: Complex64, second: Complex64, side: int) -> Complex64:
-    """Return sum_w conj(first) second as [slot, slot, frequency], for the first ``side`` slots of two blocks.
+def cross_spectra(first: Complex64, second: Complex64, out: Complex64) -> None:
+    """Write sum_w first second to ``out`` [slot, slot, frequency].
 
-    Blocks are [frequency, window, slot]; all their slots, padding included, take part in the products.
+    ``first`` [frequency, slot, window] holds conjugate spectra and may have more slots than ``out`` (padding);
+    ``second`` is [frequency, window, slot].
     """
-    bins = len(first)
-    out = np.empty((side, side, bins), np.complex64)
-    for low in range(0, bins, SLAB):
-        slab = slice(low, low + SLAB)
-        product = np.matmul(first[slab].conj().transpose(0, 2, 1), second[slab])
-        out[:, :, slab] = product[:, :side, :side].transpose(1, 2, 0)
-    return out
+    rows, columns = first.shape[1], second.shape[2]
+    size = rows * columns
+    room = np.empty((SLAB, size + APART), np.complex64)
+    for low in range(0, len(first), SLAB):
+        part = slice(low, min(low + SLAB, len(first)))
+        product = room[: part.stop - low, :size].reshape(-1, rows, columns)
+        np.matmul(first[part], second[part], out=product)
+        out[:, :, part] = product[:, : len(out)].transpose(1, 2, 0)
 
 
 def to_lags(spectra: Complex64, grid: SpectralGrid) -> Float32:
     """Return the correlations [row, 2M+1] of cross spectra [row, in-band bin]; zero lag at index M."""
     rows, m = len(spectra), grid.lags
     lags = np.empty((rows, 2 * m + 1), np.float32)
+    padded = np.zeros((min(rows, BATCH), grid.nfft // 2 + 1), np.complex64)
     for low in range(0, rows, BATCH):
         part = spectra[low : low + BATCH]
-        full = np.zeros((len(part), grid.nfft // 2 + 1), np.complex64)
-        full[:, grid.first : grid.stop] = part
-        time = scipy.fft.irfft(full, n=grid.nfft, axis=-1, overwrite_x=True)
+        padded[: len(part), grid.first : grid.stop] = part
+        time = scipy.fft.irfft(padded[: len(part)], n=grid.nfft, axis=-1)
         lags[low : low + BATCH, :m] = time[:, grid.nfft - m :]
         lags[low : low + BATCH, m:] = time[:, : m + 1]
     return lags
@@ -83,21 +87,39 @@ def full_products_per_lag(grid: SpectralGrid) -> Float64:
 
 
 class _Block:
-    """The spectra of a block of stations in a chunk, packed [frequency, window, slot], zero where absent."""
+    """The spectra of a block of stations in a chunk, zero where absent."""
 
     def __init__(self, grid: SpectralGrid, windows: int, side: int) -> None:
-        padded = -(-side // SIDE_MULTIPLE) * SIDE_MULTIPLE
-        self.spectra = np.zeros((grid.bins, windows, padded), np.complex64)
+        self.rows = np.zeros((side, windows, grid.bins), np.complex64)
         self.valid = np.zeros((side, windows), np.float32)
         self.masks: dict[int, Bool] = {}
+        self._packed: Complex64 | None = None
 
     def fill(self, item: SpectraBlock, first_slot: int) -> None:
         for row, slot in enumerate(item.slots):
             at = slot - first_slot
-            self.spectra[:, :, at] = item.spectra[row].T
+            self.rows[at] = item.spectra[row]
             self.valid[at] = item.valid[row]
             if item.masks is not None:
                 self.masks[at] = item.masks[row]
+
+    @property
+    def packed(self) -> Complex64:
+        """The spectra as [frequency, window, slot]."""
+        if self._packed is None:
+            side, windows, bins = self.rows.shape
+            self._packed = np.empty((bins, windows, side), np.complex64)
+            for low, window in itertools.product(range(0, bins, SLAB), range(windows)):
+                self._packed[low : low + SLAB, window] = self.rows[:, window, low : low + SLAB].T
+            del self.rows
+        return self._packed
+
+    def conjugate(self) -> Complex64:
+        """Return the conjugate spectra as [frequency, slot, window], padded to whole multiples of slots."""
+        bins, windows, side = self.packed.shape
+        padded = np.zeros((bins, -(-side // SIDE_MULTIPLE) * SIDE_MULTIPLE, windows), np.complex64)
+        np.conjugate(self.packed.transpose(0, 2, 1), out=padded[:, :side])
+        return padded
 
     def mask(self, at: int, length: int) -> Bool:
         """Return the mask [window, sample] of a slot: complete in valid windows unless one was sent."""
@@ -177,13 +199,19 @@ class CorrelateStrips(GenericPE):
 
     def _correlate(self, chunk: _OpenChunk, strip: int) -> Iterator[CorrelationRows]:
         first = chunk.blocks.get(strip)
+        if first is None:
+            return
+        conjugate, side = first.conjugate(), self.layout.block
+        spectra = np.empty((side, side, self.grid.bins), np.complex64)
         for number in range(strip, self.layout.blocks):
             second = chunk.blocks.get(number)
-            if first is not None and second is not None:
-                yield from self._tile(chunk.chunk, strip, number, first, second)
+            if second is not None:
+                cross_spectra(conjugate, second.packed, spectra)
+                yield from self._tile(chunk.chunk, strip, number, first, second, spectra)
 
-    def _tile(self, chunk: Chunk, strip: int, number: int, first: _Block, second: _Block) -> Iterator[CorrelationRows]:
-        spectra = cross_spectra(first.spectra, second.spectra, self.layout.block)
+    def _tile(
+        self, chunk: Chunk, strip: int, number: int, first: _Block, second: _Block, spectra: Complex64
+    ) -> Iterator[CorrelationRows]:
         counts = np.rint(first.valid @ second.valid.T).astype(np.int32)
         layout, letters = self.layout, self.layout.components
         start = layout.strip_rows(strip).start
@@ -194,11 +222,12 @@ class CorrelateStrips(GenericPE):
                 continue
             for pair in layout.pairs:
                 a = (i - rows_i.start) * len(letters) + letters.index(pair[0])
-                b = (np.arange(from_j, rows_j.stop) - rows_j.start) * len(letters) + letters.index(pair[1])
-                n = counts[a, b]
+                slots = slice((from_j - rows_j.start) * len(letters) + letters.index(pair[1]), None, len(letters))
+                b = slots.indices(len(rows_j) * len(letters))
+                n = counts[a, slice(*b)]
                 if n.any():
-                    data = to_lags(np.ascontiguousarray(spectra[a, b]), self.grid)
-                    self._scale(data, n, first, a, second, b)
+                    data = to_lags(spectra[a, slice(*b)], self.grid)
+                    self._scale(data, n, first, a, second, range(*b))
                     yield CorrelationRows(chunk, strip, pair, layout.row(i, from_j) - start, data, n)
 
     def _scale(self, data: Float32, n: Any, first: _Block, a: int, second: _Block, b: Any) -> None:

@@ -135,9 +135,7 @@ class ConditionStation(_StationStep):
             except MetadataError as error:
                 errors.append(str(error))
                 continue
-            values, valid = condition([segment], chunk.start_ns, samples, self.conditioning, inverse)
-            data += values
-            mask |= valid
+            condition([segment], chunk.start_ns, samples, self.conditioning, inverse, (data, mask))
         if errors:
             reason = "; ".join(filter(None, [account.reason, *dict.fromkeys(errors)]))
             account = dataclasses.replace(account, status="used" if mask.any() else "failed", reason=reason)

@@ -73,10 +73,20 @@ def _read_file(path: str, start_ns: int, end_ns: int) -> tuple[list[Any], list[s
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            stream = read(path, starttime=UTCDateTime(ns=start_ns), endtime=UTCDateTime(ns=end_ns))
+            stream = read(
+                path, starttime=UTCDateTime(ns=start_ns), endtime=UTCDateTime(ns=end_ns), **_known_format(path)
+            )
     except Exception as error:  # ObsPy raises anything on garbage; the reason goes to the ledger
         return [], [f"{name}: {type(error).__name__}: {error}".splitlines()[0]]
     return list(stream), [f"{name}: {w.message}" for w in caught if _is_about_data(w)]
+
+
+def _known_format(path: str) -> dict[str, Any]:
+    """Return what spares ObsPy trying every format it knows, where the file's first bytes are a miniSEED header's."""
+    with open(path, "rb") as file:
+        head = file.read(7)
+    is_miniseed = len(head) == 7 and head[:6].isdigit() and head[6:] in b"DRQM"
+    return {"format": "MSEED", "check_compression": False} if is_miniseed else {}
 
 
 def _is_about_data(warning: warnings.WarningMessage) -> bool:

@@ -87,7 +87,8 @@ class WriteResults(GenericPE):
         item: StackedRows = inputs["input"]
         rows = slice(item.first_row, item.first_row + len(item.mean))
         group = self._file[f"stacks/linear/{item.components}"]
-        for name in ("mean", "std_error", "snr", "symmetry"):
+        names = ("mean", "snr", "symmetry") if len(item.n_by_piece) == 1 else ("mean", "std_error", "snr", "symmetry")
+        for name in names:  # what has no value is not written: the file says NaN
             group[name][rows] = getattr(item, name)
         group["n_windows"][rows] = item.n_by_piece.sum(axis=0)
         self._file[f"series_n_windows/{item.components}"][:, rows] = item.n_by_piece

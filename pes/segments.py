@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from xcorr.core import XcorrError
 from xcorr.pes.items import Segment
 
 RATE_TOLERANCE = 1e-5
 LARGEST_DENOMINATOR = 32
+ZEROS_IN_A_ROW = 8  # samples looked at in a run of zeros, before all are
 NS = 1_000_000_000
 
 
@@ -84,7 +86,7 @@ def clean(
     non_finite: list[tuple[int, int]] = []
     kept: list[Segment] = []
     for segment in merged:
-        bad = ~np.isfinite(segment.data)
+        bad = ~np.isfinite(segment.data) if segment.data.dtype.kind == "f" else np.zeros(len(segment.data), bool)
         non_finite += [
             (sample_ns(segment.start_ns, segment.rate_hz, a), sample_ns(segment.start_ns, segment.rate_hz, b))
             for a, b in _runs(bad)
@@ -167,12 +169,16 @@ def _without(segment: Segment, start_ns: int, stop_ns: int) -> list[Segment]:
 
 
 def _long_zero_runs(segment: Segment, shortest_s: float) -> np.ndarray:
-    zero = segment.data == 0
-    if shortest_s <= 0 or not zero.any():
-        return np.zeros(len(zero), bool)
-    keep = np.zeros(len(zero), bool)
-    shortest = math.ceil(shortest_s * segment.rate_hz)
-    for first, stop in _runs(zero):
+    keep = np.zeros(len(segment.data), bool)
+    shortest = max(1, math.ceil(shortest_s * segment.rate_hz))
+    if shortest_s <= 0:
+        return keep
+    apart = max(1, shortest // ZEROS_IN_A_ROW)
+    few = segment.data[::apart] == 0
+    in_a_row = shortest // apart  # of these few samples a run that long holds at least so many
+    if len(few) < in_a_row or not sliding_window_view(few, in_a_row).all(axis=1).any():
+        return keep
+    for first, stop in _runs(segment.data == 0):
         if stop - first >= shortest:
             keep[first:stop] = True
     return keep

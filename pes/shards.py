@@ -46,6 +46,15 @@ def _sync(path: Path, flags: int) -> None:
         os.close(descriptor)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Shard:
+    """A shard that is being written: its series are in the file, its numbers of windows are kept until the end."""
+
+    file: Any
+    series: dict[str, Any]
+    n_windows: dict[str, np.ndarray]
+
+
 class WriteShards(GenericPE):
     """Writes the rows of a strip into its shard; after the strip's end, a :class:`ShardRecord` goes out.
 
@@ -64,7 +73,7 @@ class WriteShards(GenericPE):
         self.attributes = attributes
 
     def _preprocess(self) -> None:
-        self._open: dict[tuple[int, int], Any] = {}
+        self._open: dict[tuple[int, int], _Shard] = {}
 
     def process(self, inputs: dict[str, Any]) -> None:
         """Write rows, or finish the strip."""
@@ -72,11 +81,11 @@ class WriteShards(GenericPE):
         key = item.chunk.index, item.strip
         if key not in self._open:
             self._open[key] = self._create(item.chunk, item.strip)
-        file = self._open[key]
+        shard = self._open[key]
         if isinstance(item, CorrelationRows):
             rows = slice(item.first_row, item.first_row + len(item.data))
-            file[f"series/{item.components}"][rows] = item.data
-            file[f"n_windows/{item.components}"][rows] = item.n_windows
+            shard.series[item.components][rows] = item.data
+            shard.n_windows[item.components][rows] = item.n_windows
         else:
             self.write("output", self._finish(self._open.pop(key), item))
 
@@ -84,7 +93,7 @@ class WriteShards(GenericPE):
         final = Path(self.folder, shard_name(chunk, strip))
         return final.with_name(f".{final.name}.{os.getpid()}.part")
 
-    def _create(self, chunk: Chunk, strip: int) -> Any:
+    def _create(self, chunk: Chunk, strip: int) -> _Shard:
         import h5py
 
         rows = self.layout.strip_rows(strip)
@@ -94,24 +103,21 @@ class WriteShards(GenericPE):
         file.attrs.update({"format": FORMAT, "version": VERSION, **self.attributes})
         file.attrs.update({"chunk": chunk.index, "start_ns": chunk.start_ns, "end_ns": chunk.end_ns})
         file.attrs.update({"strip": strip, "first_row": rows.start})
-        for pair in self.layout.pairs:
-            file.create_dataset(
-                f"series/{pair}",
-                (len(rows), self.lags),
-                "f4",
-                chunks=shape,
-                fletcher32=True,
-                fillvalue=np.nan,
-            )
-            file.create_dataset(f"n_windows/{pair}", data=np.zeros(len(rows), np.int32))
-        return file
+        size = len(rows), self.lags
+        series = {
+            pair: file.create_dataset(f"series/{pair}", size, "f4", chunks=shape, fletcher32=True, fillvalue=np.nan)
+            for pair in self.layout.pairs
+        }
+        return _Shard(file, series, {pair: np.zeros(len(rows), np.int32) for pair in self.layout.pairs})
 
-    def _finish(self, file: Any, end: StripEnd) -> ShardRecord:
+    def _finish(self, shard: _Shard, end: StripEnd) -> ShardRecord:
         import h5py
 
+        for pair, counts in shard.n_windows.items():
+            shard.file.create_dataset(f"n_windows/{pair}", data=counts)
         text = json.dumps([dataclasses.asdict(a) for a in end.accounts])
-        file.create_dataset("accounts", data=text, dtype=h5py.string_dtype())
-        file.close()
+        shard.file.create_dataset("accounts", data=text, dtype=h5py.string_dtype())
+        shard.file.close()
         temporary = self._temporary(end.chunk, end.strip)
         path = shard_name(end.chunk, end.strip)
         sync_and_rename(temporary, Path(self.folder, path))

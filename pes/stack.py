@@ -22,6 +22,8 @@ RANGE_BYTES = 16 << 20  # of series read at once
 
 def linear_stack(series: np.ndarray, n: np.ndarray) -> Float64:
     """Return sum n C / sum n, [row, lag]; NaN where no piece has a window."""
+    if len(series) == 1:
+        return np.where(n[0][:, None] > 0, series[0], np.nan)
     total = np.zeros(series.shape[1:])
     for piece, weight in zip(series, n, strict=True):
         total += np.where(weight[:, None] > 0, piece * weight[:, None].astype(np.float64), 0.0)
@@ -37,6 +39,8 @@ def jackknife_error(series: np.ndarray, n: np.ndarray) -> Float64:
     SE² = (K - 1)/K sum (theta(k) - mean theta)², theta(k) the stack without piece k, over the K pieces with
     windows (Efron & Stein 1981, Ann. Stat. 9(3), eq. 1.3); NaN where K < 2.
     """
+    if len(series) < 2:
+        return np.full(series.shape[1:], np.nan)
     windows = n.sum(axis=0)[:, None].astype(np.float64)
     total = linear_stack(series, n) * windows
     mean, squares = np.zeros(total.shape), np.zeros(total.shape)

@@ -31,8 +31,8 @@ def judge(
 ) -> npt.NDArray[np.int8]:
     """Return, for each window of one conditioned trace, an index into ``WINDOW_REASONS``.
 
-    ``data`` and ``mask`` [sample]. A window is rejected when its share of valid samples is below
-    ``min_coverage``; when it overlaps a range of positions ``[first, stop)`` in ``non_finite``, or its values are not
+    ``data`` and ``mask`` [sample]; masked samples are zero. A window is rejected when its share of valid samples is
+    below ``min_coverage``; when it overlaps a range of positions ``[first, stop)`` in ``non_finite``, or its values are not
     finite; and when max|x| exceeds ``max_over_std`` (0: never) times the standard deviation (root mean
     square: the trace has no mean) of the valid samples of the chunk, summed in float64.
     """
@@ -40,9 +40,10 @@ def judge(
     verdict = np.full(count, USED, np.int8)
     if not count:
         return verdict
-    peak = np.abs(windowed(data, length, step)).max(axis=-1)
+    cut = windowed(data, length, step)
+    peak = np.maximum(cut.max(axis=-1), -cut.min(axis=-1))
     if max_over_std > 0 and mask.any():
-        sigma = np.sqrt(np.square(data[mask], dtype=np.float64).mean())
+        sigma = np.sqrt(np.einsum("i,i->", data, data, dtype=np.float64, casting="safe") / np.count_nonzero(mask))
         verdict[peak > max_over_std * sigma] = MAX_OVER_STD
     total = np.concatenate([[0], np.cumsum(mask, dtype=np.int64)])
     starts = np.arange(count) * step

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import fnmatch
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from xcorr.settings import Settings, SettingsError
 from xcorr.stations import ListRow
 
 NOWHERE = Coordinates(math.nan, math.nan)
+Patterns = tuple[tuple[str, str], ...]
 
 
 class NothingToDo(XcorrError, ValueError):
@@ -89,11 +91,7 @@ def survey(
     requested = []
     for row in rows:
         asked = (row.channel, row.location)
-        matches = [
-            key
-            for key in sorted(archive.coverages)
-            if fnmatch.fnmatchcase(key[0], row.network) and fnmatch.fnmatchcase(key[1], row.station)
-        ]
+        matches = _matching(row, archive)
         usable = [
             k for k in matches if _wanted_within(archive.coverages[k], (asked,), limits, settings, archive.slack_ns)
         ]
@@ -122,6 +120,14 @@ def survey(
     ]
     chunks = make_chunks(wanted, limits, archive.slack_ns, settings)
     return Survey(tuple(found.values()), tuple(requested), chunks, layout, archive)
+
+
+def _matching(row: ListRow, archive: Archive) -> list[tuple[str, str]]:
+    """Return the stations of the source that a line asks for."""
+    exact = row.network, row.station
+    if not any(c in "*?[" for c in row.network + row.station):
+        return [exact] if exact in archive.coverages else []
+    return sorted(k for k in archive.coverages if all(map(fnmatch.fnmatchcase, k, exact)))
 
 
 def _account(
@@ -181,22 +187,27 @@ def make_chunks(
     )
 
 
-def _patterns(asked: Sequence[tuple[str | None, str | None]], settings: Settings) -> list[tuple[str, str]]:
+def _patterns(asked: Sequence[tuple[str | None, str | None]], settings: Settings) -> Patterns:
     """Return (channel, location) patterns in order of preference."""
-    return [
+    return tuple(
         (c, at)
         for channel, location in asked
         for c in (settings.data.channels if channel is None else (channel,))
         for at in (settings.data.locations if location is None else (location,))
-    ]
+    )
 
 
-def _wanted(coverage: Coverage, patterns: list[tuple[str, str]], components: tuple[str, ...]) -> int | None:
+def _wanted(coverage: Coverage, patterns: Patterns, components: tuple[str, ...]) -> int | None:
     """Return the preference of a coverage's channel, 0 first, or None if it is not wanted."""
-    if coverage.channel[-1:] not in components:
+    return _preference(coverage.channel, coverage.location, patterns, components)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _preference(channel: str, location: str, patterns: Patterns, components: tuple[str, ...]) -> int | None:
+    if channel[-1:] not in components:
         return None
-    for rank, (channel, location) in enumerate(patterns):
-        if fnmatch.fnmatchcase(coverage.channel, channel) and fnmatch.fnmatchcase(coverage.location, location):
+    for rank, pattern in enumerate(patterns):
+        if all(map(fnmatch.fnmatchcase, (channel, location), pattern)):
             return rank
     return None
 
