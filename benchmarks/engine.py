@@ -16,9 +16,9 @@ from xcorr.pes import ConditionStation, CorrelateStrips, NormalizeStation, Trans
 from xcorr.pes.condition import Conditioning
 from xcorr.pes.items import Chunk, CorrelationRows, RawChannel, RawStation, Segment, SlotAccount
 from xcorr.pes.layout import Layout
-from xcorr.pes.prepare import Windowing
 from xcorr.pes.process import prepare_process
-from xcorr.pes.whiten import spectral_grid
+from xcorr.pes.whiten import Band
+from xcorr.pes.windows import Windowing
 
 DAY_S, RATE, LENGTH_S, LAG_S, BAND = 86_400, 4, 3600, 120, (0.05, 1.0)
 
@@ -174,14 +174,15 @@ def correlation(days: int, stations: int = 64) -> WorkflowGraph:
     """Return a correlation workload: condition, whiten and correlate days of noise."""
     prepare_process()
     layout = Layout(stations, ("Z",), ("ZZ",), 8)
-    grid = spectral_grid(LENGTH_S * RATE, LAG_S * RATE, float(RATE), BAND)
+    bands = (Band.of(LENGTH_S * RATE, LAG_S * RATE, float(RATE), BAND),)
+    step = LENGTH_S * RATE
     return chained(
         Jobs(days, stations),
         Synthesize(layout),
-        ConditionStation(Conditioning(RATE, BAND, 4, 40.0), Windowing(grid.length, grid.length, 0.9, 10.0)),
+        ConditionStation(Conditioning(RATE, BAND, 4, 40.0), Windowing(step, step)),
         NormalizeStation(),
-        TransformStation(grid, grid.length, BAND),
-        CorrelateStrips(layout, grid, DAY_S // LENGTH_S, tuple(f"YY.S{k}" for k in range(stations))),
+        TransformStation(bands, step),
+        CorrelateStrips(layout, bands, DAY_S // LENGTH_S, tuple(f"YY.S{k}" for k in range(stations))),
         Checksum(),
     )
 

@@ -1,28 +1,19 @@
-"""Tiled correlation: for one frequency, all pairs of two blocks are one matrix product over windows.
-
-C(tau) = sum_t x1(t) x2(t + tau), spectrum conj(X1) X2: positive lag means the wave travels from station 1 to 2.
-The linear stack over windows is the product's inner sum, so a pair costs one inverse FFT per chunk. Tiles are
-always padded with zeros to one size and never split over windows, by one BLAS thread: the bits of a pair depend
-neither on the other stations nor on who computes it.
-"""
+"""Correlates the strips of a chunk, tile by tile, as soon as all their stations have arrived."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import scipy.fft
 
 from xcorr.core import GenericPE, MultiKey, XcorrError
+from xcorr.pes.estimate import Estimator, Member, Rows, estimate
 from xcorr.pes.items import (
-    Bool,
     Chunk,
     Complex64,
     CorrelationRows,
     Float32,
-    Float64,
     SlotAccount,
     SpectraBlock,
     StripEnd,
@@ -31,102 +22,12 @@ from xcorr.pes.items import (
 )
 from xcorr.pes.layout import Layout
 from xcorr.pes.process import prepare_process
-from xcorr.pes.whiten import SpectralGrid
-
-SLAB = 256  # frequencies multiplied at once
-BATCH = 16  # rows per inverse FFT call
-APART = 8  # samples between the products of two frequencies, lest all of them fall into the same lines of the cache
-SIDE_MULTIPLE = 24  # OpenBLAS kernels sum all columns of a product of such a size in one order (see docs/science.md)
+from xcorr.pes.tiles import GROUP, cross_spectra
+from xcorr.pes.whiten import Band
 
 
 class ChunkError(XcorrError, RuntimeError):
     """A chunk did not get the items of all its stations."""
-
-
-def cross_spectra(first: Complex64, second: Complex64, out: Complex64) -> None:
-    """Write sum_w first second to ``out`` [slot, slot, frequency].
-
-    ``first`` [frequency, slot, window] holds conjugate spectra and may have more slots than ``out`` (padding);
-    ``second`` is [frequency, window, slot].
-    """
-    rows, columns = first.shape[1], second.shape[2]
-    size = rows * columns
-    room = np.empty((SLAB, size + APART), np.complex64)
-    for low in range(0, len(first), SLAB):
-        part = slice(low, min(low + SLAB, len(first)))
-        product = room[: part.stop - low, :size].reshape(-1, rows, columns)
-        np.matmul(first[part], second[part], out=product)
-        out[:, :, part] = product[:, : len(out)].transpose(1, 2, 0)
-
-
-def to_lags(spectra: Complex64, grid: SpectralGrid) -> Float32:
-    """Return the correlations [row, 2M+1] of cross spectra [row, in-band bin]; zero lag at index M."""
-    rows, m = len(spectra), grid.lags
-    lags = np.empty((rows, 2 * m + 1), np.float32)
-    padded = np.zeros((min(rows, BATCH), grid.nfft // 2 + 1), np.complex64)
-    for low in range(0, rows, BATCH):
-        part = spectra[low : low + BATCH]
-        padded[: len(part), grid.first : grid.stop] = part
-        time = scipy.fft.irfft(padded[: len(part)], n=grid.nfft, axis=-1)
-        lags[low : low + BATCH, :m] = time[:, grid.nfft - m :]
-        lags[low : low + BATCH, m:] = time[:, : m + 1]
-    return lags
-
-
-def products_per_lag(first: Bool, second: Bool, grid: SpectralGrid) -> Float64:
-    """Return N(tau) = sum over windows and t of m1(t) m2(t + tau), [2M+1], for masks [window, sample]."""
-    spectra = [scipy.fft.rfft(m.astype(np.float64), n=grid.nfft, axis=-1) for m in (first, second)]
-    time = scipy.fft.irfft((spectra[0].conj() * spectra[1]).sum(axis=0), n=grid.nfft)
-    products: Float64 = np.rint(np.concatenate([time[grid.nfft - grid.lags :], time[: grid.lags + 1]]))
-    return products
-
-
-def full_products_per_lag(grid: SpectralGrid) -> Float64:
-    """Return L - |tau|, [2M+1]: what one pair of complete windows contributes to N(tau)."""
-    return grid.length - np.abs(np.arange(-grid.lags, grid.lags + 1)).astype(np.float64)
-
-
-class _Block:
-    """The spectra of a block of stations in a chunk, zero where absent."""
-
-    def __init__(self, grid: SpectralGrid, windows: int, side: int) -> None:
-        self.rows = np.zeros((side, windows, grid.bins), np.complex64)
-        self.valid = np.zeros((side, windows), np.float32)
-        self.masks: dict[int, Bool] = {}
-        self._packed: Complex64 | None = None
-
-    def fill(self, item: SpectraBlock, first_slot: int) -> None:
-        for row, slot in enumerate(item.slots):
-            at = slot - first_slot
-            self.rows[at] = item.spectra[row]
-            self.valid[at] = item.valid[row]
-            if item.masks is not None:
-                self.masks[at] = item.masks[row]
-
-    @property
-    def packed(self) -> Complex64:
-        """The spectra as [frequency, window, slot]."""
-        if self._packed is None:
-            side, windows, bins = self.rows.shape
-            self._packed = np.empty((bins, windows, side), np.complex64)
-            for low, window in itertools.product(range(0, bins, SLAB), range(windows)):
-                self._packed[low : low + SLAB, window] = self.rows[:, window, low : low + SLAB].T
-            del self.rows
-        return self._packed
-
-    def conjugate(self) -> Complex64:
-        """Return the conjugate spectra as [frequency, slot, window], padded to whole multiples of slots."""
-        bins, windows, side = self.packed.shape
-        padded = np.zeros((bins, -(-side // SIDE_MULTIPLE) * SIDE_MULTIPLE, windows), np.complex64)
-        np.conjugate(self.packed.transpose(0, 2, 1), out=padded[:, :side])
-        return padded
-
-    def mask(self, at: int, length: int) -> Bool:
-        """Return the mask [window, sample] of a slot: complete in valid windows unless one was sent."""
-        known = self.masks.get(at)
-        return (
-            known if known is not None else np.broadcast_to(self.valid[at, :, None] > 0, (self.valid.shape[1], length))
-        )
 
 
 class _OpenChunk:
@@ -134,7 +35,7 @@ class _OpenChunk:
 
     def __init__(self, chunk: Chunk, strips: list[int]) -> None:
         self.chunk, self.strips = chunk, strips
-        self.blocks: dict[int, _Block] = {}
+        self.members: dict[int, Member] = {}
         self.arrived: set[int] = set()
         self.accounts: dict[int, SlotAccount] = {}
         self.done: set[int] = set()
@@ -144,102 +45,153 @@ class CorrelateStrips(GenericPE):
     """Correlates the strips it owns, chunk by chunk, as soon as all their stations have arrived.
 
     Takes :class:`SpectraBlock` and :class:`Tombstone`; writes :class:`CorrelationRows` and, last, a
-    :class:`StripEnd` per strip and chunk. With ``unbiased`` (unwhitened spectra) every lag is divided by its
-    number of valid products; otherwise results are means over windows. A chunk that is incomplete at the end
-    is an error that names the missing stations.
+    :class:`StripEnd` per strip and chunk. ``substacks`` lists ranges of windows that are summed apart (None: all
+    windows of a chunk together). A chunk that is incomplete at the end is an error that names the missing stations.
+
+    >>> from xcorr.pes.layout import Layout
+    >>> from xcorr.pes.whiten import Band
+    >>> CorrelateStrips(Layout(2, ("Z",), ("ZZ",), 8), (Band.of(3600, 120, 1.0, (0.1, 0.4)),), 24, ("XX.A", "XX.B")).id
+    'CorrelateStrips'
     """
 
     keyed = True
 
-    def __init__(self, layout: Layout, grid: SpectralGrid, windows: int, stations: Any, unbiased: bool = False) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        bands: Sequence[Band],
+        windows: int,
+        stations: Any,
+        estimator: Estimator | None = None,
+        substacks: Sequence[tuple[int, int]] | None = None,
+    ) -> None:
         super().__init__()
         self._add_input("input", grouping=MultiKey("keys"))
         self._add_output("output")
         self.layout = layout
-        self.grid = grid
+        self.bands = bands
         self.windows = windows
         self.stations = stations
-        self.unbiased = unbiased
+        self.estimator = estimator
+        self.substacks = substacks
 
     def _preprocess(self) -> None:
         prepare_process()
+        self._how = self.estimator or Estimator()
+        self._substacks = self.substacks or ((0, self.windows),)
         self._number = {code: i for i, code in enumerate(self.stations)}
+        self._needed = {strip: self.layout.stations_needed(strip) for strip in self.layout.strips}
         self._chunks: dict[int, _OpenChunk] = {}
+        self._room: dict[int, Complex64] = {}
 
     def process(self, inputs: dict[str, Any]) -> None:
         """Take one station's item; correlate the strips that it completes."""
         item: SpectraBlock | Tombstone = inputs["input"]
         if item.chunk.index not in self._chunks:
-            owned = [s for s in range(self.layout.strips) if self.owns(strip_key(item.chunk, s))]
+            owned = [s for s in self.layout.strips if self.owns(strip_key(item.chunk, s))]
             self._chunks[item.chunk.index] = _OpenChunk(item.chunk, owned)
         chunk = self._chunks[item.chunk.index]
         station = self._number[item.station]
         chunk.arrived.add(station)
         chunk.accounts.update((a.slot, a) for a in item.accounts)
         if isinstance(item, SpectraBlock):
-            number, side = self.layout.block_of(station), self.layout.block
-            if number not in chunk.blocks:
-                chunk.blocks[number] = _Block(self.grid, self.windows, side)
-            first = self.layout.stations_of(number).start * len(self.layout.components)
-            chunk.blocks[number].fill(item, first)
+            self._take(chunk, station, item)
         for strip in chunk.strips:
-            if strip not in chunk.done and chunk.arrived.issuperset(self.layout.stations_needed(strip)):
+            if strip not in chunk.done and chunk.arrived.issuperset(self._needed[strip]):
                 chunk.done.add(strip)
                 for rows in self._correlate(chunk, strip):
                     self.write("output", rows)
-                accounts = tuple(a for _, a in sorted(chunk.accounts.items()))
-                self.write("output", StripEnd(chunk.chunk, strip, accounts))
+                letters = len(self.layout.components)
+                accounts = (chunk.accounts.get(s * letters + k) for s in self._needed[strip] for k in range(letters))
+                self.write("output", StripEnd(chunk.chunk, strip, tuple(a for a in accounts if a is not None)))
         if len(chunk.done) == len(chunk.strips):
             del self._chunks[item.chunk.index]
 
+    def _take(self, chunk: _OpenChunk, station: int, item: SpectraBlock) -> None:
+        number, side = self.layout.block_of(station), self.layout.block
+        if number not in chunk.members:
+            chunk.members[number] = Member(self.bands, self.windows, side, self._how.copies)
+        member = chunk.members[number]
+        first = self.layout.stations_of(number).start * len(self.layout.components)
+        for row, slot in enumerate(item.slots):
+            at = slot - first
+            member.valid[at] = item.valid[row]
+            if item.masks is not None:
+                member.masks[at] = item.masks[row]
+            for k, band in enumerate(self.bands):
+                spectra = item.spectra[k][row]
+                member.bands[k].fill(at, spectra)
+                if item.power is not None:
+                    member.bands[k].autospectra[at] = item.power[k][row]
+                if self._how.amplitude == "energy":
+                    squares = np.square(np.abs(spectra), dtype=np.float64).sum(axis=-1)
+                    member.energy[k, at] = squares.reshape(self.windows, -1).sum(axis=1) * (2 / band.grid.nfft)
+
     def _postprocess(self) -> None:
         for index, chunk in self._chunks.items():
-            missing = [self.stations[i] for i in self.layout.stations_needed(chunk.strips[0]) if i not in chunk.arrived]
+            missing = [self.stations[i] for i in self._needed[chunk.strips[0]] if i not in chunk.arrived]
             raise ChunkError(f"chunk {index} never got the items of {', '.join(missing)}")
 
     def _correlate(self, chunk: _OpenChunk, strip: int) -> Iterator[CorrelationRows]:
-        first = chunk.blocks.get(strip)
+        """Yield the rows of a strip: for each band, group of first slots, substack and second block."""
+        first = chunk.members.get(strip)
         if first is None:
             return
-        conjugate, side = first.conjugate(), self.layout.block
-        spectra = np.empty((side, side, self.grid.bins), np.complex64)
-        for number in range(strip, self.layout.blocks):
-            second = chunk.blocks.get(number)
-            if second is not None:
-                cross_spectra(conjugate, second.packed, spectra)
-                yield from self._tile(chunk.chunk, strip, number, first, second, spectra)
+        others = [b for b in range(strip, self.layout.blocks) if b in chunk.members]
+        stations, letters = self.layout.stations_of(strip), len(self.layout.components)
+        copies, side = self._how.copies, self.layout.block
+        for k, band in enumerate(self.bands):
+            if k not in self._room:
+                self._room[k] = np.empty((GROUP, side, band.grid.bins), np.complex64)
+            for low in range(0, min(side, len(stations) * letters), GROUP):
+                members = stations[low // letters : (low + GROUP) // letters]
+                for piece, (start, stop) in enumerate(self._substacks):
+                    windows = slice(start * copies, stop * copies)
+                    conjugate = first.bands[k].conjugate(low, windows)
+                    for number in others:
+                        partners = {i: js for i in members if len(js := self.layout.partners(i, number))}
+                        if partners:
+                            second = chunk.members[number]
+                            cross_spectra(conjugate, second.bands[k].packed[:, windows], self._room[k])
+                            place = k, piece, slice(start, stop), low
+                            yield from self._rows(
+                                chunk.chunk, strip, number, first, second, partners, self._room[k], place
+                            )
 
-    def _tile(
-        self, chunk: Chunk, strip: int, number: int, first: _Block, second: _Block, spectra: Complex64
+    def _rows(
+        self,
+        chunk: Chunk,
+        strip: int,
+        number: int,
+        first: Member,
+        second: Member,
+        partners: dict[int, np.ndarray],
+        sums: Complex64,
+        place: tuple[int, int, slice, int],
     ) -> Iterator[CorrelationRows]:
-        counts = np.rint(first.valid @ second.valid.T).astype(np.int32)
+        """Yield one item for every first station and component pair."""
+        k, piece, windows, low = place
         layout, letters = self.layout, self.layout.components
         start = layout.strip_rows(strip).start
-        rows_i, rows_j = layout.stations_of(strip), layout.stations_of(number)
-        for i in rows_i:
-            from_j = max(i + 1, rows_j.start)
-            if from_j >= rows_j.stop:
-                continue
+        offsets = layout.stations_of(strip).start, layout.stations_of(number).start
+        for i, js in partners.items():
+            row = layout.row(i, int(js[0])) - start
             for pair in layout.pairs:
-                a = (i - rows_i.start) * len(letters) + letters.index(pair[0])
-                slots = slice((from_j - rows_j.start) * len(letters) + letters.index(pair[1]), None, len(letters))
-                b = slots.indices(len(rows_j) * len(letters))
-                n = counts[a, slice(*b)]
+                a = (i - offsets[0]) * len(letters) + letters.index(pair[0])
+                b = (js - offsets[1]) * len(letters) + letters.index(pair[1])
+                n = np.rint(second.valid[b, windows] @ first.valid[a, windows]).astype(np.int32)
                 if n.any():
-                    data = to_lags(spectra[a, slice(*b)], self.grid)
-                    self._scale(data, n, first, a, second, range(*b))
-                    yield CorrelationRows(chunk, strip, pair, layout.row(i, from_j) - start, data, n)
+                    rows = Rows(k, windows, first, a, second, b.tolist(), n)
+                    data = self._estimate(sums[a - low], rows, i == js[0] and pair[0] == pair[1], piece)
+                    yield CorrelationRows(chunk, strip, self.bands[k].name, pair, piece, row, data, n)
 
-    def _scale(self, data: Float32, n: Any, first: _Block, a: int, second: _Block, b: Any) -> None:
-        """Turn sums over windows into means, per lag if unbiased; NaN where nothing was summed."""
-        with np.errstate(divide="ignore", invalid="ignore"):
-            if not self.unbiased:
-                data *= np.where(n > 0, 1.0 / n, np.nan).astype(np.float32)[:, None]
-                return
-            full = full_products_per_lag(self.grid)
-            for row, at in enumerate(b):
-                products = n[row] * full
-                if n[row] and (a in first.masks or at in second.masks):
-                    masks = first.mask(a, self.grid.length), second.mask(at, self.grid.length)
-                    products = products_per_lag(*masks, self.grid)
-                data[row] *= np.where(products > 0, self.grid.length / products, np.nan).astype(np.float32)
+    def _estimate(self, sums: Complex64, rows: Rows, begins_with_itself: bool, piece: int) -> Float32:
+        """Return the correlations of some slots with one; ``sums`` [slot, bin] are of the whole second block."""
+        b = rows.b
+        step = b[1] - b[0] if len(b) > 1 else 1
+        even = b == list(range(b[0], b[-1] + 1, step))
+        chosen = sums[b[0] : b[-1] + 1 : step] if even else sums[b]
+        if begins_with_itself and self._how.keeps_power:
+            chosen = np.array(chosen)
+            chosen[0] = rows.first.bands[rows.band].autospectra[rows.a][piece]
+        return estimate(chosen, rows, self.bands[rows.band], self._how)

@@ -18,8 +18,19 @@ Complex64 = npt.NDArray[np.complex64]
 Bool = npt.NDArray[np.bool_]
 Int64 = npt.NDArray[np.int64]
 
-WINDOW_REASONS = ("used", "coverage", "non-finite", "max_over_std")
-USED, LOW_COVERAGE, NON_FINITE, MAX_OVER_STD = range(len(WINDOW_REASONS))
+WINDOW_REASONS = (
+    "used",
+    "coverage",
+    "non-finite",
+    "max_over_std",
+    "kurtosis",
+    "sta_lta",
+    "dead",
+    "clipped",
+    "catalogue",
+)
+(USED, LOW_COVERAGE, NON_FINITE, MAX_OVER_STD, KURTOSIS, STA_LTA, DEAD, CLIPPED, CATALOGUE) = range(len(WINDOW_REASONS))
+HELPER = -1  # slot of a channel that is read only to turn others into the components wanted
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -111,11 +122,15 @@ class SlotAccount:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RawChannel:
-    """The segments of a slot in a chunk, merged and free of gaps; runs of non-finite samples apart."""
+    """The segments of a slot in a chunk, merged and free of gaps; runs of non-finite samples apart.
+
+    ``component`` is the one wanted in the slot (Z, N or E).
+    """
 
     account: SlotAccount
     segments: tuple[Segment, ...] = ()
     non_finite_ns: tuple[tuple[int, int], ...] = ()
+    component: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -126,6 +141,11 @@ class RawStation:
     station: str
     strips: tuple[int, ...]
     channels: tuple[RawChannel, ...]
+
+    @property
+    def accounts(self) -> tuple[SlotAccount, ...]:
+        """The accounts of its slots."""
+        return tuple(c.account for c in self.channels if c.account.slot != HELPER)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -150,10 +170,11 @@ class ConditionedStation:
 class SpectraBlock:
     """A station's window spectra in a chunk.
 
-    ``slots`` [row] numbers of the rows with valid windows; ``spectra`` [row, window, in-band frequency]
-    complex64, zero for rejected windows; ``valid`` [row, window]; ``power`` [row, frequency] float64, the mean
-    of |X|² over valid windows before whitening; ``masks`` [row, window, sample] or None when every valid
-    window is complete. ``accounts`` lists all slots of the station, used or not.
+    ``slots`` [row] numbers of the rows with valid windows; ``spectra`` for each band [row, window, in-band
+    frequency] complex64, zero for rejected windows; ``valid`` [row, window]; ``power``, where autocorrelations are
+    wanted, for each band [row, substack, frequency] float32, the sum of |X T|² over valid windows before whitening;
+    ``masks`` [row, window, sample], or None when every valid window is complete or nobody needs them. ``accounts``
+    lists all slots of the station, used or not.
     """
 
     chunk: Chunk
@@ -161,9 +182,9 @@ class SpectraBlock:
     strips: tuple[int, ...]
     accounts: tuple[SlotAccount, ...]
     slots: tuple[int, ...]
-    spectra: Complex64
+    spectra: tuple[Complex64, ...]
     valid: Bool
-    power: Float64
+    power: tuple[Float32, ...] | None = None
     masks: Bool | None = None
 
     @property
@@ -189,11 +210,16 @@ class Tombstone:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CorrelationRows:
-    """Correlations of rows ``first_row ...`` of a strip for one component pair: ``data`` [row, lag] float32."""
+    """Correlations of rows ``first_row ...`` of a strip: ``data`` [row, lag] float32.
+
+    For one band (by name), component pair and substack (its number in the chunk).
+    """
 
     chunk: Chunk
     strip: int
+    band: str
     components: str
+    substack: int
     first_row: int
     data: Float32
     n_windows: npt.NDArray[np.int32]

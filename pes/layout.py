@@ -2,27 +2,44 @@
 
 Stations keep their order; each has the same components, so slot = station * components + component. Stations
 are cut into *blocks* of as many as fit into ``block`` slots. A *tile* is all pairs of two blocks; a *strip*, one
-row of tiles: the pairs (i, j), i < j, whose first station lies in one block. Rows of pairs are sorted by (i, j), so
+row of tiles: the pairs (i, j), i <= j, whose first station lies in one block. Rows of pairs are sorted by (i, j), so
 a strip is a contiguous range of rows.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 
-from xcorr.pes.items import Int64
+from xcorr.pes.items import Bool, Int64
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True)
 class Layout:
-    """Number of stations, component letters of the slots, component pairs, and slots per tile side."""
+    """Number of stations, component letters of the slots, component pairs, and slots per tile side.
+
+    ``chosen`` [station, station] says which pairs (i, j), i <= j, are wanted; None: all of different stations.
+    """
 
     stations: int
     components: tuple[str, ...]
     pairs: tuple[str, ...]
     block: int
+    chosen: Bool | None = dataclasses.field(default=None, compare=False)
+
+    @functools.cached_property
+    def matrix(self) -> Bool:
+        """The pairs wanted, [station, station], above or on the diagonal."""
+        if self.chosen is None:
+            return np.triu(np.ones((self.stations, self.stations), bool), 1)
+        return np.triu(self.chosen)
+
+    @functools.cached_property
+    def first_rows(self) -> Int64:
+        """The first row of every station's pairs, and the number of rows at the end."""
+        return np.concatenate([[0], np.cumsum(self.matrix.sum(axis=1))]).astype(np.int64)
 
     @property
     def stations_per_block(self) -> int:
@@ -30,19 +47,19 @@ class Layout:
         return self.block // len(self.components)
 
     @property
-    def strips(self) -> int:
-        """Number of blocks that hold the first station of at least one pair."""
-        return -(-max(self.stations - 1, 0) // self.stations_per_block)
-
-    @property
     def blocks(self) -> int:
         """Number of blocks."""
         return -(-self.stations // self.stations_per_block)
 
+    @functools.cached_property
+    def strips(self) -> tuple[int, ...]:
+        """The strips with at least one pair: the numbers of their blocks."""
+        return tuple(b for b in range(self.blocks) if len(self.strip_rows(b)))
+
     @property
     def rows(self) -> int:
         """Number of station pairs."""
-        return self.stations * (self.stations - 1) // 2
+        return int(self.first_rows[-1])
 
     def block_of(self, station: int) -> int:
         """Return the block of a station."""
@@ -54,25 +71,40 @@ class Layout:
         return range(first, min(first + self.stations_per_block, self.stations))
 
     def row(self, i: int, j: int) -> int:
-        """Return the row of the pair i < j."""
-        return i * (self.stations - 1) - i * (i - 1) // 2 + (j - i - 1)
+        """Return the row of the pair i <= j."""
+        return int(self.first_rows[i] + np.count_nonzero(self.matrix[i, :j]))
+
+    def partners(self, i: int, block: int) -> Int64:
+        """Return the stations j of a block for which (i, j) is wanted."""
+        members = self.stations_of(block)
+        return np.flatnonzero(self.matrix[i, members.start : members.stop]) + members.start
 
     def strip_rows(self, strip: int) -> range:
         """Return the rows of a strip."""
         members = self.stations_of(strip)
-        last = min(members.stop, self.stations - 1)
-        first_row = self.row(members.start, members.start + 1)
-        return range(first_row, self.rows if last >= self.stations - 1 else self.row(last, last + 1))
+        return range(int(self.first_rows[members.start]), int(self.first_rows[members.stop]))
+
+    @functools.cached_property
+    def _members(self) -> Bool:
+        """Which stations each strip needs, [block, station]."""
+        needs = np.zeros((self.blocks, self.stations), bool)
+        for block in range(self.blocks):
+            members = self.stations_of(block)
+            part = self.matrix[members.start : members.stop]
+            needs[block] = part.any(axis=0)
+            needs[block, members.start : members.stop] |= part.any(axis=1)
+        return needs
 
     def strips_of(self, station: int) -> tuple[int, ...]:
-        """Return the strips that need a station: those of its own and all earlier blocks."""
-        return tuple(range(min(self.block_of(station) + 1, self.strips)))
+        """Return the strips that need a station."""
+        return tuple(np.flatnonzero(self._members[:, station]).tolist())
 
-    def stations_needed(self, strip: int) -> range:
+    def stations_needed(self, strip: int) -> list[int]:
         """Return the stations whose items a strip waits for."""
-        return range(self.stations_of(strip).start, self.stations)
+        found: list[int] = np.flatnonzero(self._members[strip]).tolist()
+        return found
 
     def pair_indices(self) -> tuple[Int64, Int64]:
         """Return i and j of every row."""
-        i, j = np.triu_indices(self.stations, 1)
+        i, j = np.nonzero(self.matrix)
         return i.astype(np.int64), j.astype(np.int64)

@@ -113,3 +113,18 @@ def inverse_response(
         return out
 
     return inverse
+
+
+def orientation(inventory: Any, seed_id: str, time_ns: int) -> tuple[float, float] | None:
+    """Return azimuth and dip (degrees) of a channel at a time, or None if the metadata do not give them."""
+    from obspy import UTCDateTime
+
+    network, station, location, channel = seed_id.split(".")
+    time = UTCDateTime(ns=time_ns)
+    found = inventory.select(network, station, channel=channel)
+    channels = [c for n in found for s in n for c in s if c.location_code == location and c.is_active(time=time)]
+    known = [c for c in channels if c.azimuth is not None and c.dip is not None]
+    if not known:
+        return None
+    latest = max(known, key=lambda c: c.start_date.ns if c.start_date else 0)
+    return float(latest.azimuth), float(latest.dip)

@@ -11,6 +11,7 @@ import numpy as np
 
 from xcorr.core import GenericPE, IterativePE
 from xcorr.pes.items import (
+    HELPER,
     Candidate,
     Chunk,
     RawChannel,
@@ -124,17 +125,22 @@ class ReadStation(IterativePE):
 
     def _process(self, request: StationRequest) -> RawStation | Tombstone:
         files = ChunkFiles(request.chunk.data_start_ns, request.chunk.data_end_ns)
-        channels = tuple(self._read_slot(request.chunk, slot, files) for slot in request.slots)
+        channels = tuple(
+            dataclasses.replace(self._read_slot(request.chunk, slot, files), component=slot.component)
+            for slot in request.slots
+        )
         if any(c.segments for c in channels):
             return RawStation(request.chunk, request.station, request.strips, channels)
-        accounts = tuple(c.account for c in channels)
+        accounts = tuple(c.account for c in channels if c.account.slot != HELPER)
         return Tombstone(request.chunk, request.station, request.strips, accounts)
 
     def skipped(self, inputs: dict[str, Any], error: Exception) -> dict[str, Any]:
         """Send a tombstone with the error as reason."""
         request: StationRequest = inputs["input"]
         reason = f"reading failed: {type(error).__name__}: {error}"
-        accounts = tuple(SlotAccount(s.slot, request.chunk.index, "failed", reason) for s in request.slots)
+        accounts = tuple(
+            SlotAccount(s.slot, request.chunk.index, "failed", reason) for s in request.slots if s.slot != HELPER
+        )
         return {"output": Tombstone(request.chunk, request.station, request.strips, accounts)}
 
     def _read_slot(self, chunk: Chunk, wanted: SlotRequest, files: ChunkFiles) -> RawChannel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from xcorr.core import GenericPE
-from xcorr.pes.shards import chunk_shape, sync_and_rename
+from xcorr.pes.shards import chunk_shape, series_path, sync_and_rename
 from xcorr.pes.stack import StackedRows
 
 FORMAT, VERSION = "xcorr-results", 1
@@ -22,7 +23,9 @@ NAME = "xcorr.h5"
 class Tables:
     """What a result file holds besides correlations: structured arrays, lags (s), shards, root attributes.
 
-    ``shards`` lists (piece, first row, number of rows, path relative to the campaign).
+    ``shards`` lists (first piece, first row, number of rows, path relative to the campaign); a shard holds
+    ``substacks`` pieces of every band (by name) and of every component pair of ``series``. ``components`` are the pairs
+    stacked, by every one of ``methods``.
     """
 
     stations: np.ndarray
@@ -30,9 +33,22 @@ class Tables:
     pairs: np.ndarray
     pieces: np.ndarray
     lags_s: np.ndarray
+    bands: tuple[str, ...]
+    series: tuple[str, ...]
     components: tuple[str, ...]
+    methods: tuple[str, ...]
+    substacks: int
     shards: tuple[tuple[int, int, int, str], ...]
     attributes: dict[str, Any]
+
+
+def stack_path(band: str, method: str, components: str) -> str:
+    """Return the group of a stack.
+
+    >>> stack_path("", "linear", "ZZ"), stack_path("low", "pws", "RT")
+    ('stacks/linear/ZZ', 'bands/low/stacks/pws/RT')
+    """
+    return f"bands/{band}/stacks/{method}/{components}" if band else f"stacks/{method}/{components}"
 
 
 class WriteResults(GenericPE):
@@ -53,45 +69,54 @@ class WriteResults(GenericPE):
         file.attrs.update({"format": FORMAT, "version": VERSION, "lag_convention": LAG_CONVENTION, **t.attributes})
         for name in ("stations", "slots", "pairs", "pieces", "lags_s"):
             file.create_dataset(name, data=getattr(t, name))
-        rows, lags = len(t.pairs), len(t.lags_s)
-        for pair in t.components:
-            group = file.create_group(f"stacks/linear/{pair}")
-            for name in ("mean", "std_error"):
-                group.create_dataset(
-                    name,
-                    (rows, lags),
-                    "f4",
-                    chunks=chunk_shape(lags, rows),
-                    fletcher32=True,
-                    fillvalue=np.nan,
-                )
-            group.create_dataset("n_windows", (rows,), "i4")
+        for band, pair in itertools.product(t.bands, t.components):
+            self._add_stacks(band, pair)
+        for band, pair in itertools.product(t.bands, t.series):
+            self._add_series(band, pair)
+
+    def _add_stacks(self, band: str, pair: str) -> None:
+        rows, lags = len(self.tables.pairs), len(self.tables.lags_s)
+        how = {"chunks": chunk_shape(lags, rows), "fletcher32": True, "fillvalue": np.nan}
+        first = None
+        for method in self.tables.methods:
+            group = self._file.create_group(stack_path(band, method, pair))
+            group.create_dataset("mean", (rows, lags), "f4", **how)
             for name in ("snr", "symmetry"):
                 group.create_dataset(name, (rows,), "f4", fillvalue=np.nan)
-            file.create_dataset(f"series_n_windows/{pair}", (len(t.pieces), rows), "i4")
-            self._add_series(pair)
+            if first is None:
+                first = group
+                group.create_dataset("std_error", (rows, lags), "f4", **how)
+                group.create_dataset("n_windows", (rows,), "i4")
+            else:  # the same for all methods: one dataset, with several names
+                group["std_error"], group["n_windows"] = first["std_error"], first["n_windows"]
 
-    def _add_series(self, pair: str) -> None:
+    def _add_series(self, band: str, pair: str) -> None:
         import h5py
 
         t = self.tables
         shape = len(t.pieces), len(t.pairs), len(t.lags_s)
+        path = series_path(band, pair)
         layout = h5py.VirtualLayout(shape, "f4")
-        for piece, first, rows, path in t.shards:
-            source = h5py.VirtualSource(path, f"series/{pair}", (rows, shape[2]), "f4")
-            layout[piece, first : first + rows] = source
-        self._file.create_virtual_dataset(f"series/{pair}", layout, fillvalue=np.nan)
+        for piece, first, rows, shard in t.shards:
+            source = h5py.VirtualSource(shard, path, (t.substacks, rows, shape[2]), "f4")
+            layout[piece : piece + t.substacks, first : first + rows] = source
+        self._file.create_virtual_dataset(path, layout, fillvalue=np.nan)
+        self._file.create_dataset(series_path(band, pair, "series_n_windows"), shape[:2], "i4")
 
     def process(self, inputs: dict[str, Any]) -> None:
         """Write the stacks of a range of rows."""
         item: StackedRows = inputs["input"]
-        rows = slice(item.first_row, item.first_row + len(item.mean))
-        group = self._file[f"stacks/linear/{item.components}"]
-        names = ("mean", "snr", "symmetry") if len(item.n_by_piece) == 1 else ("mean", "std_error", "snr", "symmetry")
-        for name in names:  # what has no value is not written: the file says NaN
-            group[name][rows] = getattr(item, name)
-        group["n_windows"][rows] = item.n_by_piece.sum(axis=0)
-        self._file[f"series_n_windows/{item.components}"][:, rows] = item.n_by_piece
+        rows = slice(item.first_row, item.first_row + item.n_by_piece.shape[1])
+        for method, mean in item.means.items():
+            group = self._file[stack_path(item.band, method, item.components)]
+            group["mean"][rows] = mean
+            group["snr"][rows], group["symmetry"][rows] = item.snr[method], item.symmetry[method]
+        if item.std_error is not None:  # what has no value is not written: the file says NaN
+            group["std_error"][rows] = item.std_error
+        if item.means:
+            group["n_windows"][rows] = item.n_by_piece.sum(axis=0)
+        if item.components in self.tables.series:
+            self._file[series_path(item.band, item.components, "series_n_windows")][:, rows] = item.n_by_piece
 
     def _postprocess(self) -> None:
         self._file.close()

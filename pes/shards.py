@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,15 @@ def chunk_shape(lags: int, rows: int) -> tuple[int, int]:
     return max(1, min(rows, HDF5_CHUNK_BYTES // 4 // width)), width
 
 
+def series_path(band: str, components: str, kind: str = "series") -> str:
+    """Return where series (or their numbers of windows) of a band are, in shards and in results.
+
+    >>> series_path("", "ZZ"), series_path("low", "ZZ", "series_n_windows")
+    ('series/ZZ', 'bands/low/series_n_windows/ZZ')
+    """
+    return f"bands/{band}/{kind}/{components}" if band else f"{kind}/{components}"
+
+
 def sync_and_rename(temporary: Path, final: Path) -> None:
     """Make a finished file visible under its final name, durably."""
     _sync(temporary, os.O_RDONLY)
@@ -51,19 +61,27 @@ class _Shard:
     """A shard that is being written: its series are in the file, its numbers of windows are kept until the end."""
 
     file: Any
-    series: dict[str, Any]
-    n_windows: dict[str, np.ndarray]
+    series: dict[tuple[str, str], Any]
+    n_windows: dict[tuple[str, str], np.ndarray]
 
 
 class WriteShards(GenericPE):
     """Writes the rows of a strip into its shard; after the strip's end, a :class:`ShardRecord` goes out.
 
-    Rows that never come have no data: NaN, with 0 windows.
+    Rows that never come have no data: NaN, with 0 windows. Series are [substack, row, lag] for every band (by name).
     """
 
     keyed = True
 
-    def __init__(self, folder: str, layout: Layout, lags: int, attributes: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: str,
+        layout: Layout,
+        lags: int,
+        attributes: dict[str, Any],
+        bands: Sequence[str] = ("",),
+        substacks: int = 1,
+    ) -> None:
         super().__init__()
         self._add_input("input", grouping=["key"])
         self._add_output("output")
@@ -71,6 +89,8 @@ class WriteShards(GenericPE):
         self.layout = layout
         self.lags = lags
         self.attributes = attributes
+        self.bands = bands
+        self.substacks = substacks
 
     def _preprocess(self) -> None:
         self._open: dict[tuple[int, int], _Shard] = {}
@@ -84,8 +104,8 @@ class WriteShards(GenericPE):
         shard = self._open[key]
         if isinstance(item, CorrelationRows):
             rows = slice(item.first_row, item.first_row + len(item.data))
-            shard.series[item.components][rows] = item.data
-            shard.n_windows[item.components][rows] = item.n_windows
+            shard.series[item.band, item.components][item.substack, rows] = item.data
+            shard.n_windows[item.band, item.components][item.substack, rows] = item.n_windows
         else:
             self.write("output", self._finish(self._open.pop(key), item))
 
@@ -98,23 +118,26 @@ class WriteShards(GenericPE):
 
         rows = self.layout.strip_rows(strip)
         shape = chunk_shape(self.lags, len(rows))
-        cache = 64 << 20
+        cache = 16 << 20
         file = h5py.File(self._temporary(chunk, strip), "w", libver="latest", rdcc_nbytes=cache, rdcc_w0=1.0)
         file.attrs.update({"format": FORMAT, "version": VERSION, **self.attributes})
         file.attrs.update({"chunk": chunk.index, "start_ns": chunk.start_ns, "end_ns": chunk.end_ns})
         file.attrs.update({"strip": strip, "first_row": rows.start})
-        size = len(rows), self.lags
+        size = self.substacks, len(rows), self.lags
+        names = [(band, pair) for band in self.bands for pair in self.layout.pairs]
         series = {
-            pair: file.create_dataset(f"series/{pair}", size, "f4", chunks=shape, fletcher32=True, fillvalue=np.nan)
-            for pair in self.layout.pairs
+            name: file.create_dataset(
+                series_path(*name), size, "f4", chunks=(1, *shape), fletcher32=True, fillvalue=np.nan
+            )
+            for name in names
         }
-        return _Shard(file, series, {pair: np.zeros(len(rows), np.int32) for pair in self.layout.pairs})
+        return _Shard(file, series, {name: np.zeros(size[:2], np.int32) for name in names})
 
     def _finish(self, shard: _Shard, end: StripEnd) -> ShardRecord:
         import h5py
 
-        for pair, counts in shard.n_windows.items():
-            shard.file.create_dataset(f"n_windows/{pair}", data=counts)
+        for name, counts in shard.n_windows.items():
+            shard.file.create_dataset(series_path(*name, "series_n_windows"), data=counts)
         text = json.dumps([dataclasses.asdict(a) for a in end.accounts])
         shard.file.create_dataset("accounts", data=text, dtype=h5py.string_dtype())
         shard.file.close()

@@ -1,13 +1,9 @@
-"""Stacks over chunks, their errors and quality, and the elements of the stack pass.
-
-Arrays are [piece, row, lag] with weights ``n`` [piece, row], the numbers of windows; sums are float64 in the
-order of pieces. No data: NaN, with 0 windows.
-"""
+"""The stack pass: series of correlations out of the shards, stacked over pieces, a range of rows at a time."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,101 +12,55 @@ import numpy as np
 from xcorr.core import GenericPE, IterativePE
 from xcorr.pes.items import Float32, Float64
 from xcorr.pes.layout import Layout
+from xcorr.pes.orient import rotated, sources
+from xcorr.pes.shards import series_path
+from xcorr.pes.stacking import Stacking, jackknife_error, signal_to_noise, stacked, symmetry
 
 RANGE_BYTES = 16 << 20  # of series read at once
-
-
-def linear_stack(series: np.ndarray, n: np.ndarray) -> Float64:
-    """Return sum n C / sum n, [row, lag]; NaN where no piece has a window."""
-    if len(series) == 1:
-        return np.where(n[0][:, None] > 0, series[0], np.nan)
-    total = np.zeros(series.shape[1:])
-    for piece, weight in zip(series, n, strict=True):
-        total += np.where(weight[:, None] > 0, piece * weight[:, None].astype(np.float64), 0.0)
-    windows = n.sum(axis=0)[:, None]
-    mean: Float64 = np.full(total.shape, np.nan)
-    np.divide(total, windows, out=mean, where=windows > 0)
-    return mean
-
-
-def jackknife_error(series: np.ndarray, n: np.ndarray) -> Float64:
-    """Return the standard error [row, lag] of the linear stack by the delete-one jackknife.
-
-    SE² = (K - 1)/K sum (theta(k) - mean theta)², theta(k) the stack without piece k, over the K pieces with
-    windows (Efron & Stein 1981, Ann. Stat. 9(3), eq. 1.3); NaN where K < 2.
-    """
-    if len(series) < 2:
-        return np.full(series.shape[1:], np.nan)
-    windows = n.sum(axis=0)[:, None].astype(np.float64)
-    total = linear_stack(series, n) * windows
-    mean, squares = np.zeros(total.shape), np.zeros(total.shape)
-    count = np.zeros(windows.shape)
-    for piece, weight in zip(series, n, strict=True):
-        w = weight[:, None].astype(np.float64)
-        used = (w > 0) & (windows > w)
-        theta = np.divide(total - np.where(used, piece, 0.0) * w, windows - w, out=np.zeros(total.shape), where=used)
-        count += used
-        difference = np.where(used, theta - mean, 0.0)
-        mean += difference / np.maximum(count, 1)
-        squares += difference * np.where(used, theta - mean, 0.0)
-    return np.sqrt(np.where(count > 1, (count - 1) / np.maximum(count, 1) * squares, np.nan))
-
-
-def signal_to_noise(stack: np.ndarray) -> Float64:
-    """Return max|C| / rms of the outer 20 % of lags, [row]."""
-    m = stack.shape[1] // 2
-    lag = np.abs(np.arange(-m, m + 1))
-    outer = stack[:, lag > 0.8 * m]
-    rms = np.sqrt(np.square(outer).mean(axis=1))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(np.abs(stack).max(axis=1) / rms)
-
-
-def symmetry(stack: np.ndarray) -> Float64:
-    """Return the correlation coefficient of C(tau) with C(-tau), tau > 0, [row]."""
-    m = stack.shape[1] // 2
-    causal, acausal = stack[:, m + 1 :], stack[:, :m][:, ::-1]
-    a, b = (x - x.mean(axis=1, keepdims=True) for x in (causal, acausal))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray((a * b).sum(axis=1) / np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1)))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StackRequest:
     """Rows ``first_row ... stop_row - 1`` of the campaign, all of one strip, and the strip's shards in chunk order.
 
-    ``shards`` holds (piece, path); ``offset`` is the strip's first row.
+    ``shards`` holds (chunk, path); ``offset`` is the strip's first row; ``azimuth_deg`` [row] of the pairs.
     """
 
     first_row: int
     stop_row: int
     offset: int
     shards: tuple[tuple[int, str], ...]
+    azimuth_deg: Float64
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StackedRows:
-    """Stacks of a range of rows for one component pair; ``n_by_piece`` [piece, row]."""
+    """Stacks of a range of rows for one band and component pair, by method; ``n_by_piece`` [piece, row].
+
+    ``std_error`` [row, lag] is None where there is but one piece; pairs that are only stored have no stacks.
+    """
 
     first_row: int
+    band: str
     components: str
-    mean: Float32
-    std_error: Float32
+    means: Mapping[str, Float32]
+    std_error: Float32 | None
     n_by_piece: np.ndarray
-    snr: Float32
-    symmetry: Float32
+    snr: Mapping[str, Float32]
+    symmetry: Mapping[str, Float32]
 
 
 def stack_requests(
-    layout: Layout, lags: int, shards: Sequence[tuple[int, int, str]], pieces: int
+    layout: Layout, lags: int, shards: Sequence[tuple[int, int, str]], pieces: int, azimuth_deg: Float64
 ) -> Iterator[StackRequest]:
-    """Yield requests that cover all rows; ``shards`` lists (piece, strip, path)."""
+    """Yield requests that cover all rows; ``shards`` lists (chunk, strip, path)."""
     size = max(1, RANGE_BYTES // (4 * lags * max(pieces, 1)))
-    for strip in range(layout.strips):
-        of_strip = tuple(sorted((piece, path) for piece, s, path in shards if s == strip))
+    for strip in layout.strips:
+        of_strip = tuple(sorted((chunk, path) for chunk, s, path in shards if s == strip))
         rows = layout.strip_rows(strip)
         for first in range(rows.start, rows.stop, size):
-            yield StackRequest(first, min(first + size, rows.stop), rows.start, of_strip)
+            stop = min(first + size, rows.stop)
+            yield StackRequest(first, stop, rows.start, of_strip, azimuth_deg[first:stop])
 
 
 class StackSource(GenericPE):
@@ -127,44 +77,87 @@ class StackSource(GenericPE):
             self.write("output", request)
 
 
-class StackRows(IterativePE):
-    """Reads the series of a range of rows from the shards and stacks them, one item per component pair."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class SeriesShape:
+    """What the shards hold: names of the bands, component pairs, lags, chunks, and substacks in each chunk."""
 
-    def __init__(self, folder: str, components: Sequence[str], lags: int, pieces: int) -> None:
+    bands: tuple[str, ...]
+    pairs: tuple[str, ...]
+    lags: int
+    chunks: int
+    substacks: int = 1
+
+
+class StackRows(IterativePE):
+    """Reads the series of a range of rows and stacks them: one :class:`StackedRows` per band and component pair.
+
+    ``outputs`` are the component pairs wanted: those of the shards, or with R and T, which are turned out of them.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        shape: SeriesShape,
+        outputs: Sequence[str],
+        methods: Sequence[str],
+        stacking: Stacking,
+    ) -> None:
         super().__init__()
         self.folder = folder
-        self.components = components
-        self.lags = lags
-        self.pieces = pieces
+        self.shape = shape
+        self.outputs = outputs
+        self.methods = methods
+        self.stacking = stacking
 
     def process(self, inputs: dict[str, Any]) -> None:
-        """Stack one range for every component pair."""
+        """Stack one range for every band and component pair."""
         request: StackRequest = inputs["input"]
-        for pair in self.components:
-            series, n = self._read(request, pair)
-            mean, error = linear_stack(series, n), jackknife_error(series, n)
-            self.write(
-                "output",
-                StackedRows(
-                    request.first_row,
-                    pair,
-                    mean.astype(np.float32),
-                    error.astype(np.float32),
-                    n,
-                    signal_to_noise(mean).astype(np.float32),
-                    symmetry(mean).astype(np.float32),
-                ),
-            )
+        for band in self.shape.bands:
+            known: dict[str, tuple[Float32, np.ndarray]] = {}
+            for pair in self.outputs:
+                needed = sources(pair)
+                for part in needed:
+                    if part not in known:
+                        known[part] = self._read(request, band, part)
+                series, n = known[pair] if needed == (pair,) else _turned(known, pair, request.azimuth_deg)
+                self.write("output", self._stack(request.first_row, band, pair, series, n))
+            for part in known.keys() - set(self.outputs):
+                self.write("output", StackedRows(request.first_row, band, part, {}, None, known[part][1], {}, {}))
 
-    def _read(self, request: StackRequest, pair: str) -> tuple[Float32, np.ndarray]:
+    def _stack(self, first_row: int, band: str, pair: str, series: np.ndarray, n: np.ndarray) -> StackedRows:
+        means = {m: stacked(m, series, n, self.stacking) for m in self.methods}
+        error = jackknife_error(series, n).astype(np.float32) if len(series) > 1 else None
+        return StackedRows(
+            first_row,
+            band,
+            pair,
+            {m: mean.astype(np.float32) for m, mean in means.items()},
+            error,
+            n,
+            {m: signal_to_noise(mean).astype(np.float32) for m, mean in means.items()},
+            {m: symmetry(mean).astype(np.float32) for m, mean in means.items()},
+        )
+
+    def _read(self, request: StackRequest, band: str, pair: str) -> tuple[Float32, np.ndarray]:
         import h5py
 
-        count = request.stop_row - request.first_row
-        series = np.full((self.pieces, count, self.lags), np.nan, np.float32)
-        n = np.zeros((self.pieces, count), np.int32)
+        count, subs = request.stop_row - request.first_row, self.shape.substacks
+        series = np.full((self.shape.chunks * subs, count, self.shape.lags), np.nan, np.float32)
+        n = np.zeros((self.shape.chunks * subs, count), np.int32)
         rows = slice(request.first_row - request.offset, request.stop_row - request.offset)
-        for piece, path in request.shards:
+        for chunk, path in request.shards:
+            pieces = slice(chunk * subs, (chunk + 1) * subs)
             with h5py.File(Path(self.folder, path)) as file:
-                series[piece] = file[f"series/{pair}"][rows]
-                n[piece] = file[f"n_windows/{pair}"][rows]
+                series[pieces] = file[series_path(band, pair)][:, rows]
+                n[pieces] = file[series_path(band, pair, "series_n_windows")][:, rows]
         return series, n
+
+
+def _turned(
+    known: Mapping[str, tuple[Float32, np.ndarray]], pair: str, azimuth_deg: Float64
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the series of a pair of R, T and Z, and their numbers of windows: 0 where a component lacks them."""
+    parts = sources(pair)
+    n = np.min([known[p][1] for p in parts], axis=0)
+    n = np.where(np.isfinite(azimuth_deg), n, 0)
+    return rotated({p: known[p][0] for p in parts}, azimuth_deg, pair), n

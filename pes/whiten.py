@@ -8,16 +8,17 @@ edges is applied to every trace, whatever the method.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 
 import numpy as np
 import scipy.fft
 
+from xcorr.pes.analytic import SMALLEST
 from xcorr.pes.items import Complex64, Float32, Float64
 from xcorr.pes.normalize import half_width, running_mean
 
 METHODS = ("none", "phase", "running-mean")
 FLOOR = 1e-3
-SMALLEST = 1e-30  # amplitudes below count as exactly zero: their inverse must fit float32
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,6 +49,48 @@ class SpectralGrid:
     def step_hz(self) -> float:
         """Distance of two bins."""
         return self.rate_hz / self.nfft
+
+
+def union(grids: Iterable[SpectralGrid]) -> SpectralGrid:
+    """Return the grid with all bins from the first to the last of several that differ in nothing else."""
+    every = list(grids)
+    return dataclasses.replace(every[0], first=min(g.first for g in every), stop=max(g.stop for g in every))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Band:
+    """A band of the spectra: its name ("" for the main one), grid, edges and the width of its cosine flanks (Hz)."""
+
+    name: str
+    grid: SpectralGrid
+    band_hz: tuple[float, float]
+    taper_hz: float = 0.01
+
+    @classmethod
+    def of(
+        cls,
+        length: int,
+        lags: int,
+        rate_hz: float,
+        band_hz: tuple[float, float],
+        taper_hz: float = 0.01,
+        name: str = "",
+    ) -> Band:
+        """Return the band for windows of ``length`` samples and ``lags`` lags on each side.
+
+        >>> Band.of(3600, 120, 1.0, (0.1, 0.4)).grid.nfft
+        3750
+        """
+        return cls(name, spectral_grid(length, lags, rate_hz, band_hz), band_hz, taper_hz)
+
+    def whole(self) -> Band:
+        """Return the same with all bins from 0 to the Nyquist frequency, and no flanks."""
+        grid = dataclasses.replace(self.grid, first=0, stop=self.grid.nfft // 2 + 1)
+        return Band(self.name, grid, (0.0, self.grid.rate_hz / 2), 0.0)
+
+    def taper(self) -> Float32:
+        """Return T(f) [bin]."""
+        return band_taper(self.grid, self.band_hz, self.taper_hz)
 
 
 def spectral_grid(length: int, lags: int, rate_hz: float, band_hz: tuple[float, float]) -> SpectralGrid:

@@ -7,6 +7,7 @@ import numpy as np
 from xcorr.core import GenericPE, WorkflowGraph
 from xcorr.mappings import run
 from xcorr.pes import CorrelateStrips, TransformStation
+from xcorr.pes.estimate import Estimator
 from xcorr.pes.items import (
     LOW_COVERAGE,
     USED,
@@ -18,7 +19,7 @@ from xcorr.pes.items import (
     Tombstone,
 )
 from xcorr.pes.layout import Layout
-from xcorr.pes.whiten import spectral_grid
+from xcorr.pes.whiten import Band
 
 CHUNK = Chunk(0, 0, 86_400 * 10**9, 0, 86_400 * 10**9)
 
@@ -58,10 +59,19 @@ def conditioned(number, data, mask=None, valid=None, windows=1, strips=(0,), rat
     return ConditionedStation(CHUNK, f"XX.S{number}", strips, accounts, rate, data * mask, mask, verdict)
 
 
-def correlate(
+def correlate(data, lags, band, *, pairs=("ZZ",), **options):
+    """Correlate stations as :func:`correlate_all` does, in one band, all windows together.
+
+    Returns {pair: (correlations [row, lag], windows [row])} over all rows, and the accounts seen.
+    """
+    out, ends = correlate_all(data, lags, {"": band}, pairs=pairs, **options)
+    return {p: (out["", p][0][0], out["", p][1][0]) for p in pairs}, ends
+
+
+def correlate_all(
     data,
     lags,
-    band,
+    bands,
     *,
     rate=4.0,
     length=None,
@@ -78,18 +88,27 @@ def correlate(
     instances=None,
     mapping="sequential",
     workers=None,
+    substacks=None,
+    chosen=None,
+    **how,
 ):
     """Correlate stations: data [station, slot, sample] (or [station, sample]), windows of ``length`` side by side.
 
-    Returns {pair: (correlations [row, lag], windows [row])} over all rows, and the accounts seen.
+    Returns {(band, pair): (correlations [substack, row, lag], windows [substack, row])}, and the ends of strips.
+    ``how`` goes to the estimator.
     """
     data = np.asarray(data)
     data = data[:, None, :] if data.ndim == 2 else data
     stations, _, samples = data.shape
     length = length or samples
     count = samples // length
-    layout = Layout(stations, components, pairs, block)
-    grid = spectral_grid(length, lags, rate, band)
+    layout = Layout(stations, components, pairs, block, chosen)
+    made = tuple(Band.of(length, lags, rate, hz, taper, name) for name, hz in bands.items())
+    estimator = Estimator(
+        unbiased=whitening == "none" and how.get("method") not in ("coherency", "deconvolution"), **how
+    )
+    if estimator.method == "phase":
+        made = tuple(b.whole() for b in made)
     items = []
     for s in range(stations):
         strips = layout.strips_of(s)
@@ -101,23 +120,30 @@ def correlate(
             m = None if masks is None else masks[s]
             items.append(conditioned(s, data[s], m, v, count, strips, rate, len(components)))
     names = tuple(f"XX.S{s}" for s in range(stations))
-    correlator = CorrelateStrips(layout, grid, count, names, unbiased=whitening == "none")
+    auto = chosen is not None and bool(np.diag(chosen).any()) and estimator.keeps_power
+    correlator = CorrelateStrips(layout, made, count, names, estimator, substacks)
     if instances is not None:  # that many copies share the strips, whatever the number of workers
         correlator.keyed, correlator.numprocesses = False, instances
     rows = run_chain(
         items,
-        TransformStation(grid, length, band, whitening, taper, smooth, per),
+        TransformStation(made, length, whitening, smooth, per, estimator, auto, substacks),
         correlator,
         mapping=mapping,
         workers=workers,
     )
-    out = {p: (np.full((layout.rows, 2 * lags + 1), np.nan, np.float32), np.zeros(layout.rows, int)) for p in pairs}
+    shape = len(substacks or (0,)), layout.rows
+    out = {
+        (b, p): (np.full((*shape, 2 * lags + 1), np.nan, np.float32), np.zeros(shape, int))
+        for b in bands
+        for p in pairs
+    }
     for r in rows:
         if isinstance(r, CorrelationRows):
             first = layout.strip_rows(r.strip).start + r.first_row
-            assert np.isnan(out[r.components][0][first : first + len(r.data)]).all(), "rows came twice"
-            out[r.components][0][first : first + len(r.data)] = r.data
-            out[r.components][1][first : first + len(r.data)] = r.n_windows
+            where = r.substack, slice(first, first + len(r.data))
+            series, n = out[r.band, r.components]
+            assert np.isnan(series[where]).all(), "rows came twice"
+            series[where], n[where] = r.data, r.n_windows
     ends = [r for r in rows if isinstance(r, StripEnd)]
-    assert sorted(e.strip for e in ends) == list(range(layout.strips))
+    assert sorted(e.strip for e in ends) == list(layout.strips)
     return out, ends

@@ -56,7 +56,7 @@ def test_every_line_and_every_slot_is_accounted_for(demo):
     gap = [a for a in accounts if a["slot"] == "XX.D05.Z"]
     assert [round(a["gap_s"]) for a in gap] == [0, 1500, 0, 0]
     assert [a["windows"][0] for a in gap] == [6, 3, 6, 6]
-    assert report["windows"] == {"used": 309, "coverage": 3, "non-finite": 0, "max_over_std": 0}
+    assert {reason: count for reason, count in report["windows"].items() if count} == {"used": 309, "coverage": 3}
     assert report["errors"] == []
 
 
@@ -128,7 +128,7 @@ def test_what_is_not_there_is_said(demo, tmp_path):
             found.get("XX.D00", "XX.D01", "ZN")
         with pytest.raises(results.ResultsError, match="no stack 'liner' .did you mean 'linear'"):
             found.get("XX.D00", "XX.D01", stack="liner")
-        with pytest.raises(results.ResultsError, match="autocorrelations are not"):
+        with pytest.raises(results.ResultsError, match="autocorrelations were not asked for"):
             found.get("XX.D00", "XX.D00")
     with pytest.raises(results.ResultsError, match="no results at"):
         results.open(tmp_path)

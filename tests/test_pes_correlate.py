@@ -8,11 +8,11 @@ from streams import conditioned, correlate, run_chain
 
 from xcorr.core import ElementError
 from xcorr.pes import CorrelateStrips, TransformStation
-from xcorr.pes.correlate import full_products_per_lag, products_per_lag, to_lags
 from xcorr.pes.items import StripEnd
 from xcorr.pes.layout import Layout
 from xcorr.pes.normalize import one_bit
-from xcorr.pes.whiten import spectral_grid, whiten, window_spectra
+from xcorr.pes.tiles import full_products_per_lag, products_per_lag, to_lags
+from xcorr.pes.whiten import Band, spectral_grid, whiten, window_spectra
 
 RATE, LENGTH, LAGS, BAND = 4.0, 2400, 80, (0.05, 1.5)
 
@@ -174,23 +174,23 @@ def test_rows_are_sorted_and_strips_contiguous():
         layout = Layout(stations, tuple("ZNE"[:components]), ("ZZ",), block)
         i, j = layout.pair_indices()
         assert [layout.row(a, b) for a, b in zip(i, j, strict=True)] == list(range(layout.rows))
-        rows = [r for strip in range(layout.strips) for r in layout.strip_rows(strip)]
+        rows = [r for strip in layout.strips for r in layout.strip_rows(strip)]
         assert rows == list(range(layout.rows))
-        for strip in range(layout.strips):
+        for strip in layout.strips:
             assert {layout.block_of(i[r]) for r in layout.strip_rows(strip)} == {strip}
         for station in range(stations):
-            needed = {s for s in range(layout.strips) if station in layout.stations_needed(s)}
+            needed = {s for s in layout.strips if station in layout.stations_needed(s)}
             assert set(layout.strips_of(station)) == needed
 
 
 def test_a_chunk_that_stays_incomplete_is_an_error_that_names_the_missing():
 
-    grid = spectral_grid(LENGTH, LAGS, RATE, BAND)
+    bands = (Band.of(LENGTH, LAGS, RATE, BAND),)
     layout = Layout(3, ("Z",), ("ZZ",), 8)
     items = [conditioned(s, np.random.default_rng(s).standard_normal(LENGTH)) for s in (0, 2)]
     with pytest.raises(ElementError, match=r"chunk 0 never got the items of XX\.S1"):
         run_chain(
-            items, TransformStation(grid, LENGTH, BAND), CorrelateStrips(layout, grid, 1, ("XX.S0", "XX.S1", "XX.S2"))
+            items, TransformStation(bands, LENGTH), CorrelateStrips(layout, bands, 1, ("XX.S0", "XX.S1", "XX.S2"))
         )
 
 

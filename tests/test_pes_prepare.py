@@ -7,7 +7,7 @@ import pytest
 import reference
 import scipy.signal
 
-from xcorr.pes import normalize, stack, whiten, windows
+from xcorr.pes import normalize, stacking, whiten, windows
 from xcorr.pes.condition import (
     ConditionError,
     Conditioning,
@@ -17,7 +17,9 @@ from xcorr.pes.condition import (
     fft_lengths,
 )
 from xcorr.pes.items import LOW_COVERAGE, MAX_OVER_STD, NON_FINITE, USED, Segment
+from xcorr.pes.normalize import Normalization
 from xcorr.pes.segments import NS, RateError, clean, exact_rate, sample_ns
+from xcorr.pes.windows import Windowing
 
 S = NS
 
@@ -189,21 +191,23 @@ def test_windows_and_their_verdicts(rng):
     mask = np.ones(1000, bool)
     mask[100:130] = False
     data[450] = 40
-    verdict = windows.judge(data * mask, mask, 100, 100, 0.71, 10.0, [(750, 751)])
+    verdict = windows.judge(data * mask, mask, Windowing(100, 100, 0.71), non_finite=[(750, 751)])
     assert verdict.tolist() == [USED, LOW_COVERAGE, USED, USED, MAX_OVER_STD, USED, USED, NON_FINITE, USED, USED]
-    assert windows.judge(data * mask, mask, 100, 100, 0.71, 0.0)[4] == USED
-    assert windows.judge(data * mask, mask, 100, 100, 0.7, 10.0)[1] == USED
+    assert windows.judge(data * mask, mask, Windowing(100, 100, 0.71, 0.0))[4] == USED
+    assert windows.judge(data * mask, mask, Windowing(100, 100, 0.7))[1] == USED
 
 
 def test_count_of_windows():
     assert windows.window_count(24, 10, 10) == 2
     assert windows.window_count(24, 10, 5) == 3
     assert windows.window_count(9, 10, 5) == 0
-    assert len(windows.judge(np.zeros(24, np.float32), np.ones(24, bool), 10, 5, 0.9, 10)) == 3
+    assert len(windows.judge(np.zeros(24, np.float32), np.ones(24, bool), Windowing(10, 5))) == 3
 
 
 def test_a_window_without_data_is_never_used():
-    assert windows.judge(np.zeros(10, np.float32), np.zeros(10, bool), 10, 10, 0.0, 10).tolist() == [LOW_COVERAGE]
+    assert windows.judge(np.zeros(10, np.float32), np.zeros(10, bool), Windowing(10, 10, 0.0)).tolist() == [
+        LOW_COVERAGE
+    ]
 
 
 # -- normalisation -------------------------------------------------------------------------------------------
@@ -230,18 +234,18 @@ def test_weights_of_a_station_keep_the_ratios_of_its_components(rng):
     base = rng.standard_normal(2000).astype(np.float32)
     data = np.array([base, 3 * base, 0.5 * base], np.float32)
     mask = np.ones(data.shape, bool)
-    shared = normalize.normalize(data, mask, "running-absolute-mean", 4.0, 10.0, "station")
+    shared = normalize.normalize(data, mask, Normalization("running-absolute-mean", 10.0, "station"), 4.0)
     np.testing.assert_allclose(shared[1], 3 * shared[0], rtol=1e-5)
-    alone = normalize.normalize(data, mask, "running-absolute-mean", 4.0, 10.0, "channel")
+    alone = normalize.normalize(data, mask, Normalization("running-absolute-mean", 10.0), 4.0)
     np.testing.assert_allclose(alone[1], alone[0], rtol=1e-4)
 
 
 def test_zeros_stay_zero():
     zero = np.zeros((1, 100), np.float32)
     for method in normalize.METHODS:
-        assert (normalize.normalize(zero, zero == 0, method, 4.0, 10.0) == 0).all()
+        assert (normalize.normalize(zero, zero == 0, Normalization(method), 4.0) == 0).all()
     with pytest.raises(ValueError, match="not one of none, one-bit"):
-        normalize.normalize(zero, zero == 0, "onebit", 4.0, 10.0)
+        normalize.normalize(zero, zero == 0, Normalization("onebit"), 4.0)
 
 
 # -- whitening -----------------------------------------------------------------------------------------------
@@ -295,7 +299,7 @@ def test_stack_and_error_are_the_plain_ones(rng):
     n[1:, 2] = 0
     n[0, 2] = 3
     series[n == 0] = np.nan
-    mean, error = stack.linear_stack(series, n), stack.jackknife_error(series, n)
+    mean, error = stacking.linear_stack(series, n), stacking.jackknife_error(series, n)
     assert np.isnan(mean[1]).all()
     assert np.isnan(error[1:3]).all()
     for row in (0, 2, 3):
@@ -314,15 +318,15 @@ def test_equal_weights_give_the_standard_error_of_the_mean(rng):
     series = rng.standard_normal((30, 1, 5))
     n = np.full((30, 1), 24)
     expected = series.std(axis=0, ddof=1) / np.sqrt(30)
-    np.testing.assert_allclose(stack.jackknife_error(series, n), expected, rtol=1e-10)
+    np.testing.assert_allclose(stacking.jackknife_error(series, n), expected, rtol=1e-10)
 
 
 def test_signal_to_noise_and_symmetry():
     lag = np.arange(-50, 51)
     c = np.exp(-0.5 * ((np.abs(lag) - 15) / 2.0) ** 2)
     c[np.abs(lag) > 40] = 0.01
-    assert stack.signal_to_noise(c[None])[0] == pytest.approx(100, rel=1e-6)
-    assert stack.symmetry(c[None])[0] == pytest.approx(1)
+    assert stacking.signal_to_noise(c[None])[0] == pytest.approx(100, rel=1e-6)
+    assert stacking.symmetry(c[None])[0] == pytest.approx(1)
     one_sided = np.where(lag > 0, c, 0) + 0.001 * np.sin(lag)
     causal, acausal = one_sided[51:], one_sided[:50][::-1]
-    assert stack.symmetry(one_sided[None])[0] == pytest.approx(np.corrcoef(causal, acausal)[0, 1])
+    assert stacking.symmetry(one_sided[None])[0] == pytest.approx(np.corrcoef(causal, acausal)[0, 1])

@@ -322,19 +322,16 @@ def test_every_setting_reaches_its_element(three, tmp_path):
     assert (read.highest_hz, read.edge_s, read.max_gap_s, read.zeros_are_gaps_s) == (1.3, 17.0, 1.5, 33.0)
     how = e["ConditionStation"]
     assert dataclasses.astuple(how.conditioning) == (5.0, (0.11, 1.3), 3, 17.0)
-    assert dataclasses.astuple(how.windowing) == (1500, 750, 0.77, 6.5)
+    assert dataclasses.astuple(how.windowing)[:4] == (1500, 750, 0.77, 6.5)
     assert (how.response, how.water_level_db, how.shared) == ("none", 41.0, True)
-    norm = e["NormalizeStation"]
+    norm = e["NormalizeStation"].how
     assert (norm.method, norm.window_s, norm.per) == ("running-absolute-mean", 4.2, "station")
     t = e["TransformStation"]
-    assert (t.method, t.band_hz, t.taper_hz, t.smooth_hz, t.per) == (
-        "running-mean",
-        (0.2, 1.1),
-        0.033,
-        0.044,
-        "station",
-    )
-    assert (t.window_step, t.grid.length, t.grid.lags, t.grid.rate_hz) == (750, 1500, 105, 5.0)
+    (band,) = t.bands
+    assert (t.method, t.smooth_hz, t.per) == ("running-mean", 0.044, "station")
+    assert (band.band_hz, band.taper_hz) == ((0.2, 1.1), 0.033)
+    assert (t.window_step, band.grid.length, band.grid.lags, band.grid.rate_hz) == (750, 1500, 105, 5.0)
     c = e["CorrelateStrips"]
-    assert (c.layout.block, c.layout.components, c.layout.pairs, c.unbiased) == (16, ("Z", "N"), ("ZN",), False)
+    assert (c.layout.block, c.layout.components, c.layout.pairs) == (16, ("Z", "N"), ("ZN",))
+    assert not c.estimator.unbiased
     assert c.windows == 23

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
-import math
 import os
 import platform
 from collections import Counter
@@ -19,9 +18,12 @@ import numpy as np
 from xcorr.core import XcorrError
 from xcorr.pes.items import WINDOW_REASONS, ShardRecord, SlotAccount
 from xcorr.pes.result_file import Tables
+from xcorr.pes.segments import NS
+from xcorr.selection import geometry
 from xcorr.settings import Settings
 from xcorr.settings_file import to_toml
-from xcorr.survey import Station, Survey
+from xcorr.stations import Station
+from xcorr.survey import Survey
 
 HASH_LINE = "# settings_hash: "
 SOFTWARE = ("xcorr", "numpy", "scipy", "obspy", "h5py")
@@ -66,8 +68,9 @@ def _campaign_text(settings: Settings) -> str:
     plain = settings.as_dict()
     kind, colon, place = (plain["data"]["source"] or "").partition(":")
     plain["data"]["source"] = kind + colon + os.path.abspath(place)
-    if plain["data"]["metadata"] is not None:
-        plain["data"]["metadata"] = os.path.abspath(plain["data"]["metadata"])
+    for section, key in (("data", "metadata"), ("quality", "catalogue")):
+        if plain[section][key] is not None:
+            plain[section][key] = os.path.abspath(plain[section][key])
     return "\n".join(head) + to_toml(plain)
 
 
@@ -121,8 +124,6 @@ def slot_table(stations: Sequence[Station], components: Sequence[str]) -> np.nda
 
 def pair_table(found: Survey) -> np.ndarray:
     """Return the table of pairs: station numbers, distance and azimuths on WGS84 from 1 to 2 (NaN if unknown)."""
-    from pyproj import Geod
-
     i, j = found.layout.pair_indices()
     table = np.zeros(
         len(i),
@@ -134,33 +135,43 @@ def pair_table(found: Survey) -> np.ndarray:
             ("back_azimuth_deg", "f8"),
         ],
     )
-    longitude = np.array([s.coordinates.longitude for s in found.stations])
-    latitude = np.array([s.coordinates.latitude for s in found.stations])
     table["station_1"], table["station_2"] = i, j
-    known = np.isfinite(longitude[i] + longitude[j] + latitude[i] + latitude[j])
-    ends = [np.where(known, x, 0.0) for x in (longitude[i], latitude[i], longitude[j], latitude[j])]
-    azimuth, back, distance = Geod(ellps="WGS84").inv(ends[0], ends[1], ends[2], ends[3])
-    for name, values in (
-        ("distance_m", distance),
-        ("azimuth_deg", azimuth % 360),
-        ("back_azimuth_deg", back % 360),
-    ):
-        table[name] = np.where(known, values, math.nan)
+    names = ("distance_m", "azimuth_deg", "back_azimuth_deg")
+    for name, values in zip(names, geometry(found.stations, i, j), strict=True):
+        table[name] = values
     return table
 
 
-def tables(settings: Settings, found: Survey, records: Sequence[ShardRecord]) -> Tables:
+def piece_table(settings: Settings, found: Survey) -> np.ndarray:
+    """Return start and end of every piece of the series: chunks, or the substacks of each."""
+    size, count = settings.substack_s * NS, settings.data.chunk_s // settings.substack_s
+    starts = [c.start_ns + k * size for c in found.chunks for k in range(count)]
+    return np.array([(s, s + size) for s in starts], [("start_ns", "i8"), ("end_ns", "i8")])
+
+
+def tables(settings: Settings, found: Survey, pairs: np.ndarray, records: Sequence[ShardRecord]) -> Tables:
     """Return everything ``xcorr.h5`` holds besides stacks."""
     m, layout = settings.samples(settings.correlate.max_lag_s), found.layout
+    substacks = settings.data.chunk_s // settings.substack_s
     return Tables(
         station_table(found.stations),
         slot_table(found.stations, settings.components),
-        pair_table(found),
-        np.array([(c.start_ns, c.end_ns) for c in found.chunks], [("start_ns", "i8"), ("end_ns", "i8")]),
+        pairs,
+        piece_table(settings, found),
         np.arange(-m, m + 1) / settings.condition.rate_hz,
+        ("", *(b.name for b in settings.bands)),
         layout.pairs,
+        settings.outputs,
+        settings.stack.methods,
+        substacks,
         tuple(
-            (r.chunk.index, layout.strip_rows(r.strip).start, len(layout.strip_rows(r.strip)), r.path) for r in records
+            (
+                r.chunk.index * substacks,
+                layout.strip_rows(r.strip).start,
+                len(layout.strip_rows(r.strip)),
+                r.path,
+            )
+            for r in records
         ),
         {
             "software": software(),

@@ -16,7 +16,6 @@ from xcorr.pes.items import ShardRecord
 from xcorr.pes.metadata import read_inventory, station_coordinates
 from xcorr.pes.process import prepare_process
 from xcorr.pes.stack import stack_requests
-from xcorr.pes.windows import window_count
 from xcorr.progress import Progress, summarize
 from xcorr.settings import Settings, SettingsError
 from xcorr.stations import ListRow, read_station_list
@@ -79,9 +78,11 @@ def run_campaign(list_path: Path, folder: Path, settings: Settings, progress: st
     records: list[ShardRecord] = sorted(
         outcome.results["WriteShards"]["output"], key=lambda r: (r.chunk.index, r.strip)
     )
-    tables = campaign.tables(settings, found, records)
+    pairs = campaign.pair_table(found)
+    tables = campaign.tables(settings, found, pairs, records)
     shards = [(r.chunk.index, r.strip, r.path) for r in records]
-    requests = tuple(stack_requests(found.layout, len(tables.lags_s), shards, len(found.chunks)))
+    ranges = stack_requests(found.layout, len(tables.lags_s), shards, len(tables.pieces), pairs["azimuth_deg"])
+    requests = tuple(ranges)
     stacking = pipeline.stack_workflow(settings, found, requests, folder, tables)
     run(stacking, None, settings.run.mapping, settings.run.workers)
     with_data = _pairs_with_data(folder)
@@ -96,15 +97,11 @@ def _watch(settings: Settings, found: Survey, style: str | None) -> list[Observe
     if style is None:
         return []
     items = len(found.chunks) * len(found.stations)
-    grid = pipeline.grid_of(settings)
-    windows = window_count(
-        settings.samples(settings.data.chunk_s), grid.length, settings.samples(settings.window.step_s)
-    )
-    layout = found.layout
-    blocks = [layout.blocks - layout.block_of(i) for i in range(layout.stations - 1)]
-    written = sum(blocks) * len(layout.pairs) + layout.strips  # items that WriteShards gets for a chunk
-    units = {
-        "TransformStation": ("windows", float(windows * len(settings.components))),
+    layout, shape = found.layout, pipeline.series_shape(settings, found)
+    runs = sum(len(layout.partners(i, b)) > 0 for i in range(layout.stations) for b in range(layout.blocks))
+    written = runs * len(layout.pairs) * len(shape.bands) * shape.substacks + len(layout.strips)
+    units = {  # WriteShards gets so many items for a chunk
+        "TransformStation": ("windows", float(pipeline.window_total(settings) * len(settings.components))),
         "WriteShards": ("pairs", layout.rows * len(layout.pairs) / written),
     }
     expected = {"ReadStation": items, "ConditionStation": items, "TransformStation": items}
@@ -116,5 +113,6 @@ def _pairs_with_data(folder: Path) -> int:
     import numpy as np
 
     with h5py.File(folder / "xcorr.h5") as file:
-        counts = [group["n_windows"][...] for group in file["stacks/linear"].values()]
+        method = next(iter(file["stacks"].values()))
+        counts = [group["n_windows"][...] for group in method.values()]
     return int(np.count_nonzero(np.any(counts, axis=0)))

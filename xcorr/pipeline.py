@@ -20,25 +20,79 @@ from xcorr.pes import (
     WriteResults,
     WriteShards,
 )
+from xcorr.pes.catalogue import read_catalogue
 from xcorr.pes.condition import Conditioning
+from xcorr.pes.estimate import Estimator
 from xcorr.pes.items import StationRequest
-from xcorr.pes.prepare import Windowing
+from xcorr.pes.normalize import Normalization
 from xcorr.pes.result_file import Tables
-from xcorr.pes.stack import StackRequest
-from xcorr.pes.whiten import SpectralGrid, spectral_grid
-from xcorr.pes.windows import window_count
+from xcorr.pes.segments import NS
+from xcorr.pes.stack import SeriesShape, StackRequest
+from xcorr.pes.stacking import Stacking
+from xcorr.pes.whiten import Band
+from xcorr.pes.windows import Windowing, window_count
 from xcorr.settings import Settings
 from xcorr.survey import Survey
 
 
-def grid_of(settings: Settings) -> SpectralGrid:
-    """Return the spectral grid of a run."""
-    return spectral_grid(
-        settings.samples(settings.window.length_s),
-        settings.samples(settings.correlate.max_lag_s),
+def bands_of(settings: Settings) -> tuple[Band, ...]:
+    """Return the bands of a run, the main one first."""
+    length, lags = settings.samples(settings.window.length_s), settings.samples(settings.correlate.max_lag_s)
+    edges = [("", settings.whiten_band_hz), *((b.name, b.band_hz) for b in settings.bands)]
+    taper = settings.whiten.taper_hz
+    bands = tuple(Band.of(length, lags, settings.condition.rate_hz, hz, taper, name) for name, hz in edges)
+    return tuple(b.whole() for b in bands) if settings.correlate.method == "phase" else bands
+
+
+def estimator_of(settings: Settings) -> Estimator:
+    """Return how a run correlates."""
+    c = settings.correlate
+    unbiased = settings.whiten.method == "none" and c.method in ("cross-correlation", "phase")
+    return Estimator(c.method, unbiased, c.amplitude, c.water_level, c.smooth_hz, c.whiten_autocorrelations)
+
+
+def windowing_of(settings: Settings) -> Windowing:
+    """Return the windows of a run and the limits of their quality."""
+    w, q = settings.window, settings.quality
+    length, step = settings.samples(w.length_s), settings.samples(w.step_s)
+    limits = (q.max_over_std, q.kurtosis, q.sta_lta, q.sta_s, q.lta_s, q.dead, q.clipped)
+    return Windowing(length, step, w.min_coverage, *limits)
+
+
+def window_total(settings: Settings) -> int:
+    """Return the number of windows in a chunk."""
+    how = windowing_of(settings)
+    return window_count(settings.samples(settings.data.chunk_s), how.length, how.step)
+
+
+def substacks_of(settings: Settings) -> tuple[tuple[int, int], ...]:
+    """Return the ranges of windows of a chunk that begin in each of its pieces."""
+    total, step = window_total(settings), settings.samples(settings.window.step_s)
+    size = settings.samples(settings.substack_s)
+    firsts = [-(-k * size // step) for k in range(settings.data.chunk_s // settings.substack_s + 1)]
+    return tuple((min(a, total), min(b, total)) for a, b in itertools.pairwise(firsts))
+
+
+def stacking_of(settings: Settings) -> Stacking:
+    """Return the parameters of the stack methods."""
+    s = settings.stack
+    return Stacking(
         settings.condition.rate_hz,
-        settings.whiten_band_hz,
+        s.pws_power,
+        s.pws_timegate_s,
+        s.tf_pws_power,
+        None if settings.bands or settings.correlate.method == "phase" else settings.whiten_band_hz,
+        s.nroot_order,
+        s.selective_threshold,
+        s.acf_power,
     )
+
+
+def series_shape(settings: Settings, found: Survey) -> SeriesShape:
+    """Return what the shards of a run hold."""
+    names = tuple(b.name for b in bands_of(settings))
+    lags = 2 * settings.samples(settings.correlate.max_lag_s) + 1
+    return SeriesShape(names, found.layout.pairs, lags, len(found.chunks), len(substacks_of(settings)))
 
 
 def correlation_workflow(
@@ -49,46 +103,56 @@ def correlation_workflow(
     attributes: dict[str, Any],
 ) -> WorkflowGraph:
     """Return the workflow from station requests to shards in ``folder``."""
-    grid = grid_of(settings)
-    c, w, n = settings.condition, settings.window, settings.normalize
-    windowing = Windowing(grid.length, settings.samples(w.step_s), w.min_coverage, settings.quality.max_over_std)
-    windows = window_count(settings.samples(settings.data.chunk_s), windowing.length, windowing.step)
+    c, n, w = settings.condition, settings.normalize, settings.whiten
+    bands, estimator, substacks = bands_of(settings), estimator_of(settings), substacks_of(settings)
+    windowing = windowing_of(settings)
     conditioning = Conditioning(c.rate_hz, c.band_hz, c.corners, settings.edge_s)
-    shared = "station" in (n.per, settings.whiten.per)
-    band = settings.whiten_band_hz
+    shared = settings.rotates or "station" in (n.per, w.per)
+    shape = series_shape(settings, found)
     chain = (
         StationSource(tuple(requests), settings.run.open_chunks),
         ReadStation(c.band_hz[1], settings.edge_s, c.max_gap_s, c.zeros_are_gaps_s),
-        ConditionStation(conditioning, windowing, c.response, settings.data.metadata, c.water_level_db, shared),
-        NormalizeStation(n.method, settings.normalize_window_s, n.per),
+        ConditionStation(
+            conditioning, windowing, c.response, settings.data.metadata, c.water_level_db, shared, events(settings)
+        ),
+        NormalizeStation(
+            Normalization(n.method, settings.normalize_window_s, n.per, n.band_hz, n.clip_n, n.clip_by, n.mute_factor)
+        ),
         TransformStation(
-            grid,
+            bands,
             windowing.step,
-            band,
-            settings.whiten.method,
-            settings.whiten.taper_hz,
-            settings.whiten.smooth_hz,
-            settings.whiten.per,
+            w.method,
+            w.smooth_hz,
+            w.per,
+            estimator,
+            settings.correlate.autocorrelations and estimator.keeps_power,
+            substacks,
         ),
         CorrelateStrips(
-            found.layout,
-            grid,
-            windows,
-            tuple(s.name for s in found.stations),
-            unbiased=settings.whiten.method == "none",
+            found.layout, bands, window_total(settings), tuple(s.name for s in found.stations), estimator, substacks
         ),
-        WriteShards(str(folder), found.layout, 2 * grid.lags + 1, attributes),
+        WriteShards(str(folder), found.layout, shape.lags, attributes, shape.bands, shape.substacks),
     )
     return _chained(*chain)
+
+
+def events(settings: Settings) -> tuple[tuple[int, int], ...]:
+    """Return the times (ns) left out after the earthquakes of the catalogue."""
+    q = settings.quality
+    if q.catalogue is None:
+        return ()
+    origins = read_catalogue(q.catalogue, q.catalogue_magnitude)
+    return tuple((t, t + round(q.catalogue_after_s * NS)) for t in origins)
 
 
 def stack_workflow(
     settings: Settings, found: Survey, requests: tuple[StackRequest, ...], folder: Path, tables: Tables
 ) -> WorkflowGraph:
     """Return the workflow from shards to ``xcorr.h5``."""
+    shape, stacking = series_shape(settings, found), stacking_of(settings)
     return _chained(
         StackSource(requests),
-        StackRows(str(folder), found.layout.pairs, len(tables.lags_s), len(found.chunks)),
+        StackRows(str(folder), shape, settings.outputs, settings.stack.methods, stacking),
         WriteResults(str(folder), tables),
     )
 

@@ -10,7 +10,9 @@ import numpy as np
 
 from xcorr.core import XcorrError
 from xcorr.core.errors import nearest
-from xcorr.pes.result_file import FORMAT, NAME
+from xcorr.pes.orient import rotated, sources
+from xcorr.pes.result_file import FORMAT, NAME, stack_path
+from xcorr.pes.shards import series_path
 
 if TYPE_CHECKING:
     import obspy
@@ -53,11 +55,15 @@ class Results:
         if self.file.attrs.get("format") != FORMAT:
             raise ResultsError(f"{self.path} was not written by xcorr")
         self.lags_s: np.ndarray = self.file["lags_s"][...]
-        self.components: list[str] = sorted(self.file["series_n_windows"])
         self.stacks: list[str] = sorted(self.file["stacks"])
+        self.components: list[str] = sorted(self.file["stacks"][self.stacks[0]])
+        self.bands: list[str] = ["", *sorted(self.file.get("bands", ()))]
         self.attributes: dict[str, Any] = dict(self.file.attrs)
         self._stations = self.file["stations"][...]
         self._number = {s.decode(): i for i, s in enumerate(self._stations["id"])}
+        ends = self.file["pairs"].fields(["station_1", "station_2"])[...]
+        self._keys = ends["station_1"].astype(np.int64) * len(self._stations) + ends["station_2"]
+        self._order = np.argsort(self._keys, kind="stable")
 
     @property
     def stations(self) -> pandas.DataFrame:
@@ -86,18 +92,23 @@ class Results:
                 raise ResultsError(
                     f"no station {name!r} in these results{nearest(name, self._number)}; there are {len(self._number)}"
                 )
-        i, j = self._number[first], self._number[second]
-        if i == j:
-            raise ResultsError(f"{first} with itself: autocorrelations are not in these results")
-        i, j = min(i, j), max(i, j)
-        return i * (len(self._number) - 1) - i * (i - 1) // 2 + (j - i - 1)
+        i, j = sorted((self._number[first], self._number[second]))
+        at = np.searchsorted(self._keys, i * len(self._number) + j, sorter=self._order)
+        if at == len(self._order) or self._keys[self._order[at]] != i * len(self._number) + j:
+            raise ResultsError(
+                f"the pair {first} and {second} is not in these results"
+                + (": autocorrelations were not asked for" if i == j else ", by its selection of pairs")
+            )
+        return int(self._order[at])
 
-    def get(self, first: str, second: str, components: str = "ZZ", stack: str | None = "linear") -> xarray.DataArray:
+    def get(
+        self, first: str, second: str, components: str = "ZZ", stack: str | None = "linear", band: str = ""
+    ) -> xarray.DataArray:
         """Return a pair's correlation.
 
         ``stack`` names a stack, giving an array [lag] with ``std_error`` as a coordinate; None gives the series
-        [piece, lag] from the shards. A pair given against the order of the campaign comes time-reversed. Raises
-        ResultsError for what is not there.
+        [piece, lag] from the shards. ``band`` names a further band. A pair given against the order of the campaign
+        comes time-reversed, with R and T pointing the other way. Raises ResultsError for what is not there.
         """
         import xarray
 
@@ -108,13 +119,16 @@ class Results:
             raise ResultsError(
                 f"no components {components!r} for {first} and {second}; there are {', '.join(self.components)}"
             )
+        if band not in self.bands:
+            raise ResultsError(f"no band {band!r}{nearest(band, self.bands)}; there are {self.bands}")
         order = slice(None, None, -1) if swapped else slice(None)
+        sign = -1 if swapped and sum(c in "RT" for c in components) == 1 else 1
         attributes = self._attributes(row, first, second, components, swapped)
         if stack is None:
             starts = self.pieces[:, 0]
-            windows = self.file[f"series_n_windows/{stored}"][:, row]
+            series, windows = self._series(band, stored, row)
             return xarray.DataArray(
-                self._series(stored, row)[:, order],
+                sign * series[:, order],
                 coords={"time": starts, "lag_s": self.lags_s, "n_windows": ("time", windows)},
                 dims=("time", "lag_s"),
                 name=f"{first}-{second} {components}",
@@ -122,10 +136,10 @@ class Results:
             )
         if stack not in self.stacks:
             raise ResultsError(f"no stack {stack!r}{nearest(stack, self.stacks)}; there are {', '.join(self.stacks)}")
-        group = self.file[f"stacks/{stack}/{stored}"]
+        group = self.file[stack_path(band, stack, stored)]
         attributes |= {name: group[name][row].item() for name in ("n_windows", "snr", "symmetry")}
         return xarray.DataArray(
-            group["mean"][row][order],
+            sign * group["mean"][row][order],
             coords={"lag_s": self.lags_s, "std_error": ("lag_s", group["std_error"][row][order])},
             dims=("lag_s",),
             name=f"{first}-{second} {components}",
@@ -150,13 +164,15 @@ class Results:
             )
         return table[keep]
 
-    def gather(self, components: str = "ZZ", stack: str = "linear") -> np.ndarray:
-        """Return the stacks of all pairs, [row, lag] float32."""
-        if stack not in self.stacks or components not in self.components:
+    def gather(self, components: str = "ZZ", stack: str | None = None, band: str = "") -> np.ndarray:
+        """Return the stacks of all pairs, [row, lag] float32; the first stack there is, if none is named."""
+        stack = stack or ("linear" if "linear" in self.stacks else self.stacks[0])
+        if stack not in self.stacks or components not in self.components or band not in self.bands:
             raise ResultsError(
-                f"no stack {stack!r} of {components!r}; stacks are {self.stacks}, components {self.components}"
+                f"no stack {stack!r} of {components!r} in band {band!r}; stacks are {self.stacks}, "
+                f"components {self.components}, bands {self.bands}"
             )
-        gather: np.ndarray = self.file[f"stacks/{stack}/{components}/mean"][...]
+        gather: np.ndarray = self.file[stack_path(band, stack, components)]["mean"][...]
         return gather
 
     def trace(self, first: str, second: str, components: str = "ZZ", stack: str = "linear") -> obspy.Trace:
@@ -175,17 +191,27 @@ class Results:
         }
         return obspy.Trace(np.ascontiguousarray(found.values), header)
 
-    def _series(self, components: str, row: int) -> np.ndarray:
+    def _series(self, band: str, components: str, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return series [piece, lag] and numbers of windows of a pair; R and T are turned out of N and E."""
+        parts = {pair: self._stored_series(band, pair, row) for pair in sources(components)}
+        n = np.min([windows for _, windows in parts.values()], axis=0)
+        if components in parts:
+            return parts[components][0], n
+        azimuth = np.full(1, self.file["pairs"][row]["azimuth_deg"])
+        turned = rotated({pair: series for pair, (series, _) in parts.items()}, azimuth, components)
+        return np.where(n[:, None] > 0, turned, np.nan).astype(np.float32), n
+
+    def _stored_series(self, band: str, components: str, row: int) -> tuple[np.ndarray, np.ndarray]:
         import h5py
 
         series = np.full((len(self.pieces), len(self.lags_s)), np.nan, np.float32)
-        virtual = self.file[f"series/{components}"]
+        virtual = self.file[series_path(band, components)]
         for source in virtual.virtual_sources() if virtual.is_virtual else ():
-            (piece, first, _), (_, last, _) = source.vspace.get_select_bounds()
+            (piece, first, _), (end, last, _) = source.vspace.get_select_bounds()
             if first <= row <= last:
                 with h5py.File(self.path.parent / source.file_name) as shard:
-                    series[piece] = shard[source.dset_name][row - first]
-        return series
+                    series[piece : end + 1] = shard[source.dset_name][:, row - first]
+        return series, self.file[series_path(band, components, "series_n_windows")][:, row]
 
     def _attributes(self, row: int, first: str, second: str, components: str, swapped: bool) -> dict[str, Any]:
         pair = self.file["pairs"][row]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from dataclasses import dataclass
 from typing import Any
 
 from xcorr.core import XcorrError
-from xcorr.pes import normalize, whiten
+from xcorr.pes import estimate, normalize, stacking, whiten
+from xcorr.pes.orient import sources
 
 
 class SettingsError(XcorrError, ValueError):
@@ -80,6 +80,19 @@ class Quality:
     max_over_std: float = setting(
         10.0, "Reject a window whose largest |x| is this many times the chunk's deviation; 0: never.", least=0
     )
+    kurtosis: float = setting(
+        0.0, "Reject above this kurtosis (3: Gaussian noise; transients raise it); 0: never.", least=0
+    )
+    sta_lta: float = setting(0.0, "Reject where the short over the long mean of x² passes this; 0: never.", least=0)
+    sta_s: float = setting(10.0, "Length of the short mean.", least=0)
+    lta_s: float = setting(600.0, "Length of the long mean.", least=0)
+    dead: float = setting(0.0, "Reject below this share of the median rms of the chunk's windows; 0: never.", least=0)
+    clipped: float = setting(
+        0.0, "Reject when this share of raw samples is in flat runs at the raw extremes; 0: never.", least=0
+    )
+    catalogue: str | None = setting(None, "Earthquakes to leave out: QuakeML, or CSV with time and magnitude columns.")
+    catalogue_magnitude: float = setting(5.5, "Smallest magnitude left out.")
+    catalogue_after_s: float = setting(3600.0, "Time left out from the origin of each earthquake.", least=0)
 
 
 @dataclass(frozen=True)
@@ -91,6 +104,12 @@ class Normalize:
     per: str = setting(
         "channel", "Weights per channel, or one per station for all its components.", choices=normalize.PER
     )
+    band_hz: tuple[float, float] | None = setting(
+        None, "running-absolute-mean: weights from this band, such as that of earthquakes; default: as conditioned."
+    )
+    clip_n: float = setting(3.0, "clip: limit in units of clip_by.", least=0)
+    clip_by: str = setting("rms", "clip: unit of the limit.", choices=normalize.CLIP_BY)
+    mute_factor: float = setting(3.0, "mute: limit of the envelope in units of its median.", least=0)
 
 
 @dataclass(frozen=True)
@@ -108,17 +127,47 @@ class Whiten:
 class Correlate:
     """Correlation of pairs."""
 
-    method: str = setting("cross-correlation", "Kind of correlation.", choices=("cross-correlation",))
+    method: str = setting("cross-correlation", "Kind of correlation.", choices=estimate.METHODS)
     max_lag_s: float = setting(120.0, "Lags kept on each side.", least=0)
-    components: tuple[str, ...] = setting(("ZZ",), 'Component pairs: any of the nine of Z N E, or "all".')
+    components: tuple[str, ...] = setting(
+        ("ZZ",), 'Component pairs: of Z, N, E, R (radial), T (transverse), such as "ZZ", "RT"; or "all" of Z, N, E.'
+    )
     block: int = setting(64, "Slots per side of a tile, a multiple of 8; part of the results' identity.", least=8)
+    autocorrelations: bool = setting(False, "Also every station with itself.")
+    whiten_autocorrelations: bool = setting(False, "Whiten a channel's autocorrelation by itself too: that is a sinc.")
+    amplitude: str = setting(
+        "none", "Scale of each piece: energy divides by the traces' energies.", choices=estimate.AMPLITUDES
+    )
+    water_level: float = setting(0.01, "deconvolution: share of the mean power added (Prieto et al. 2011).", least=0)
+    smooth_hz: float = setting(0.02, "coherency, deconvolution: width over which power is smoothed.", least=0)
+    pairs: tuple[str, ...] = setting((), 'Pairs wanted, such as "XX.A-XX.B" or "XX.*-YY.*"; none: all.')
+    distance_km: tuple[float, float] | None = setting(None, "Least and largest distance of a pair.")
+    azimuth_deg: tuple[float, float] | None = setting(
+        None, "Sector, clockwise, that holds the azimuth from one station of a pair to the other."
+    )
+    networks: str = setting("all", "Pairs within a network or between two.", choices=("all", "within", "between"))
 
 
 @dataclass(frozen=True)
 class Stack:
     """Stacking over chunks."""
 
-    methods: tuple[str, ...] = setting(("linear",), "Stacks to make.", choices=("linear",))
+    methods: tuple[str, ...] = setting(("linear",), "Stacks to make.", choices=stacking.METHODS)
+    substack_s: int | None = setting(None, "Length of the pieces stacked, a part of a chunk; default: chunks.", least=1)
+    pws_power: float = setting(2.0, "pws: power of the phase coherence (Schimmel & Paulssen 1997).", least=0)
+    pws_timegate_s: float = setting(0.0, "pws: running mean of the coherence; 0: none.", least=0)
+    tf_pws_power: float = setting(2.0, "tf-pws: power of the phase coherence (Schimmel & Gallart 2007).", least=0)
+    nroot_order: float = setting(2.0, "nroot: which root (Kanasewich et al. 1973).", least=1)
+    selective_threshold: float = setting(0.0, "selective: least correlation coefficient with the linear stack.")
+    acf_power: float = setting(1.0, "acf: power of the coherence filter (Nakata et al. 2015).", least=0)
+
+
+@dataclass(frozen=True)
+class FurtherBand:
+    """A further band of the spectra, from the same pass over the data."""
+
+    name: str = setting("", "Name of the band: its group in the results.")
+    band_hz: tuple[float, float] = setting((0.0, 0.0), "Band kept, as whiten.band_hz.")
 
 
 @dataclass(frozen=True)
@@ -143,9 +192,12 @@ class Settings:
     correlate: Correlate = Correlate()
     stack: Stack = Stack()
     run: Run = Run()
+    bands: tuple[FurtherBand, ...] = ()
 
     def __post_init__(self) -> None:
-        _check(self)
+        from xcorr.settings_check import check  # which needs this module
+
+        check(self)
 
     @property
     def edge_s(self) -> float:
@@ -165,25 +217,43 @@ class Settings:
         return self.whiten.band_hz or self.condition.band_hz
 
     @property
-    def component_pairs(self) -> tuple[str, ...]:
-        """Component pairs, ``"all"`` resolved."""
+    def outputs(self) -> tuple[str, ...]:
+        """Component pairs wanted, ``"all"`` resolved."""
         every = tuple(a + b for a in "ZNE" for b in "ZNE")
         return every if self.correlate.components == ("all",) else self.correlate.components
+
+    @property
+    def component_pairs(self) -> tuple[str, ...]:
+        """Component pairs of Z, N, E that are correlated."""
+        found = dict.fromkeys(part for pair in self.outputs for part in sources(pair))
+        if self.rotates:  # both traces are needed of what is turned, whichever pairs are kept
+            return tuple(a + b for a in "ZNE" for b in "ZNE" if a + b in found)
+        return tuple(found)
+
+    @property
+    def rotates(self) -> bool:
+        """Whether radial or transverse components are wanted."""
+        return any(c in pair for pair in self.outputs for c in "RT")
 
     @property
     def components(self) -> tuple[str, ...]:
         """Component letters needed, in the order Z N E."""
         return tuple(c for c in "ZNE" if any(c in pair for pair in self.component_pairs))
 
+    @property
+    def substack_s(self) -> int:
+        """Length of a piece."""
+        return self.stack.substack_s or self.data.chunk_s
+
     def samples(self, seconds: float) -> int:
         """Return a duration in samples of the common rate."""
         return round(seconds * self.condition.rate_hz)
 
-    def as_dict(self) -> dict[str, dict[str, Any]]:
+    def as_dict(self) -> dict[str, Any]:
         """Return plain data, section by section."""
         return dataclasses.asdict(self)
 
-    def identity(self) -> dict[str, dict[str, Any]]:
+    def identity(self) -> dict[str, Any]:
         """Return the settings that decide the numbers: all but where data are, which times, and how to run."""
         plain = self.as_dict()
         del plain["run"]
@@ -194,71 +264,3 @@ class Settings:
     def hash(self) -> str:
         """Return the SHA-256 of :meth:`identity`."""
         return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
-
-
-def _check(s: Settings) -> None:
-    def require(holds: bool, key: str, value: Any, rule: str) -> None:
-        if not holds:
-            raise SettingsError(f"{key} = {value!r}: {rule}")
-
-    low, high = s.condition.band_hz
-    nyquist = s.condition.rate_hz / 2
-    require(
-        0 < low < high < nyquist,
-        "condition.band_hz",
-        s.condition.band_hz,
-        f"needs 0 < f1 < f2 < {nyquist:g} Hz, half of condition.rate_hz",
-    )
-    low, high = s.whiten_band_hz
-    require(0 < low < high < nyquist, "whiten.band_hz", s.whiten.band_hz, f"needs 0 < f1 < f2 < {nyquist:g} Hz")
-    for key, value in (
-        ("condition.edge_s", s.condition.edge_s),
-        ("normalize.window_s", s.normalize.window_s),
-    ):
-        is_number = isinstance(value, float) and value >= 0
-        require(is_number or value == "auto", key, value, 'must be "auto" or a number of seconds')
-    for key, value in (
-        ("data.chunk_s", s.data.chunk_s),
-        ("window.length_s", s.window.length_s),
-        ("window.step_s", s.window.step_s),
-        ("correlate.max_lag_s", s.correlate.max_lag_s),
-    ):
-        whole = math.isclose(value * s.condition.rate_hz, s.samples(value), abs_tol=1e-6)
-        require(whole, key, value, f"must be a whole number of samples at {s.condition.rate_hz:g} Hz")
-    require(
-        s.window.length_s <= s.data.chunk_s,
-        "window.length_s",
-        s.window.length_s,
-        f"is longer than a chunk ({s.data.chunk_s} s)",
-    )
-    require(s.window.min_coverage <= 1, "window.min_coverage", s.window.min_coverage, "is a share: at most 1")
-    require(
-        0 < s.correlate.max_lag_s < s.window.length_s,
-        "correlate.max_lag_s",
-        s.correlate.max_lag_s,
-        f"must be positive and below window.length_s ({s.window.length_s:g} s)",
-    )
-    require(s.correlate.block % 8 == 0, "correlate.block", s.correlate.block, "must be a multiple of 8")
-    pairs = s.component_pairs
-    valid = all(len(p) == 2 and set(p) <= set("ZNE") for p in pairs) and len(set(pairs)) == len(pairs) > 0
-    require(
-        valid,
-        "correlate.components",
-        s.correlate.components,
-        'must list different pairs of Z, N, E such as "ZZ", or be "all"',
-    )
-    require(
-        s.condition.response == "none" or s.data.metadata is not None,
-        "condition.response",
-        s.condition.response,
-        "needs the responses: set data.metadata to a StationXML file",
-    )
-    _check_grid(s)
-
-
-def _check_grid(s: Settings) -> None:
-    try:
-        lags = s.samples(s.correlate.max_lag_s)
-        whiten.spectral_grid(s.samples(s.window.length_s), lags, s.condition.rate_hz, s.whiten_band_hz)
-    except ValueError as error:
-        raise SettingsError(f"whiten.band_hz = {s.whiten_band_hz!r}: {error}") from None

@@ -12,10 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from xcorr.core.errors import nearest
-from xcorr.settings import Settings, SettingsError
+from xcorr.settings import FurtherBand, Settings, SettingsError
 
-SECTIONS: dict[str, Any] = {f.name: type(f.default) for f in dataclasses.fields(Settings)}
-Plain = dict[str, dict[str, Any]]
+SECTIONS: dict[str, Any] = {f.name: type(f.default) for f in dataclasses.fields(Settings) if f.name != "bands"}
+KINDS = {**SECTIONS, "bands": FurtherBand}
+Plain = dict[str, Any]
+BANDS_EXAMPLE = """# Further bands of the spectra, each with its own series and stacks.
+# [[bands]]
+# name = "low"
+# band_hz = [0.05, 0.2]
+"""
 
 
 def load(path: Path) -> Plain:
@@ -35,8 +41,9 @@ def load(path: Path) -> Plain:
     if "source" in data:
         kind, colon, place = data["source"].partition(":")
         data["source"] = kind + colon + _relative(place, path)
-    if "metadata" in data:
-        data["metadata"] = _relative(data["metadata"], path)
+    for keys, key in ((data, "metadata"), (plain.get("quality", {}), "catalogue")):
+        if key in keys:
+            keys[key] = _relative(keys[key], path)
     return plain
 
 
@@ -49,11 +56,11 @@ def override(plain: Plain, assignments: Iterable[str]) -> Plain:
 
     A value that is no TOML is taken as text. Raises SettingsError for an assignment of another form.
     """
-    merged = {section: dict(keys) for section, keys in plain.items()}
+    merged = {section: dict(keys) if isinstance(keys, Mapping) else keys for section, keys in plain.items()}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         section, dot, key = name.strip().partition(".")
-        if not (equals and dot and key):
+        if not (equals and dot and key) or section == "bands":
             raise SettingsError(f"--set {assignment!r}: write section.key=value, for example condition.rate_hz=1")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
@@ -75,6 +82,9 @@ def _sections(plain: Mapping[str, Any]) -> dict[str, Any]:
     """Return the sections, each key checked by itself; how they go together is checked when all is known."""
     sections: dict[str, Any] = {}
     for section, keys in plain.items():
+        if section == "bands":
+            sections["bands"] = _bands(keys)
+            continue
         if section not in SECTIONS:
             raise SettingsError(
                 f"unknown section [{section}]{nearest(section, SECTIONS)}; there are {', '.join(SECTIONS)}"
@@ -85,9 +95,15 @@ def _sections(plain: Mapping[str, Any]) -> dict[str, Any]:
     return sections
 
 
+def _bands(tables: Any) -> tuple[FurtherBand, ...]:
+    if not isinstance(tables, list | tuple) or not all(isinstance(t, Mapping) for t in tables):
+        raise SettingsError(f"bands = {tables!r}: write each band as a table [[bands]] with name and band_hz")
+    return tuple(FurtherBand(**_values("bands", table)) for table in tables)
+
+
 def _values(section: str, keys: Mapping[str, Any]) -> dict[str, Any]:
-    fields = {f.name: f for f in dataclasses.fields(SECTIONS[section])}
-    kinds = typing.get_type_hints(SECTIONS[section])
+    fields = {f.name: f for f in dataclasses.fields(KINDS[section])}
+    kinds = typing.get_type_hints(KINDS[section])
     values = {}
     for key, given in keys.items():
         name = f"{section}.{key}"
@@ -157,6 +173,10 @@ def to_toml(plain: Plain, comment: bool = False) -> str:
     """Return settings as TOML text; with ``comment``, each key's meaning above it and defaults commented out."""
     lines: list[str] = []
     for section, keys in plain.items():
+        if section == "bands":
+            for band in keys:
+                lines += ["[[bands]]", *(f"{key} = {_toml(value)}" for key, value in band.items()), ""]
+            continue
         if comment:
             lines.append(f"# {SECTIONS[section].__doc__}")
         lines.append(f"[{section}]")
@@ -172,7 +192,7 @@ def to_toml(plain: Plain, comment: bool = False) -> str:
             elif comment:
                 lines.append(f"# {key} =")
         lines.append("")
-    return "\n".join(lines)
+    return "\n".join([*lines, BANDS_EXAMPLE] if comment else lines)
 
 
 def _toml(value: Any) -> str:

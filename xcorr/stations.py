@@ -33,6 +33,21 @@ class ListRow:
     coordinates: Coordinates | None = None
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Station:
+    """A station of the campaign; ``channels`` holds the (channel, location) patterns that its lines ask for."""
+
+    network: str
+    code: str
+    coordinates: Coordinates
+    channels: tuple[tuple[str | None, str | None], ...] = ((None, None),)
+
+    @property
+    def name(self) -> str:
+        """``NET.STA``."""
+        return f"{self.network}.{self.code}"
+
+
 def read_station_list(path: Path) -> list[ListRow]:
     """Return every station line of a list.
 

@@ -12,32 +12,24 @@ from collections.abc import Iterator, Sequence
 
 from xcorr.core import XcorrError
 from xcorr.pes.archive import NS, Archive, Coordinates, Coverage
-from xcorr.pes.items import Candidate, Chunk, SlotRequest, StationRequest
+from xcorr.pes.items import HELPER, Candidate, Chunk, SlotRequest, StationRequest
 from xcorr.pes.layout import Layout
+from xcorr.selection import chosen_pairs
 from xcorr.settings import Settings, SettingsError
-from xcorr.stations import ListRow
+from xcorr.stations import ListRow, Station
 
 NOWHERE = Coordinates(math.nan, math.nan)
 Patterns = tuple[tuple[str, str], ...]
+COMPONENT_OF = dict(zip("ZNE123UVW", "ZNENEZZNE", strict=True))  # the slot that a channel's last letter fills
+
+
+def _own_name_first(channel: str) -> tuple[bool, str]:
+    """Return what sorts channels named Z, N, E before others."""
+    return channel[-1] not in "ZNE", channel
 
 
 class NothingToDo(XcorrError, ValueError):
     """There is no pair of stations with data."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Station:
-    """A station of the campaign; ``channels`` holds the (channel, location) patterns that its lines ask for."""
-
-    network: str
-    code: str
-    coordinates: Coordinates
-    channels: tuple[tuple[str | None, str | None], ...] = ((None, None),)
-
-    @property
-    def name(self) -> str:
-        """``NET.STA``."""
-        return f"{self.network}.{self.code}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,16 +55,31 @@ class Survey:
 
     def requests(self, settings: Settings) -> Iterator[StationRequest]:
         """Yield the work items, chunk by chunk, stations in order."""
-        chosen = [_candidates_by_chunk(s, self, settings) for s in self.stations]
+        strips = [self.layout.strips_of(number) for number in range(len(self.stations))]
+        chosen = [_candidates_by_chunk(s, self, settings) if strips[k] else {} for k, s in enumerate(self.stations)]
         for chunk in self.chunks:
             for number, station in enumerate(self.stations):
-                by_component = chosen[number].get(chunk.index, {})
-                first = number * len(settings.components)
-                slots = tuple(
-                    SlotRequest(first + k, letter, tuple(by_component.get(letter, ())))
-                    for k, letter in enumerate(settings.components)
-                )
-                yield StationRequest(chunk, station.name, slots, self.layout.strips_of(number))
+                if strips[number]:
+                    slots = _slots(number, chosen[number].get(chunk.index, {}), settings)
+                    yield StationRequest(chunk, station.name, slots, strips[number])
+
+
+def _slots(number: int, by_component: dict[str, list[Candidate]], settings: Settings) -> tuple[SlotRequest, ...]:
+    """Return a station's slots; where channels must be turned, also the channels that this takes besides."""
+    wanted = settings.components
+    slots = [
+        SlotRequest(number * len(wanted) + k, letter, tuple(by_component.get(letter, ())))
+        for k, letter in enumerate(wanted)
+    ]
+    letters = {c.channel[-1] for slot in slots for c in slot.candidates}
+    if letters & set("UVW"):
+        helpers = set("ZNE")
+    elif letters & set("12") or (settings.data.metadata is not None and letters & set("NE")):
+        helpers = set("NE")
+    else:
+        helpers = set()
+    more = sorted((helpers - set(wanted)) & by_component.keys())
+    return (*slots, *(SlotRequest(HELPER, letter, tuple(by_component[letter])) for letter in more))
 
 
 def survey(
@@ -110,7 +117,13 @@ def survey(
             f"{len(found)} of {len(rows)} lines of the list have data in {archive.source!r}; "
             f"a pair needs two. {reasons}"
         )
-    layout = Layout(len(found), settings.components, settings.component_pairs, settings.correlate.block)
+    chosen = chosen_pairs(tuple(found.values()), settings.correlate)
+    if not chosen.any():
+        raise NothingToDo(
+            "no pair passes the selection by correlate.pairs, distance_km, azimuth_deg and networks "
+            f"among {len(found)} stations with data"
+        )
+    layout = Layout(len(found), settings.components, settings.component_pairs, settings.correlate.block, chosen)
     if layout.stations_per_block == 0:
         raise SettingsError(f"correlate.block = {settings.correlate.block}: smaller than one station's components")
     wanted = [
@@ -198,13 +211,16 @@ def _patterns(asked: Sequence[tuple[str | None, str | None]], settings: Settings
 
 
 def _wanted(coverage: Coverage, patterns: Patterns, components: tuple[str, ...]) -> int | None:
-    """Return the preference of a coverage's channel, 0 first, or None if it is not wanted."""
+    """Return the preference of a coverage's channel, 0 first, or None if it is not wanted.
+
+    A channel is wanted for the component whose slot it fills: its own, or one it takes part in (1 2 3, U V W).
+    """
     return _preference(coverage.channel, coverage.location, patterns, components)
 
 
 @functools.lru_cache(maxsize=10_000)
 def _preference(channel: str, location: str, patterns: Patterns, components: tuple[str, ...]) -> int | None:
-    if channel[-1:] not in components:
+    if COMPONENT_OF.get(channel[-1:]) not in components:
         return None
     for rank, pattern in enumerate(patterns):
         if all(map(fnmatch.fnmatchcase, (channel, location), pattern)):
@@ -235,20 +251,22 @@ def _candidates_by_chunk(station: Station, found: Survey, settings: Settings) ->
     size = settings.data.chunk_s * NS
     index_of = {chunk.start_ns // size: chunk.index for chunk in found.chunks}
     patterns = _patterns(station.channels, settings)
-    files: dict[tuple[int, str, int, str, str], list[str]] = defaultdict(list)
+    components = ("Z", "N", "E")  # some may be needed to turn others
+    files: dict[tuple[int, str, int, str, tuple[bool, str]], list[str]] = defaultdict(list)
     for coverage in found.archive.coverages[station.network, station.code]:
-        rank = _wanted(coverage, patterns, settings.components)
+        rank = _wanted(coverage, patterns, components)
         if rank is None:
             continue
         first, stop = coverage.start_ns // size, -(-(coverage.end_ns + found.archive.slack_ns) // size)
         for number in range(first, stop):
             if number not in index_of:
                 continue
-            key = index_of[number], coverage.channel[-1], rank, coverage.location, coverage.channel
+            letter = COMPONENT_OF[coverage.channel[-1]]
+            key = index_of[number], letter, rank, coverage.location, _own_name_first(coverage.channel)
             if coverage.path not in files[key]:
                 files[key].append(coverage.path)
     by_chunk: dict[int, dict[str, list[Candidate]]] = defaultdict(lambda: defaultdict(list))
-    for (index, letter, _, location, channel), paths in sorted(files.items()):
+    for (index, letter, _, location, (_, channel)), paths in sorted(files.items()):
         candidate = Candidate(station.network, station.code, location, channel, tuple(paths))
         by_chunk[index][letter].append(candidate)
     return by_chunk

@@ -1,0 +1,174 @@
+"""From sums of cross spectra over windows to the estimate wanted: means, unbiased means, coherency, deconvolution.
+
+C(tau) = sum_t x1(t) x2(t + tau), spectrum conj(X1) X2: positive lag means the wave travels from station 1 to 2.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from xcorr.pes.analytic import SMALLEST
+from xcorr.pes.items import Bool, Complex64, Float32, Float64
+from xcorr.pes.normalize import half_width, running_mean
+from xcorr.pes.tiles import Block, full_products_per_lag, products_per_lag, to_lags
+from xcorr.pes.whiten import Band
+
+METHODS = ("cross-correlation", "coherency", "deconvolution", "phase")
+AMPLITUDES = ("none", "energy", "peak")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Estimator:
+    """How to correlate.
+
+    ``unbiased``: every lag is divided by its number of valid products, instead of sums by windows (unwhitened and
+    phase correlations). ``water_level``: share of the mean of S11 added in ``deconvolution``; ``smooth_hz``: full
+    width over which the power spectra of coherency and deconvolution are smoothed. The autocorrelation of a slot
+    keeps its amplitude, unless ``whiten_autocorrelations``.
+    """
+
+    method: str = "cross-correlation"
+    unbiased: bool = False
+    amplitude: str = "none"
+    water_level: float = 0.01
+    smooth_hz: float = 0.02
+    whiten_autocorrelations: bool = False
+
+    @property
+    def copies(self) -> int:
+        """Spectra per window: a complex signal of unit phasors takes two."""
+        return 2 if self.method == "phase" else 1
+
+    @property
+    def keeps_power(self) -> bool:
+        """Whether autocorrelations are made from power spectra before whitening."""
+        return self.method == "cross-correlation" and not self.whiten_autocorrelations
+
+
+class Member:
+    """The slots of a block in a chunk: spectra for every band, valid windows, masks of incomplete windows."""
+
+    def __init__(self, bands: Sequence[Band], windows: int, side: int, copies: int) -> None:
+        self.bands = [Block(b.grid, windows, side, copies) for b in bands]
+        self.valid = np.zeros((side, windows), np.float32)
+        self.energy = np.zeros((len(bands), side, windows))
+        self.masks: dict[int, Bool] = {}
+        self._length = bands[0].grid.length
+
+    def mask(self, slot: int, windows: slice) -> Bool:
+        """Return the mask [window, sample] of a slot: complete in valid windows unless one was sent."""
+        known = self.masks.get(slot)
+        valid = self.valid[slot, windows]
+        return known[windows] if known is not None else np.broadcast_to(valid[:, None] > 0, (len(valid), self._length))
+
+    def samples(self, slot: int) -> Float64:
+        """Return the number of valid samples in every window of a slot."""
+        known = self.masks.get(slot)
+        if known is None:
+            return np.asarray(self.valid[slot] * float(self._length), np.float64)
+        counts: Float64 = known.sum(axis=1, dtype=np.float64)
+        return counts
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rows:
+    """One slot of a first block against several of a second: sums of cross spectra over the windows of a substack.
+
+    ``n`` [row] counts the windows valid in both.
+    """
+
+    band: int
+    windows: slice
+    first: Member
+    a: int
+    second: Member
+    b: Sequence[int]
+    n: np.ndarray
+
+
+def estimate(sums: Complex64, rows: Rows, band: Band, how: Estimator) -> Float32:
+    """Return the correlations [row, 2M+1]; NaN where nothing was summed."""
+    n, grid = rows.n, band.grid
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if how.method in ("coherency", "deconvolution"):
+            sums = _spectral_ratio(sums, rows, band, how)
+        data = to_lags(sums, grid)
+        if how.method in ("coherency", "deconvolution"):
+            data[n == 0] = np.nan
+        elif how.unbiased:
+            for k, slot in enumerate(rows.b):
+                products = _products(rows, slot, n[k], band)
+                data[k] *= np.where(products > 0, grid.length / products, np.nan).astype(np.float32)
+        else:
+            data *= np.where(n > 0, 1.0 / n, np.nan).astype(np.float32)[:, None]
+        if how.amplitude == "peak":
+            data /= np.abs(data).max(axis=1, keepdims=True)
+        elif how.amplitude == "energy":
+            data /= _root_of_energies(rows, how, grid.length).astype(np.float32)[:, None]
+    return data
+
+
+def _products(rows: Rows, slot: int, n: int, band: Band) -> Float64:
+    """Return the numbers of valid products per lag of one row."""
+    if n and (rows.a in rows.first.masks or slot in rows.second.masks):
+        both = (rows.first.valid[rows.a, rows.windows] * rows.second.valid[slot, rows.windows]) > 0
+        masks = rows.first.mask(rows.a, rows.windows)[both], rows.second.mask(slot, rows.windows)[both]
+        return products_per_lag(*masks, band.grid)
+    full: Float64 = full_products_per_lag(band.grid) * float(n)
+    return full
+
+
+def _common(rows: Rows, slot: int) -> np.ndarray:
+    """Return the numbers of the windows valid in both slots."""
+    both = rows.first.valid[rows.a, rows.windows] * rows.second.valid[slot, rows.windows]
+    common: np.ndarray = np.flatnonzero(both) + rows.windows.start
+    return common
+
+
+def _spectral_ratio(sums: Complex64, rows: Rows, band: Band, how: Estimator) -> Complex64:
+    """Return S12 / sqrt(S11 S22), or S12 / (S11 + w mean S11), with the band taper of both traces.
+
+    S are means over the windows valid in both; power spectra are then smoothed (the cross spectrum is not: that
+    would cut long lags short).
+    """
+    first, second = rows.first.bands[rows.band], rows.second.bands[rows.band]
+    known: dict[tuple[int, int, bytes], Float64] = {}
+
+    def smooth_power(block: Block, side: int, slot: int, windows: np.ndarray) -> Float64:
+        key = side, slot, windows.tobytes()
+        if key not in known:
+            width = half_width(how.smooth_hz, 1.0 / band.grid.step_hz)
+            known[key] = running_mean(block.power(slot, windows), np.ones(band.grid.bins), width)
+        return known[key]
+
+    out: Complex64 = np.zeros_like(sums)
+    taper = band.taper().astype(np.float64) ** 2
+    for k, slot in enumerate(rows.b):
+        windows = _common(rows, slot)
+        if not len(windows):
+            continue
+        s11 = smooth_power(first, 1, rows.a, windows)
+        if how.method == "coherency":
+            scale = np.sqrt(s11) * np.sqrt(smooth_power(second, 2, slot, windows))
+        else:
+            scale = s11 + how.water_level * s11.mean()
+        weight = np.divide(taper / len(windows), scale, out=np.zeros(len(scale)), where=scale > SMALLEST)
+        out[k] = sums[k] * weight
+    return out
+
+
+def _root_of_energies(rows: Rows, how: Estimator, length: int) -> Float64:
+    """Return sqrt(E1 E2) of the windows valid in both, per valid sample as the correlations are."""
+    result = np.full(len(rows.b), np.nan)
+    for k, slot in enumerate(rows.b):
+        windows = _common(rows, slot)
+        if not len(windows):
+            continue
+        ends = ((rows.first, rows.a), (rows.second, slot))
+        energies = [member.energy[rows.band, at, windows].sum() for member, at in ends]
+        counts = [member.samples(at)[windows].sum() / length if how.unbiased else len(windows) for member, at in ends]
+        result[k] = np.sqrt(energies[0] / counts[0] * energies[1] / counts[1])
+    return result

@@ -1,0 +1,116 @@
+"""Tiles: packed window spectra of blocks of stations, their cross spectra, and correlations at short lags.
+
+For one frequency all pairs of two blocks are one matrix product over windows. Products are padded with zeros to
+one size and never split over windows, by one BLAS thread: the bits of a pair depend neither on the other stations
+nor on who computes it.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import scipy.fft
+
+from xcorr.pes.items import Bool, Complex64, Float32, Float64
+from xcorr.pes.whiten import SpectralGrid
+
+SLAB = 256  # frequencies multiplied at once
+BATCH = 16  # rows per inverse FFT call
+PACKED = 16  # slots packed at once: whole lines of the cache
+APART = 8  # samples between the products of two frequencies, lest all of them fall into the same lines of the cache
+GROUP = 24  # slots of the first block multiplied at once; OpenBLAS sums all rows of such a product in one order
+
+
+def cross_spectra(first: Complex64, second: Complex64, out: Complex64) -> None:
+    """Write sum_w first second to ``out`` [slot, slot, frequency].
+
+    ``first`` [frequency, slot, window] holds conjugate spectra and may have more slots than ``out`` (padding);
+    ``second`` is [frequency, window, slot].
+    """
+    rows, columns = first.shape[1], second.shape[2]
+    size = rows * columns
+    room = np.empty((SLAB, size + APART), np.complex64)
+    for low in range(0, len(first), SLAB):
+        part = slice(low, min(low + SLAB, len(first)))
+        product = room[: part.stop - low, :size].reshape(-1, rows, columns)
+        np.matmul(first[part], second[part], out=product)
+        out[:, :, part] = product[:, : len(out)].transpose(1, 2, 0)
+
+
+def to_lags(spectra: Complex64, grid: SpectralGrid) -> Float32:
+    """Return the correlations [row, 2M+1] of cross spectra [row, in-band bin]; zero lag at index M."""
+    rows, m = len(spectra), grid.lags
+    lags = np.empty((rows, 2 * m + 1), np.float32)
+    padded = np.zeros((min(rows, BATCH), grid.nfft // 2 + 1), np.complex64)
+    for low in range(0, rows, BATCH):
+        part = spectra[low : low + BATCH]
+        padded[: len(part), grid.first : grid.stop] = part
+        time = scipy.fft.irfft(padded[: len(part)], n=grid.nfft, axis=-1)
+        lags[low : low + BATCH, :m] = time[:, grid.nfft - m :]
+        lags[low : low + BATCH, m:] = time[:, : m + 1]
+    return lags
+
+
+def products_per_lag(first: Bool, second: Bool, grid: SpectralGrid) -> Float64:
+    """Return N(tau) = sum over windows and t of m1(t) m2(t + tau), [2M+1], for masks [window, sample]."""
+    spectra = [scipy.fft.rfft(m.astype(np.float64), n=grid.nfft, axis=-1) for m in (first, second)]
+    time = scipy.fft.irfft((spectra[0].conj() * spectra[1]).sum(axis=0), n=grid.nfft)
+    products: Float64 = np.rint(np.concatenate([time[grid.nfft - grid.lags :], time[: grid.lags + 1]]))
+    return products
+
+
+def full_products_per_lag(grid: SpectralGrid) -> Float64:
+    """Return L - |tau|, [2M+1]: what one pair of complete windows contributes to N(tau)."""
+    return grid.length - np.abs(np.arange(-grid.lags, grid.lags + 1)).astype(np.float64)
+
+
+class Block:
+    """Spectra of a block of slots in a chunk, packed [frequency, window, slot], zero where absent.
+
+    ``copies`` spectra belong to each window (2 for the phase correlation).
+    """
+
+    def __init__(self, grid: SpectralGrid, windows: int, side: int, copies: int = 1) -> None:
+        self.grid, self.copies = grid, copies
+        self._packed = np.zeros((grid.bins, windows * copies, side), np.complex64)
+        self._waiting: dict[int, dict[int, Complex64]] = {}
+        self.autospectra: dict[int, Float32] = {}
+
+    def fill(self, slot: int, spectra: Complex64) -> None:
+        """Take the spectra [window, bin] of a slot."""
+        group = self._waiting.setdefault(slot // PACKED, {})
+        group[slot % PACKED] = spectra
+        if len(group) == PACKED:
+            self._pack(slot // PACKED)
+
+    def _pack(self, number: int) -> None:
+        rows = self._waiting.pop(number)
+        slots, low_slot = list(rows), number * PACKED
+        whole = slots == list(range(PACKED))
+        at = slice(low_slot, low_slot + PACKED) if whole else np.array(slots) + low_slot
+        stacked = np.stack(list(rows.values()))
+        bins, windows, _ = self._packed.shape
+        for window, low in itertools.product(range(windows), range(0, bins, SLAB)):
+            self._packed[low : low + SLAB, window, at] = stacked[:, window, low : low + SLAB].T
+
+    @property
+    def packed(self) -> Complex64:
+        """The spectra [frequency, window, slot]."""
+        for number in list(self._waiting):
+            self._pack(number)
+        return self._packed
+
+    def conjugate(self, first_slot: int, windows: slice) -> Complex64:
+        """Return conjugate spectra [frequency, slot, window] of GROUP slots, padded with zeros."""
+        part = self.packed[:, windows, first_slot : first_slot + GROUP]
+        padded = np.zeros((part.shape[0], GROUP, part.shape[1]), np.complex64)
+        np.conjugate(part.transpose(0, 2, 1), out=padded[:, : part.shape[2]])
+        return padded
+
+    def power(self, slot: int, windows: np.ndarray) -> Float64:
+        """Return the mean over some windows (their numbers) of |X|² of a slot, [bin]."""
+        at = (windows[:, None] * self.copies + np.arange(self.copies)).ravel()
+        part = self.packed[:, at, slot]
+        mean: Float64 = (np.square(part.real, dtype=np.float64) + np.square(part.imag, dtype=np.float64)).mean(axis=1)
+        return mean
