@@ -15,7 +15,6 @@ from xcorr.pes.items import Bool, Float32, Float64
 
 METHODS = ("none", "one-bit", "running-absolute-mean", "clip", "mute", "envelope", "gain")
 PER = ("channel", "station")
-CLIP_BY = ("rms", "std")
 FLOOR = 1e-6
 
 
@@ -25,7 +24,7 @@ class Normalization:
 
     ``window_s``: length of the running mean (running-absolute-mean, envelope) or triangle (gain). ``band_hz``: weights
     of running-absolute-mean from the traces filtered to this band (Bensen et al. 2007: that of earthquakes).
-    ``clip_n``: limit in units of ``clip_by``. ``mute_factor``: of the median envelope.
+    ``clip_n``: limit in units of the rms. ``mute_factor``: of the median envelope.
     """
 
     method: str = "one-bit"
@@ -33,7 +32,6 @@ class Normalization:
     per: str = "channel"
     band_hz: tuple[float, float] | None = None
     clip_n: float = 3.0
-    clip_by: str = "rms"
     mute_factor: float = 3.0
 
 
@@ -79,12 +77,10 @@ def one_bit(data: Float32) -> Float32:
     return sign
 
 
-def clip(data: Float32, mask: Bool, n: float, by: str = "rms", per: str = "channel") -> Float32:
-    """Limit |x| to n times the rms, or standard deviation, of the valid samples of each trace."""
+def clip(data: Float32, mask: Bool, n: float, per: str = "channel") -> Float32:
+    """Limit |x| to n times the rms (the standard deviation: there is no mean) of the valid samples of each trace."""
     count = np.maximum(mask.sum(axis=1), 1)
     power = np.square(data, dtype=np.float64).sum(axis=1) / count
-    if by == "std":
-        power -= np.square(data.sum(axis=1, dtype=np.float64) / count)
     limit = n * np.sqrt(power)
     if per == "station":
         limit[:] = limit[mask.any(axis=1)].mean()
@@ -159,7 +155,7 @@ def normalize(data: Float32, mask: Bool, how: Normalization, rate_hz: float) -> 
     if how.method == "running-absolute-mean":
         return running_absolute_mean(data, mask, rate_hz, how.window_s, how.per, how.band_hz)
     if how.method == "clip":
-        return clip(data, mask, how.clip_n, how.clip_by, how.per)
+        return clip(data, mask, how.clip_n, how.per)
     if how.method == "mute":
         return mute(data, mask, how.mute_factor, how.per)
     if how.method == "envelope":

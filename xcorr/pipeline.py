@@ -116,7 +116,7 @@ def correlation_workflow(
             conditioning, windowing, c.response, settings.data.metadata, c.water_level_db, shared, events(settings)
         ),
         NormalizeStation(
-            Normalization(n.method, settings.normalize_window_s, n.per, n.band_hz, n.clip_n, n.clip_by, n.mute_factor)
+            Normalization(n.method, settings.normalize_window_s, n.per, n.band_hz, n.clip_n, n.mute_factor)
         ),
         TransformStation(
             bands,

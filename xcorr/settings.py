@@ -107,8 +107,7 @@ class Normalize:
     band_hz: tuple[float, float] | None = setting(
         None, "running-absolute-mean: weights from this band, such as that of earthquakes; default: as conditioned."
     )
-    clip_n: float = setting(3.0, "clip: limit in units of clip_by.", least=0)
-    clip_by: str = setting("rms", "clip: unit of the limit.", choices=normalize.CLIP_BY)
+    clip_n: float = setting(3.0, "clip: limit in units of the chunk's rms.", least=0)
     mute_factor: float = setting(3.0, "mute: limit of the envelope in units of its median.", least=0)
 
 
