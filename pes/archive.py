@@ -78,7 +78,9 @@ def open_archive(source: str, wanted: set[tuple[str, str]] | None = None) -> Arc
         return _index_sds(source, Path(place), wanted)
     if kind == "files" and place:
         return _index_files(source, place)
-    raise SourceError(f"data source {source!r} is not known; use sds:DIR (SeisComP archive) or files:DIR_OR_GLOB")
+    raise SourceError(
+        f"data source {source!r} is not known; use sds:DIR (SeisComP archive), files:DIR_OR_GLOB or fdsn:URL"
+    )
 
 
 def _index_sds(source: str, root: Path, wanted: set[tuple[str, str]] | None) -> Archive:

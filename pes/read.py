@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import os
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from xcorr.core import GenericPE, IterativePE
+from xcorr.pes.fdsn import KIND, Service, ServiceError
 from xcorr.pes.items import (
     HELPER,
     Candidate,
@@ -24,24 +27,55 @@ from xcorr.pes.items import (
 )
 from xcorr.pes.segments import NS, RateError, clean, exact_rate
 
-NO_SAMPLES = "the files hold no samples of this channel in the chunk"
+NO_SAMPLES = "the source holds no samples of this channel in the chunk"
 CONSTANT = "constant trace"
 TOO_SHORT = "every segment is shorter than its tapered edges"
 NOTHING_VALID = "nothing but gaps, zeros or non-finite samples"
 
 
 class ChunkFiles:
-    """The files of one station in one chunk, each read at most once."""
+    """The files of one station in one chunk, or the answers of a web service: each read, or asked for, at most once.
 
-    def __init__(self, start_ns: int, end_ns: int) -> None:
+    ``slots`` are those of the station: the components of one kind of channel are asked for together.
+    """
+
+    def __init__(
+        self, start_ns: int, end_ns: int, slots: Sequence[SlotRequest] = (), service: Service | None = None
+    ) -> None:
         self.start_ns, self.end_ns = start_ns, end_ns
+        self.slots, self.service = slots, service
         self._known: dict[str, tuple[list[Any], list[str]]] = {}
 
-    def traces(self, path: str) -> tuple[list[Any], list[str]]:
+    def traces(self, path: str, candidate: Candidate) -> tuple[list[Any], list[str]]:
         """Return the traces of a file around the chunk, and what was wrong with it."""
-        if path not in self._known:
-            self._known[path] = _read_file(path, self.start_ns - NS, self.end_ns + NS)
-        return self._known[path]
+        key = path + candidate.channel[:-1] if path.startswith(KIND) else path
+        if key not in self._known:
+            asked = path.startswith(KIND)
+            self._known[key] = self._ask(candidate.channel[:-1]) if asked else _read_file(path, *self._limits)
+        return self._known[key]
+
+    def named(self, candidate: Candidate) -> Candidate:
+        """Return the candidate with the location that a web service gave it, the first there is, for a pattern."""
+        if not any(c in candidate.location for c in "*?"):
+            return candidate
+        traces, _ = self.traces(candidate.files[0], candidate)
+        codes = sorted({t.stats.location for t in traces if t.stats.channel == candidate.channel})
+        fits = [code for code in codes if fnmatch.fnmatchcase(code, candidate.location)]
+        return dataclasses.replace(candidate, location=fits[0]) if fits else candidate
+
+    @property
+    def _limits(self) -> tuple[int, int]:
+        return self.start_ns - NS, self.end_ns + NS
+
+    def _ask(self, kind: str) -> tuple[list[Any], list[str]]:
+        assert self.service is not None, "a candidate of a web service needs the service"
+        alike = [c for slot in self.slots for c in slot.candidates if c.channel[:-1] == kind]
+        try:
+            return self.service.waveforms(
+                ((c.network, c.station, c.location, c.channel) for c in alike), *self._limits
+            ), []
+        except ServiceError as error:
+            return [], [str(error)]
 
     def segments(self, candidate: Candidate, highest_hz: float) -> tuple[list[Segment], list[str], list[str]]:
         """Return the pieces of a channel, errors, and notes on pieces that are of no use."""
@@ -49,7 +83,7 @@ class ChunkFiles:
         errors: list[str] = []
         notes: list[str] = []
         for path in candidate.files:
-            traces, wrong = self.traces(path)
+            traces, wrong = self.traces(path, candidate)
             errors += wrong
             for trace in traces:
                 if not (_matches(trace.stats, candidate) and len(trace.data)):
@@ -100,6 +134,8 @@ def _matches(stats: Any, candidate: Candidate) -> bool:
 
 
 def _fingerprint(path: str) -> tuple[str, int, int]:
+    if path.startswith(KIND):
+        return path, 0, 0
     status = os.stat(path)
     return path, status.st_size, status.st_mtime_ns
 
@@ -115,16 +151,36 @@ class ReadStation(IterativePE):
     on_error = "skip"
 
     def __init__(
-        self, highest_hz: float, edge_s: float, max_gap_s: float = 0.0, zeros_are_gaps_s: float = 60.0
+        self,
+        highest_hz: float,
+        edge_s: float,
+        max_gap_s: float = 0.0,
+        zeros_are_gaps_s: float = 60.0,
+        retries: int = 3,
+        requests_per_s: float = 5.0,
     ) -> None:
         super().__init__()
         self.highest_hz = highest_hz
         self.edge_s = edge_s
         self.max_gap_s = max_gap_s
         self.zeros_are_gaps_s = zeros_are_gaps_s
+        self.retries = retries
+        self.requests_per_s = requests_per_s
+
+    def _preprocess(self) -> None:
+        self._services: dict[str, Service] = {}
+
+    def _service(self, slots: Sequence[SlotRequest]) -> Service | None:
+        """Return the web service that candidates name, if one does."""
+        places = (path for slot in slots for c in slot.candidates for path in c.files if path.startswith(KIND))
+        address = next(places, KIND).removeprefix(KIND)
+        if address and address not in self._services:
+            self._services[address] = Service(address, self.retries, self.requests_per_s)
+        return self._services.get(address)
 
     def _process(self, request: StationRequest) -> RawStation | Tombstone:
-        files = ChunkFiles(request.chunk.data_start_ns, request.chunk.data_end_ns)
+        slots, chunk = request.slots, request.chunk
+        files = ChunkFiles(chunk.data_start_ns, chunk.data_end_ns, slots, self._service(slots))
         channels = tuple(
             dataclasses.replace(self._read_slot(request.chunk, slot, files), component=slot.component)
             for slot in request.slots
@@ -157,12 +213,13 @@ class ReadStation(IterativePE):
         return next((m for m in misses if m.account.status == "failed"), misses[0])
 
     def _read_candidate(self, chunk: Chunk, wanted: SlotRequest, candidate: Candidate, files: ChunkFiles) -> RawChannel:
+        candidate = files.named(candidate)
         account = SlotAccount(
             wanted.slot,
             chunk.index,
             "used",
             seed_id=candidate.seed_id,
-            files=tuple(_fingerprint(f) for f in candidate.files if os.path.exists(f)),
+            files=tuple(_fingerprint(f) for f in candidate.files if f.startswith(KIND) or os.path.exists(f)),
         )
         pieces, errors, notes = files.segments(candidate, self.highest_hz)
         found = clean(pieces, chunk.data_start_ns, chunk.data_end_ns, self.max_gap_s, self.zeros_are_gaps_s)

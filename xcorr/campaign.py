@@ -67,7 +67,7 @@ def _campaign_text(settings: Settings) -> str:
     ]
     plain = settings.as_dict()
     kind, colon, place = (plain["data"]["source"] or "").partition(":")
-    plain["data"]["source"] = kind + colon + os.path.abspath(place)
+    plain["data"]["source"] = kind + colon + (place if kind == "fdsn" else os.path.abspath(place))
     for section, key in (("data", "metadata"), ("quality", "catalogue")):
         if plain[section][key] is not None:
             plain[section][key] = os.path.abspath(plain[section][key])

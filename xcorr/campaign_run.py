@@ -12,6 +12,7 @@ from xcorr import campaign, pipeline
 from xcorr.core import Observer
 from xcorr.mappings import run
 from xcorr.pes.archive import Archive, open_archive
+from xcorr.pes.fdsn import KIND, Service, candidates
 from xcorr.pes.items import ShardRecord
 from xcorr.pes.metadata import read_inventory, station_coordinates
 from xcorr.pes.process import prepare_process
@@ -19,7 +20,7 @@ from xcorr.pes.stack import stack_requests
 from xcorr.progress import Progress, summarize
 from xcorr.settings import Settings, SettingsError
 from xcorr.stations import ListRow, read_station_list
-from xcorr.survey import Survey, survey
+from xcorr.survey import Survey, patterns_of, survey, time_limits
 
 FINISHED, NOTHING, SOME_FAILED = 0, 1, 3
 
@@ -40,11 +41,31 @@ def look_around(list_path: Path, settings: Settings) -> Survey:
             "data.source is not set; say where waveforms are with --source sds:DIR or files:DIR, or in xcorr.toml"
         )
     rows = read_station_list(list_path)
-    archive = open_archive(settings.data.source, _wanted(rows))
+    if settings.data.source.startswith(KIND):
+        archive = _web_archive(settings.data.source, rows, settings)
+    else:
+        archive = open_archive(settings.data.source, _wanted(rows))
     coordinates = {}
     if settings.data.metadata is not None:
         coordinates = station_coordinates(read_inventory(settings.data.metadata))
     return survey(rows, _limited(archive, rows), coordinates, settings)
+
+
+def _web_archive(source: str, rows: Sequence[ListRow], settings: Settings) -> Archive:
+    """Return what a web service will be asked for; see that it is there."""
+    start, end = time_limits(settings)
+    if start is None or end is None:
+        raise SettingsError(f"data.source = {source!r}: a web service needs data.start and data.end (--start, --end)")
+    vague = [r for r in rows if any(c in r.network + r.station for c in "*?")]
+    if vague:
+        raise SettingsError(
+            f"line {vague[0].line} of the list ({vague[0].text}): a web service needs names without * or ?"
+        )
+    Service(source.removeprefix(KIND))
+    asked = [(r.channel, r.location) for r in rows]
+    return candidates(
+        source, list({(r.network, r.station): None for r in rows}), patterns_of(asked, settings), start, end
+    )
 
 
 def _wanted(rows: Sequence[ListRow]) -> set[tuple[str, str]] | None:

@@ -76,7 +76,10 @@ def main() -> None:
     type=click.IntRange(min=1),
     help="Number of workers; default: the cores this process may use.",
 )
-@click.option("--source", help="Waveforms: sds:DIR, or files:DIR_OR_GLOB.")
+@click.option(
+    "--source",
+    help="Waveforms: sds:DIR, files:DIR_OR_GLOB, or fdsn:URL (or a provider that ObsPy knows, such as fdsn:IRIS).",
+)
 @click.option("--metadata", help="StationXML path or glob.")
 @click.option("--start", help="First time wanted, UTC; default: the archive's.")
 @click.option("--end", help="End of the time wanted, UTC; default: the archive's.")

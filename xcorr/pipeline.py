@@ -105,13 +105,14 @@ def correlation_workflow(
     """Return the workflow from station requests to shards in ``folder``."""
     c, n, w = settings.condition, settings.normalize, settings.whiten
     bands, estimator, substacks = bands_of(settings), estimator_of(settings), substacks_of(settings)
+    web = settings.data.fdsn_retries, settings.data.fdsn_requests_per_s
     windowing = windowing_of(settings)
     conditioning = Conditioning(c.rate_hz, c.band_hz, c.corners, settings.edge_s)
     shared = settings.rotates or "station" in (n.per, w.per)
     shape = series_shape(settings, found)
     chain = (
         StationSource(tuple(requests), settings.run.open_chunks),
-        ReadStation(c.band_hz[1], settings.edge_s, c.max_gap_s, c.zeros_are_gaps_s),
+        ReadStation(c.band_hz[1], settings.edge_s, c.max_gap_s, c.zeros_are_gaps_s, *web),
         ConditionStation(
             conditioning, windowing, c.response, settings.data.metadata, c.water_level_db, shared, events(settings)
         ),

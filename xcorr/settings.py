@@ -26,7 +26,9 @@ def setting(default: Any, doc: str, *, choices: tuple[str, ...] = (), least: flo
 class Data:
     """Where waveforms and metadata come from."""
 
-    source: str | None = setting(None, "Waveforms: sds:DIR, or files:DIR_OR_GLOB (any names, anything ObsPy reads).")
+    source: str | None = setting(
+        None, "Waveforms: sds:DIR, files:DIR_OR_GLOB (any names, anything ObsPy reads), fdsn:URL."
+    )
     metadata: str | None = setting(
         None, "StationXML path or glob. Coordinates may also come from the list or SAC headers."
     )
@@ -39,6 +41,12 @@ class Data:
     )
     start: str | None = setting(None, "First time wanted, UTC; default: the archive's.")
     end: str | None = setting(None, "End of the time wanted, UTC, not included; default: the archive's.")
+    fdsn_retries: int = setting(
+        3, "How often a failed web request is repeated, each time after twice as long.", least=0
+    )
+    fdsn_requests_per_s: float = setting(
+        5.0, "Requests per second and worker; services ban those who hurry.", least=0.01
+    )
     chunk_s: int = setting(
         86400, "Length of the pieces that are worked on alone; a UTC day is what archives hold.", least=60
     )
@@ -256,7 +264,7 @@ class Settings:
         """Return the settings that decide the numbers: all but where data are, which times, and how to run."""
         plain = self.as_dict()
         del plain["run"]
-        for key in ("source", "metadata", "start", "end"):
+        for key in ("source", "metadata", "start", "end", "fdsn_retries", "fdsn_requests_per_s"):
             del plain["data"][key]
         return plain
 

@@ -40,7 +40,7 @@ def load(path: Path) -> Plain:
     data = plain.get("data", {})
     if "source" in data:
         kind, colon, place = data["source"].partition(":")
-        data["source"] = kind + colon + _relative(place, path)
+        data["source"] = kind + colon + (place if kind == "fdsn" else _relative(place, path))
     for keys, key in ((data, "metadata"), (plain.get("quality", {}), "catalogue")):
         if key in keys:
             keys[key] = _relative(keys[key], path)

@@ -200,7 +200,7 @@ def make_chunks(
     )
 
 
-def _patterns(asked: Sequence[tuple[str | None, str | None]], settings: Settings) -> Patterns:
+def patterns_of(asked: Sequence[tuple[str | None, str | None]], settings: Settings) -> Patterns:
     """Return (channel, location) patterns in order of preference."""
     return tuple(
         (c, at)
@@ -236,7 +236,7 @@ def _wanted_within(
     slack_ns: int,
 ) -> list[Coverage]:
     """Return the coverages of channels asked for that overlap the time asked for."""
-    patterns, (start, end) = _patterns(asked, settings), limits
+    patterns, (start, end) = patterns_of(asked, settings), limits
     return [
         c
         for c in coverages
@@ -250,7 +250,7 @@ def _candidates_by_chunk(station: Station, found: Survey, settings: Settings) ->
     """Return, by chunk and component, the channels that could fill a slot, best first."""
     size = settings.data.chunk_s * NS
     index_of = {chunk.start_ns // size: chunk.index for chunk in found.chunks}
-    patterns = _patterns(station.channels, settings)
+    patterns = patterns_of(station.channels, settings)
     components = ("Z", "N", "E")  # some may be needed to turn others
     files: dict[tuple[int, str, int, str, tuple[bool, str]], list[str]] = defaultdict(list)
     for coverage in found.archive.coverages[station.network, station.code]:
