@@ -37,32 +37,33 @@ def to_components(traces: Sequence[Trace], inventory: Any, time_ns: int) -> list
     are rejected where one of theirs is. If there is none, the slot fails with the reason. Without metadata the
     last letter of the channel says the direction; other letters than Z, N, E need metadata.
     """
-    have = [t for t in traces if t.data is not None]
-    directions, unknown = {}, {}
-    for trace in have:
-        try:
-            directions[trace.account.seed_id] = _direction(trace.account.seed_id, inventory, time_ns)
-        except MetadataError as error:
-            unknown[trace.account.seed_id] = str(error)
-    known = [t for t in have if t.account.seed_id in directions]
-    matrix = np.array([directions[t.account.seed_id] for t in known]).reshape(-1, 3)
+    directions: dict[int, tuple[float, float, float]] = {}
+    unknown: dict[int, str] = {}
+    for k, trace in enumerate(traces):
+        if trace.data is not None:
+            try:
+                directions[k] = _direction(trace, inventory, time_ns)
+            except MetadataError as error:
+                unknown[k] = str(error)
+    matrix = np.array(list(directions.values())).reshape(-1, 3)
     turned = []
-    for trace in traces:
+    for k, trace in enumerate(traces):
         if trace.account.slot == HELPER:
             continue
         if trace.data is None or not trace.component:
             turned.append(trace)
-        elif trace.account.seed_id in unknown:
-            turned.append(_failed(trace, unknown[trace.account.seed_id]))
+        elif k in unknown:
+            turned.append(_failed(trace, unknown[k]))
         else:
-            turned.append(_combined(trace, known, matrix))
+            turned.append(_combined(list(directions).index(k), [traces[d] for d in directions], matrix))
     return turned
 
 
-def _direction(seed_id: str, inventory: Any, time_ns: int) -> tuple[float, float, float]:
+def _direction(trace: Trace, inventory: Any, time_ns: int) -> tuple[float, float, float]:
     """Return the unit vector (up, north, east) of a channel."""
-    letter = seed_id[-1]
-    found = None if inventory is None else orientation(inventory, seed_id, time_ns)
+    seed_id = trace.account.seed_id
+    letter = seed_id[-1:] or trace.component
+    found = None if inventory is None or not seed_id else orientation(inventory, seed_id, time_ns)
     if found is None:
         if letter in UNIT:
             return UNIT[letter]
@@ -72,18 +73,16 @@ def _direction(seed_id: str, inventory: Any, time_ns: int) -> tuple[float, float
     return float(direction[0]), float(direction[1]), float(direction[2])
 
 
-def _combined(trace: Trace, known: Sequence[Trace], matrix: np.ndarray) -> Trace:
+def _combined(own: int, known: Sequence[Trace], matrix: np.ndarray) -> Trace:
     """Return the component that a slot wants, out of the channels with their directions [channel, 3]."""
+    trace = known[own]
     wanted = np.array(UNIT[trace.component])
-    own = matrix[[t.account.seed_id for t in known].index(trace.account.seed_id)]
     weights = np.linalg.lstsq(matrix.T, wanted, rcond=None)[0]
     weights[np.abs(weights) < NEGLIGIBLE] = 0.0
     if np.abs(matrix.T @ weights - wanted).max() > 1e-3:
-        if abs(own @ wanted) < np.cos(np.deg2rad(NEARLY_DEG)):
-            return _failed(
-                trace, f"the channels with data do not give {trace.component}: their directions do not span it"
-            )
-        weights = np.array([float(t is trace) for t in known])
+        if abs(matrix[own] @ wanted) < np.cos(np.deg2rad(NEARLY_DEG)):
+            return _failed(trace, f"the directions of the channels with data do not give {trace.component}")
+        weights = np.eye(len(known))[own]
     parts = [(w, t) for w, t in zip(weights, known, strict=True) if w]
     if len(parts) == 1 and parts[0][0] == 1.0 and parts[0][1] is trace:
         return trace

@@ -77,6 +77,27 @@ def test_kansas_nine_components(real_data, tmp_path, campaign, mapping, workers,
     assert differing(campaign, "kansas", where, plain, block, mapping, workers) == []
 
 
+ESTIMATES = {
+    "coherency": {"correlate": {"method": "coherency"}, "whiten": {"method": "none"}},
+    "phase": {"correlate": {"method": "phase"}, "whiten": {"method": "none"}, "normalize": {"method": "none"}},
+    "everything": {
+        "correlate": {"autocorrelations": True, "amplitude": "energy", "distance_km": [0, 40]},
+        "bands": [{"name": "low", "band_hz": [0.1, 0.3]}],
+        "stack": {"methods": ["linear", "pws", "robust", "acf"], "substack_s": 3600},
+    },
+}
+
+
+@pytest.mark.parametrize("estimate", ESTIMATES)
+@pytest.mark.parametrize(("mapping", "workers"), [("threads", 3), ("processes", 2)])
+def test_estimates(campaign, estimate, mapping, workers):
+    configs = ROOT / "configs" / "demo"
+    plain = load(configs / "xcorr.toml")
+    for section, keys in ESTIMATES[estimate].items():
+        plain[section] = keys if section == "bands" else {**plain.get(section, {}), **keys}
+    assert differing(campaign, estimate, configs / "stations.txt", plain, 8, mapping, workers) == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("block", [8, 64])
 @pytest.mark.parametrize(("mapping", "workers"), EVERY)

@@ -29,7 +29,7 @@ def test_the_phase_velocity_of_the_medium_comes_out(demo):
         model = j0(2 * np.pi * frequency * distance[:, None] / velocity)
         fit = (spectrum[:, None] * model).sum(axis=0) / np.sqrt((model**2).sum(axis=0))
         truth = make_demo.phase_velocity_km_s(frequency)
-        assert velocity[fit.argmax()] == pytest.approx(truth, rel=0.03)
+        assert velocity[fit.argmax()] == pytest.approx(truth, rel=0.01)
 
 
 def test_waves_go_both_ways_at_the_group_velocity(demo):

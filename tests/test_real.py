@@ -7,12 +7,18 @@ import numpy as np
 import obspy
 import pytest
 import reference
+import streams
 
 from xcorr import results
+from xcorr.campaign_run import run_campaign
+from xcorr.pes import NormalizeStation, TransformStation, whiten
 from xcorr.pes.condition import Conditioning, condition
 from xcorr.pes.items import Segment
 from xcorr.pes.metadata import find_response, inverse_response, read_inventory
+from xcorr.pes.normalize import Normalization
 from xcorr.pes.segments import clean, exact_rate
+from xcorr.pes.whiten import Band
+from xcorr.settings_file import build
 
 BAND, EDGE_S, LENGTH, LAGS = (0.05, 0.4), 40.0, 3600, 120
 KANSAS = ("A7K2", "B4Q8", "C9M3", "D2X6")
@@ -177,3 +183,61 @@ def test_fused_conditioning_agrees_with_obspy_and_is_ten_times_faster(real_data)
 
     ratio = seconds(lambda: step_by_step(trace, inventory, band)) / seconds(fused)
     assert ratio >= 10, f"only {ratio:.1f} times faster"
+
+
+NINE = ("ZZ", "RR", "TT", "RT", "TR", "ZR", "RZ", "ZT", "TZ")
+
+
+@pytest.fixture(scope="module", params=["one-bit", "running-absolute-mean"])
+def nine_components(real_data, tmp_path_factory, request):
+    """The Kansas week turned to R, T, Z, whitened per channel and per station."""
+    folder = tmp_path_factory.mktemp("nine")
+    where = folder / "stations.txt"
+    where.write_text("".join(f"KS {c}\n" for c in KANSAS))
+    for per in ("channel", "station"):
+        plain = {
+            "data": {"source": f"files:{real_data}/kansas-3c-1hz", "start": "2022-05-17", "end": "2022-05-24"},
+            "condition": {"rate_hz": 1.0, "band_hz": list(BAND)},
+            "normalize": {"method": request.param, "per": per},
+            "whiten": {"per": per},
+            "correlate": {"components": list(NINE)},
+        }
+        assert run_campaign(where, folder / f"{per}.xcorr", build(plain)).exit_code == 0
+    return folder
+
+
+def test_love_and_rayleigh_waves_are_on_their_components(nine_components):
+    for per in ("channel", "station"):
+        with results.open(nine_components / f"{per}.xcorr") as found:
+            near = np.abs(found.lags_s) <= 25
+            rms = {p: np.sqrt(np.mean(found.gather(p)[:, near] ** 2)) for p in NINE}
+            noise = {p: np.sqrt(np.mean(found.gather(p)[:, np.abs(found.lags_s) > 96] ** 2)) for p in NINE}
+        for pair in ("ZZ", "RR", "TT", "ZR", "RZ"):
+            assert rms[pair] > 5 * noise[pair]
+        mixed = np.mean([rms[p] for p in ("RT", "TR", "ZT", "TZ")])
+        assert np.mean([rms[p] for p in ("ZZ", "RR", "ZR", "RZ")]) > 1.6 * mixed, "Rayleigh waves: Z and R"
+        assert rms["TT"] > 2.0 * mixed, "Love waves: T"
+
+
+def test_ratios_of_components_are_kept_with_weights_per_station_only(real_data):
+    """|E| / |Z| of the whitened spectra is that of the conditioned traces, or 1 with weights per channel."""
+    traces = [obspy.read(str(next((real_data / "kansas-3c-1hz" / "A7K2").rglob(f"*.137.*.{c}.sac"))))[0] for c in "ZNE"]
+    day, how = 1_652_745_600 * 10**9, Conditioning(1.0, BAND, 4, EDGE_S)
+    made = [condition([Segment(day, exact_rate(1.0), t.data)], day, 86_400, how) for t in traces]
+    data, mask = np.array([m[0] for m in made]), np.array([m[1] for m in made])
+    bands, verdict = (Band.of(3600, 120, 1.0, BAND),), np.zeros((3, 24), np.int8)
+    verdict[:, [0, 23]] = 1
+    grid = bands[0].grid
+    plain = whiten.window_spectra(data.reshape(3, 24, 3600), grid)[:, 1:23]
+    truth = np.abs(plain[2]) / np.abs(plain[0])
+    inside = bands[0].taper() > 0.5
+    for per in ("station", "channel"):
+        item = streams.conditioned(0, data, mask, verdict == 0, 24, rate=1.0, components=3)
+        (block,) = streams.run_chain(
+            [item], NormalizeStation(Normalization("none")), TransformStation(bands, 3600, "phase", 0.02, per)
+        )
+        white = block.spectra[0][:, 1:23]
+        ratio = np.abs(white[2]) / np.maximum(np.abs(white[0]), 1e-12)
+        expected = truth if per == "station" else np.ones_like(truth)
+        np.testing.assert_allclose(ratio[:, inside], expected[:, inside], rtol=1e-4)
+    assert np.median(truth[:, inside]) < 0.9 or np.median(truth[:, inside]) > 1.1

@@ -88,3 +88,29 @@ def test_the_settings_that_are_shipped_are_valid(name):
     from xcorr.settings_file import build, load
 
     assert build(load(ROOT / "configs" / f"{name}.toml")).condition.rate_hz > 0
+
+
+def test_836_lines_in_836_rows_accounted_for(tmp_path):
+    """As many lines as the list of the VERCE campaign had, of which its first workflow dropped every tenth."""
+    import archives
+
+    from xcorr.campaign_run import run_campaign
+
+    present = {f"S{k:03d}" for k in range(0, 836, 97)}
+    for code in sorted(present):
+        archives.write(tmp_path / "sds", code)
+    lines = [f"XX S{k:03d}" for k in range(836)]
+    lines[500:520] = lines[0:20]  # asked for again
+    lines[600] = "XX.S700.*.BHZ  # as a pattern"
+    (tmp_path / "list.txt").write_text("\n".join(["# a comment", "", *lines]) + "\n")
+    finished = run_campaign(tmp_path / "list.txt", tmp_path / "x.xcorr", archives.settings(tmp_path / "sds"))
+    rows = finished.report["requested"]
+    assert len(rows) == 836
+    assert [r["line"] for r in rows] == list(range(3, 839))
+    for row, line in zip(rows, lines, strict=True):
+        code = line.split("#")[0].replace(".", " ").split()[1]
+        first = next(k for k, text in enumerate(lines) if code in text) == row["line"] - 3
+        expected = "absent" if code not in present else "used" if first else "repeated"
+        assert row["status"] == expected, row
+        assert bool(row["reason"]) == (expected != "used")
+    assert finished.report["stations_used"] == len(present)
