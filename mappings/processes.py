@@ -1,16 +1,21 @@
-"""Workers as processes of this machine: started afresh (spawn), arrays through shared memory."""
+"""Workers as processes of this machine, arrays through shared memory.
+
+Workers are forked from a server process that has imported the elements' modules and nothing else has happened in
+(forkserver); where there is none, they are started afresh (spawn).
+"""
 
 from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.forkserver
 import os
 import pickle
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import DupFd
@@ -35,6 +40,19 @@ class ProcessesMapping:
         """Return the number asked for, or the cores this process may use."""
         return asked or available_cores()
 
+    def warm_up(self, modules: Iterable[str]) -> None:
+        """Let the server begin to import the modules of the elements, while the caller prepares the run."""
+        if "forkserver" in multiprocessing.get_all_start_methods():
+            self._context(set(modules))
+            multiprocessing.forkserver.ensure_running()
+
+    def _context(self, modules: set[str]) -> Any:
+        if "forkserver" not in multiprocessing.get_all_start_methods():
+            return multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(sorted(modules - {"__main__"}))
+        return context
+
     def execute(self, plan: Plan, observers: Sequence[Observer] = ()) -> Outcome:
         """Run the plan to its end.
 
@@ -42,7 +60,7 @@ class ProcessesMapping:
         """
         describe_unpicklable(plan)
         work = pickle.dumps((plan, tuple(observers)), 5)
-        context = multiprocessing.get_context("spawn")
+        context = self._context({type(node.element).__module__ for node in plan.nodes})
         arenas = [create_memory_file(ARENA_BYTES) for _ in range(plan.workers)]
         pairs = {(a, b): socket.socketpair() for a in range(plan.workers) for b in range(a + 1, plan.workers)}
         processes: list[BaseProcess] = []

@@ -61,6 +61,13 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def warm_up(mapping: str, modules: Sequence[str]) -> None:
+    """Let a mapping prepare for elements of these modules, if it can, while the caller does something else."""
+    prepare = getattr(load("mappings", mapping)(), "warm_up", None)
+    if prepare is not None:
+        prepare(modules)
+
+
 def run(
     graph: WorkflowGraph,
     inputs: Inputs | None = None,

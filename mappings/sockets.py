@@ -1,7 +1,7 @@
 """Transport between processes on one machine: a socket per pair of workers, large buffers in shared memory.
 
 Messages are pickled (protocol 5). Buffers of 32 KiB or more go to the sender's arena and only their place is
-sent; what is written between two looks at the sockets leaves in one go.
+sent, at once: the sender may turn to something long. Small messages between two looks at the sockets leave in one go.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class SocketTransport:
         else:
             pending.append(body)
             self.pending_bytes[worker] += len(body)
-        if len(self.out[worker]) + self.pending_bytes[worker] >= FLUSH_BYTES:
+        if buffers or len(self.out[worker]) + self.pending_bytes[worker] >= FLUSH_BYTES:
             self._flush(worker)
             self._push(worker)
         return len(body) + sum(b.nbytes for b in buffers)

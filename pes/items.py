@@ -35,18 +35,25 @@ HELPER = -1  # slot of a channel that is read only to turn others into the compo
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of time: ``[start_ns, end_ns)``; data outside ``[data_start_ns, data_end_ns)`` are not wanted."""
+    """A piece of time: ``[start_ns, end_ns)``; data outside ``[data_start_ns, data_end_ns)`` are not wanted.
+
+    ``strips`` is the number of strips that the pairs of a chunk are cut into.
+    """
 
     index: int
     start_ns: int
     end_ns: int
     data_start_ns: int
     data_end_ns: int
+    strips: int = 1
 
 
 def strip_key(chunk: Chunk, strip: int) -> int:
-    """Return the key that decides who owns a strip in a chunk: strips differ in length, so they take turns."""
-    return strip + chunk.index
+    """Return the key that decides who owns a strip in a chunk.
+
+    Strips get shorter from the first to the last: the first goes with the last, the second with the last but one.
+    """
+    return min(strip, chunk.strips - 1 - strip) + chunk.index * ((chunk.strips + 1) // 2)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

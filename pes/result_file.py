@@ -80,7 +80,10 @@ class WriteResults(GenericPE):
         first = None
         for method in self.tables.methods:
             group = self._file.create_group(stack_path(band, method, pair))
-            group.create_dataset("mean", (rows, lags), "f4", **how)
+            if len(self.tables.pieces) == 1 and pair in self.tables.series:
+                self._add_virtual(f"{group.name}/mean", series_path(band, pair), (rows, lags))
+            else:
+                group.create_dataset("mean", (rows, lags), "f4", **how)
             for name in ("snr", "symmetry"):
                 group.create_dataset(name, (rows,), "f4", fillvalue=np.nan)
             if first is None:
@@ -91,29 +94,36 @@ class WriteResults(GenericPE):
                 group["std_error"], group["n_windows"] = first["std_error"], first["n_windows"]
 
     def _add_series(self, band: str, pair: str) -> None:
+        shape = len(self.tables.pieces), len(self.tables.pairs), len(self.tables.lags_s)
+        self._add_virtual(series_path(band, pair), series_path(band, pair), shape)
+        self._file.create_dataset(series_path(band, pair, "series_n_windows"), shape[:2], "i4")
+
+    def _add_virtual(self, name: str, path: str, shape: tuple[int, ...]) -> None:
+        """Add a dataset that shows the series of the shards: all, or without the axis of pieces where there is one."""
         import h5py
 
         t = self.tables
-        shape = len(t.pieces), len(t.pairs), len(t.lags_s)
-        path = series_path(band, pair)
         layout = h5py.VirtualLayout(shape, "f4")
         for piece, first, rows, shard in t.shards:
-            source = h5py.VirtualSource(shard, path, (t.substacks, rows, shape[2]), "f4")
-            layout[piece : piece + t.substacks, first : first + rows] = source
-        self._file.create_virtual_dataset(path, layout, fillvalue=np.nan)
-        self._file.create_dataset(series_path(band, pair, "series_n_windows"), shape[:2], "i4")
+            source = h5py.VirtualSource(shard, path, (t.substacks, rows, shape[-1]), "f4")
+            if len(shape) == 3:
+                layout[piece : piece + t.substacks, first : first + rows] = source
+            else:
+                layout[first : first + rows] = source[0]
+        self._file.create_virtual_dataset(name, layout, fillvalue=np.nan)
 
     def process(self, inputs: dict[str, Any]) -> None:
         """Write the stacks of a range of rows."""
         item: StackedRows = inputs["input"]
         rows = slice(item.first_row, item.first_row + item.n_by_piece.shape[1])
-        for method, mean in item.means.items():
+        for method in item.snr:
             group = self._file[stack_path(item.band, method, item.components)]
-            group["mean"][rows] = mean
             group["snr"][rows], group["symmetry"][rows] = item.snr[method], item.symmetry[method]
+            if item.means:
+                group["mean"][rows] = item.means[method]
         if item.std_error is not None:  # what has no value is not written: the file says NaN
             group["std_error"][rows] = item.std_error
-        if item.means:
+        if item.snr:
             group["n_windows"][rows] = item.n_by_piece.sum(axis=0)
         if item.components in self.tables.series:
             self._file[series_path(item.band, item.components, "series_n_windows")][:, rows] = item.n_by_piece

@@ -15,6 +15,7 @@ import numpy as np
 from xcorr.core import GenericPE
 from xcorr.pes.items import Chunk, CorrelationRows, ShardRecord, StripEnd
 from xcorr.pes.layout import Layout
+from xcorr.pes.stacking import signal_to_noise, symmetry
 
 FORMAT, VERSION = "xcorr-shard", 1
 HDF5_CHUNK_BYTES = 128 << 10
@@ -58,17 +59,18 @@ def _sync(path: Path, flags: int) -> None:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Shard:
-    """A shard that is being written: its series are in the file, its numbers of windows are kept until the end."""
+    """A shard that is being written: its series are in the file, what is one number per row is kept until the end."""
 
     file: Any
     series: dict[tuple[str, str], Any]
-    n_windows: dict[tuple[str, str], np.ndarray]
+    rows: dict[str, dict[tuple[str, str], np.ndarray]]
 
 
 class WriteShards(GenericPE):
     """Writes the rows of a strip into its shard; after the strip's end, a :class:`ShardRecord` goes out.
 
-    Rows that never come have no data: NaN, with 0 windows. Series are [substack, row, lag] for every band (by name).
+    Rows that never come have no data: NaN, with 0 windows. Series are [substack, row, lag] for every band (by name);
+    beside them are their numbers of windows, signal-to-noise ratios and symmetries.
     """
 
     keyed = True
@@ -104,8 +106,11 @@ class WriteShards(GenericPE):
         shard = self._open[key]
         if isinstance(item, CorrelationRows):
             rows = slice(item.first_row, item.first_row + len(item.data))
-            shard.series[item.band, item.components][item.substack, rows] = item.data
-            shard.n_windows[item.band, item.components][item.substack, rows] = item.n_windows
+            name, where = (item.band, item.components), (item.substack, rows)
+            shard.series[name][where] = item.data
+            shard.rows["series_n_windows"][name][where] = item.n_windows
+            shard.rows["series_snr"][name][where] = signal_to_noise(item.data)
+            shard.rows["series_symmetry"][name][where] = symmetry(item.data)
         else:
             self.write("output", self._finish(self._open.pop(key), item))
 
@@ -131,13 +136,22 @@ class WriteShards(GenericPE):
             )
             for name in names
         }
-        return _Shard(file, series, {name: np.zeros(size[:2], np.int32) for name in names})
+        return _Shard(
+            file,
+            series,
+            {
+                "series_n_windows": {name: np.zeros(size[:2], np.int32) for name in names},
+                "series_snr": {name: np.full(size[:2], np.nan, np.float32) for name in names},
+                "series_symmetry": {name: np.full(size[:2], np.nan, np.float32) for name in names},
+            },
+        )
 
     def _finish(self, shard: _Shard, end: StripEnd) -> ShardRecord:
         import h5py
 
-        for name, counts in shard.n_windows.items():
-            shard.file.create_dataset(series_path(*name, "series_n_windows"), data=counts)
+        for kind, values in shard.rows.items():
+            for name, of_rows in values.items():
+                shard.file.create_dataset(series_path(*name, kind), data=of_rows)
         text = json.dumps([dataclasses.asdict(a) for a in end.accounts])
         shard.file.create_dataset("accounts", data=text, dtype=h5py.string_dtype())
         shard.file.close()

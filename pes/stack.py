@@ -37,7 +37,8 @@ class StackRequest:
 class StackedRows:
     """Stacks of a range of rows for one band and component pair, by method; ``n_by_piece`` [piece, row].
 
-    ``std_error`` [row, lag] is None where there is but one piece; pairs that are only stored have no stacks.
+    ``std_error`` [row, lag] is None where there is but one piece. ``means`` is empty for pairs that are only stored,
+    and where the stack is the one piece itself.
     """
 
     first_row: int
@@ -115,6 +116,9 @@ class StackRows(IterativePE):
         for band in self.shape.bands:
             known: dict[str, tuple[Float32, np.ndarray]] = {}
             for pair in self.outputs:
+                if self.shape.chunks * self.shape.substacks == 1 and pair in self.shape.pairs:
+                    self.write("output", self._single(request, band, pair))
+                    continue
                 needed = sources(pair)
                 for part in needed:
                     if part not in known:
@@ -137,6 +141,21 @@ class StackRows(IterativePE):
             {m: signal_to_noise(mean).astype(np.float32) for m, mean in means.items()},
             {m: symmetry(mean).astype(np.float32) for m, mean in means.items()},
         )
+
+    def _single(self, request: StackRequest, band: str, pair: str) -> StackedRows:
+        """Return the stacks of one piece: by any method it is the piece, so only what goes with it is read."""
+        import h5py
+
+        rows = slice(request.first_row - request.offset, request.stop_row - request.offset)
+        kinds = ("series_n_windows", "series_snr", "series_symmetry")
+        if request.shards:
+            with h5py.File(Path(self.folder, request.shards[0][1])) as file:
+                n, snr, even = (file[series_path(band, pair, kind)][:, rows] for kind in kinds)
+        else:
+            n = np.zeros((1, rows.stop - rows.start), np.int32)
+            snr = even = np.full(n.shape, np.nan, np.float32)
+        by_method = dict.fromkeys(self.methods, snr[0]), dict.fromkeys(self.methods, even[0])
+        return StackedRows(request.first_row, band, pair, {}, None, n, *by_method)
 
     def _read(self, request: StackRequest, band: str, pair: str) -> tuple[Float32, np.ndarray]:
         import h5py

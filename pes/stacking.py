@@ -237,16 +237,24 @@ def signal_to_noise(stack: np.ndarray) -> Float64:
     """Return max|C| / rms of the outer 20 % of lags, [row]."""
     m = stack.shape[1] // 2
     lag = np.abs(np.arange(-m, m + 1))
-    outer = stack[:, lag > 0.8 * m]
-    rms = np.sqrt(np.square(outer).mean(axis=1))
+    scaled = _to_one(stack)
+    rms = np.sqrt(np.square(scaled[:, lag > 0.8 * m]).mean(axis=1))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(np.abs(stack).max(axis=1) / rms)
+        return np.asarray(np.abs(scaled).max(axis=1) / rms)
 
 
 def symmetry(stack: np.ndarray) -> Float64:
     """Return the correlation coefficient of C(tau) with C(-tau), tau > 0, [row]."""
     m = stack.shape[1] // 2
-    causal, acausal = stack[:, m + 1 :], stack[:, :m][:, ::-1]
+    scaled = _to_one(stack)
+    causal, acausal = scaled[:, m + 1 :], scaled[:, :m][:, ::-1]
     a, b = (x - x.mean(axis=1, keepdims=True) for x in (causal, acausal))
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray((a * b).sum(axis=1) / np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1)))
+
+
+def _to_one(stack: np.ndarray) -> np.ndarray:
+    """Divide each row by its largest value, so that no square overflows or vanishes."""
+    largest = np.abs(stack).max(axis=1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(stack / np.where(largest > 0, largest, 1))

@@ -93,7 +93,7 @@ def test_a_killed_worker_ends_the_run(tmp_path, mapping):
 def test_a_worker_killed_from_outside_ends_the_run(tmp_path, mapping):
     program = Program(tmp_path, mapping, "long")
     program.wait_for_workers(3)
-    workers = [p for p in program.family() if b"spawn_main" in cmdline(p) or b"mpi_rank" in cmdline(p)]
+    workers = [p for p in program.family() if b"forkserver" in cmdline(p) or b"mpi_rank" in cmdline(p)]
     workers = [p for p in workers if b"mpiexec" not in cmdline(p) and b"hydra" not in cmdline(p)]
     assert len(workers) >= 2
     os.kill(workers[-1], signal.SIGKILL)

@@ -10,7 +10,7 @@ from typing import Any
 
 from xcorr import campaign, pipeline
 from xcorr.core import Observer
-from xcorr.mappings import run
+from xcorr.mappings import run, warm_up
 from xcorr.pes.archive import Archive, open_archive
 from xcorr.pes.fdsn import KIND, Service, candidates
 from xcorr.pes.items import ShardRecord
@@ -23,6 +23,8 @@ from xcorr.stations import ListRow, read_station_list
 from xcorr.survey import Survey, patterns_of, survey, time_limits
 
 FINISHED, NOTHING, SOME_FAILED = 0, 1, 3
+LITTLE = 16_000_000  # values of series that are stacked sooner than workers have started
+ELEMENT_MODULES = ("obspy.io.mseed.core", *(f"xcorr.pes.{m}" for m in ("read", "prepare", "correlate", "shards")))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +92,8 @@ def run_campaign(list_path: Path, folder: Path, settings: Settings, progress: st
     """
     start = time.perf_counter()
     prepare_process()
+    if settings.run.workers != 1:
+        warm_up(settings.run.mapping, ELEMENT_MODULES)
     found = look_around(list_path, settings)
     campaign.prepare_folder(folder, settings)
     attributes = {"settings_hash": settings.hash(), "software": campaign.software()}
@@ -105,7 +109,8 @@ def run_campaign(list_path: Path, folder: Path, settings: Settings, progress: st
     ranges = stack_requests(found.layout, len(tables.lags_s), shards, len(tables.pieces), pairs["azimuth_deg"])
     requests = tuple(ranges)
     stacking = pipeline.stack_workflow(settings, found, requests, folder, tables)
-    run(stacking, None, settings.run.mapping, settings.run.workers)
+    parallel = len(tables.pieces) * len(tables.pairs) * len(tables.lags_s) > LITTLE and len(tables.pieces) > 1
+    run(stacking, None, settings.run.mapping if parallel else "sequential", settings.run.workers if parallel else 1)
     with_data = _pairs_with_data(folder)
     report = campaign.make_report(settings, found, records, with_data, time.perf_counter() - start)
     report["workers"] = summarize(outcome.workers)

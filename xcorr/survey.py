@@ -131,7 +131,9 @@ def survey(
         for key, station in found.items()
         for c in _wanted_within(archive.coverages[key], station.channels, limits, settings, archive.slack_ns)
     ]
-    chunks = make_chunks(wanted, limits, archive.slack_ns, settings)
+    chunks = tuple(
+        dataclasses.replace(c, strips=layout.blocks) for c in make_chunks(wanted, limits, archive.slack_ns, settings)
+    )
     return Survey(tuple(found.values()), tuple(requested), chunks, layout, archive)
 
 
