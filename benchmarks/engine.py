@@ -173,7 +173,7 @@ def payload_gb_s(count: int = 2000, size: int = 2 << 20) -> float:
 def correlation(days: int, stations: int = 64) -> WorkflowGraph:
     """Return a correlation workload: condition, whiten and correlate days of noise."""
     prepare_process()
-    layout = Layout(stations, ("Z",), ("ZZ",), 8)
+    layout = Layout(stations, ("Z",), ("ZZ",), 64)
     bands = (Band.of(LENGTH_S * RATE, LAG_S * RATE, float(RATE), BAND),)
     step = LENGTH_S * RATE
     return chained(
