@@ -88,6 +88,8 @@ CASES = [
 ]  # fmt: skip
 SAME = ("correlate.block",)  # changes how, not what
 ELSEWHERE = {  # settings that other tests exercise: file and test
+    "data.fdsn_retries": ("test_fdsn.py", "test_a_service_that_dies_costs_what_it_did_not_give"),
+    "data.fdsn_requests_per_s": ("test_fdsn.py", "test_requests_keep_the_rate"),
     "data.source": ("test_bad_input.py", "test_folder_of_files_with_any_names_and_sac_coordinates"),
     "data.metadata": ("test_survey.py", "test_the_response_of_each_epoch_is_removed"),
     "data.channels": ("test_survey.py", "test_an_unreadable_preferred_channel_is_reported_though_another_serves"),
@@ -109,8 +111,8 @@ ELSEWHERE = {  # settings that other tests exercise: file and test
     "stack.acf_power": ("test_pes_stacking.py", "test_every_stack_and_its_parameters_reach_the_results"),
     "bands.name": ("test_science.py", "test_two_bands_from_one_pass_are_two_runs"),
     "bands.band_hz": ("test_science.py", "test_two_bands_from_one_pass_are_two_runs"),
-    "run.mapping": ("test_bits.py", "test_same_bits"),
-    "run.workers": ("test_bits.py", "test_same_bits"),
+    "run.mapping": ("test_bits.py", "test_demo"),
+    "run.workers": ("test_bits.py", "test_demo"),
     "run.open_chunks": ("test_survey.py", "test_every_setting_reaches_its_element"),
 }
 

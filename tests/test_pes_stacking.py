@@ -170,7 +170,7 @@ def test_every_stack_and_its_parameters_reach_the_results(tmp_path):
         "pws_timegate_s": 3.0,
         "tf_pws_power": 1.2,
         "nroot_order": 3.0,
-        "selective_threshold": 0.97,
+        "selective_threshold": 0.7,
         "acf_power": 0.7,
     }
     plain["stack"] = {"methods": list(METHODS), **parameters}
