@@ -88,7 +88,8 @@ class CorrelateStrips(GenericPE):
         """Take one station's item; correlate the strips that it completes."""
         item: SpectraBlock | Tombstone = inputs["input"]
         if item.chunk.index not in self._chunks:
-            owned = [s for s in self.layout.strips if self.owns(strip_key(item.chunk, s))]
+            wanted = self.layout.strips if item.chunk.wanted is None else item.chunk.wanted
+            owned = [s for s in wanted if self.owns(strip_key(item.chunk, s))]
             self._chunks[item.chunk.index] = _OpenChunk(item.chunk, owned)
         chunk = self._chunks[item.chunk.index]
         station = self._number[item.station]
@@ -99,8 +100,9 @@ class CorrelateStrips(GenericPE):
         for strip in chunk.strips:
             if strip not in chunk.done and chunk.arrived.issuperset(self._needed[strip]):
                 chunk.done.add(strip)
-                for rows in self._correlate(chunk, strip):
-                    self.write("output", rows)
+                for block in self.layout.strip_blocks(strip):
+                    for rows in self._correlate(chunk, strip, block):
+                        self.write("output", rows)
                 letters = len(self.layout.components)
                 accounts = (chunk.accounts.get(s * letters + k) for s in self._needed[strip] for k in range(letters))
                 self.write("output", StripEnd(chunk.chunk, strip, tuple(a for a in accounts if a is not None)))
@@ -132,13 +134,13 @@ class CorrelateStrips(GenericPE):
             missing = [self.stations[i] for i in self._needed[chunk.strips[0]] if i not in chunk.arrived]
             raise ChunkError(f"chunk {index} never got the items of {', '.join(missing)}")
 
-    def _correlate(self, chunk: _OpenChunk, strip: int) -> Iterator[CorrelationRows]:
-        """Yield the rows of a strip: for each band, group of first slots, substack and second block."""
-        first = chunk.members.get(strip)
+    def _correlate(self, chunk: _OpenChunk, strip: int, block: int) -> Iterator[CorrelationRows]:
+        """Yield the rows of a block of a strip: for each band, group of first slots, substack and second block."""
+        first = chunk.members.get(block)
         if first is None:
             return
-        others = [b for b in range(strip, self.layout.blocks) if b in chunk.members]
-        stations, letters = self.layout.stations_of(strip), len(self.layout.components)
+        others = [b for b in range(block, self.layout.blocks) if b in chunk.members]
+        stations, letters = self.layout.stations_of(block), len(self.layout.components)
         copies, side = self._how.copies, self.layout.block
         for k, band in enumerate(self.bands):
             if k not in self._room:
@@ -154,15 +156,14 @@ class CorrelateStrips(GenericPE):
                             second = chunk.members[number]
                             cross_spectra(conjugate, second.bands[k].packed[:, windows], self._room[k])
                             place = k, piece, slice(start, stop), low
-                            yield from self._rows(
-                                chunk.chunk, strip, number, first, second, partners, self._room[k], place
-                            )
+                            place = k, piece, slice(start, stop), low
+                            blocks = strip, block, number
+                            yield from self._rows(chunk.chunk, blocks, first, second, partners, self._room[k], place)
 
     def _rows(
         self,
         chunk: Chunk,
-        strip: int,
-        number: int,
+        blocks: tuple[int, int, int],
         first: Member,
         second: Member,
         partners: dict[int, np.ndarray],
@@ -171,9 +172,10 @@ class CorrelateStrips(GenericPE):
     ) -> Iterator[CorrelationRows]:
         """Yield one item for every first station and component pair."""
         k, piece, windows, low = place
+        strip, block, number = blocks
         layout, letters = self.layout, self.layout.components
         start = layout.strip_rows(strip).start
-        offsets = layout.stations_of(strip).start, layout.stations_of(number).start
+        offsets = layout.stations_of(block).start, layout.stations_of(number).start
         for i, js in partners.items():
             row = layout.row(i, int(js[0])) - start
             for pair in layout.pairs:

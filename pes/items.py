@@ -37,7 +37,8 @@ HELPER = -1  # slot of a channel that is read only to turn others into the compo
 class Chunk:
     """A piece of time: ``[start_ns, end_ns)``; data outside ``[data_start_ns, data_end_ns)`` are not wanted.
 
-    ``strips`` is the number of strips that the pairs of a chunk are cut into.
+    ``strips`` is the number of strips that the pairs of a chunk are cut into, ``wanted`` those that are to be done
+    (None: all).
     """
 
     index: int
@@ -46,6 +47,7 @@ class Chunk:
     data_start_ns: int
     data_end_ns: int
     strips: int = 1
+    wanted: tuple[int, ...] | None = None
 
 
 def strip_key(chunk: Chunk, strip: int) -> int:
@@ -253,9 +255,13 @@ class StripEnd:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ShardRecord:
-    """A finished shard: its path relative to the campaign, and what went into it."""
+    """A finished shard: its path relative to the campaign, and what went into it.
+
+    ``generation`` numbers the rows that came with the same stations: 0 those of the first run.
+    """
 
     chunk: Chunk
+    generation: int
     strip: int
     path: str
     bytes: int

@@ -1,9 +1,9 @@
 """The order of stations, slots, pairs, tiles and strips in a campaign.
 
 Stations keep their order; each has the same components, so slot = station * components + component. Stations
-are cut into *blocks* of as many as fit into ``block`` slots. A *tile* is all pairs of two blocks; a *strip*, one
-row of tiles: the pairs (i, j), i <= j, whose first station lies in one block. Rows of pairs are sorted by (i, j), so
-a strip is a contiguous range of rows.
+are cut into *blocks* of as many as fit into ``block`` slots. A *tile* is all pairs of two blocks; a *strip*, some
+rows of tiles: the pairs (i, j), i <= j, whose first station lies in one of its blocks. There are at most 12 strips, for
+each is a file per chunk. Rows of pairs are sorted by (i, j), so a strip is a contiguous range of rows.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import functools
 import numpy as np
 
 from xcorr.pes.items import Bool, Int64
+
+MOST_STRIPS = 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,10 +53,21 @@ class Layout:
         """Number of blocks."""
         return -(-self.stations // self.stations_per_block)
 
+    @property
+    def blocks_per_strip(self) -> int:
+        """Number of blocks in a strip (the last may have fewer)."""
+        return -(-self.blocks // MOST_STRIPS)
+
     @functools.cached_property
     def strips(self) -> tuple[int, ...]:
-        """The strips with at least one pair: the numbers of their blocks."""
-        return tuple(b for b in range(self.blocks) if len(self.strip_rows(b)))
+        """The strips with at least one pair."""
+        every = range(-(-self.blocks // self.blocks_per_strip))
+        return tuple(strip for strip in every if len(self.strip_rows(strip)))
+
+    def strip_blocks(self, strip: int) -> range:
+        """Return the blocks of a strip."""
+        first = strip * self.blocks_per_strip
+        return range(first, min(first + self.blocks_per_strip, self.blocks))
 
     @property
     def rows(self) -> int:
@@ -81,18 +94,19 @@ class Layout:
 
     def strip_rows(self, strip: int) -> range:
         """Return the rows of a strip."""
-        members = self.stations_of(strip)
-        return range(int(self.first_rows[members.start]), int(self.first_rows[members.stop]))
+        blocks = self.strip_blocks(strip)
+        start, stop = self.stations_of(blocks[0]).start, self.stations_of(blocks[-1]).stop
+        return range(int(self.first_rows[start]), int(self.first_rows[stop]))
 
     @functools.cached_property
     def _members(self) -> Bool:
-        """Which stations each strip needs, [block, station]."""
-        needs = np.zeros((self.blocks, self.stations), bool)
+        """Which stations each strip needs, [strip, station]."""
+        needs = np.zeros((-(-self.blocks // self.blocks_per_strip), self.stations), bool)
         for block in range(self.blocks):
             members = self.stations_of(block)
-            part = self.matrix[members.start : members.stop]
-            needs[block] = part.any(axis=0)
-            needs[block, members.start : members.stop] |= part.any(axis=1)
+            part, strip = self.matrix[members.start : members.stop], block // self.blocks_per_strip
+            needs[strip] |= part.any(axis=0)
+            needs[strip, members.start : members.stop] |= part.any(axis=1)
         return needs
 
     def strips_of(self, station: int) -> tuple[int, ...]:

@@ -133,7 +133,8 @@ def _matches(stats: Any, candidate: Candidate) -> bool:
     return found == (candidate.network, candidate.station, candidate.location, candidate.channel)
 
 
-def _fingerprint(path: str) -> tuple[str, int, int]:
+def fingerprint(path: str) -> tuple[str, int, int]:
+    """Return path, size and time of change (ns) of a file; of a web service only its name."""
     if path.startswith(KIND):
         return path, 0, 0
     status = os.stat(path)
@@ -219,7 +220,7 @@ class ReadStation(IterativePE):
             chunk.index,
             "used",
             seed_id=candidate.seed_id,
-            files=tuple(_fingerprint(f) for f in candidate.files if f.startswith(KIND) or os.path.exists(f)),
+            files=tuple(fingerprint(f) for f in candidate.files if f.startswith(KIND) or os.path.exists(f)),
         )
         pieces, errors, notes = files.segments(candidate, self.highest_hz)
         found = clean(pieces, chunk.data_start_ns, chunk.data_end_ns, self.max_gap_s, self.zeros_are_gaps_s)

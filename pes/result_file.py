@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from xcorr.core import GenericPE
-from xcorr.pes.shards import chunk_shape, series_path, sync_and_rename
+from xcorr.pes.shards import chunk_shape, require_space, series_path, sync_and_rename
 from xcorr.pes.stack import StackedRows
 
 FORMAT, VERSION = "xcorr-results", 1
 LAG_CONVENTION = "C(tau) = sum x1(t) x2(t + tau): positive lag = the wave travels from station 1 to station 2"
 NAME = "xcorr.h5"
+SHARD_TABLE = [("piece", "i4"), ("first_row", "i8"), ("rows", "i8"), ("path", "S64")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,12 +64,16 @@ class WriteResults(GenericPE):
     def _preprocess(self) -> None:
         import h5py
 
+        t = self.tables
+        stacks = len(t.components) * len(t.bands) * (len(t.methods) + 1) * (len(t.pieces) > 1)
+        require_space(Path(self.folder), 4 * len(t.pairs) * (len(t.lags_s) * stacks + 100))
         self._temporary = Path(self.folder, f".{NAME}.{os.getpid()}.part")
         self._file = h5py.File(self._temporary, "w", libver="latest", rdcc_nbytes=16 << 20, rdcc_w0=1.0)
-        t, file = self.tables, self._file
+        file = self._file
         file.attrs.update({"format": FORMAT, "version": VERSION, "lag_convention": LAG_CONVENTION, **t.attributes})
         for name in ("stations", "slots", "pairs", "pieces", "lags_s"):
             file.create_dataset(name, data=getattr(t, name))
+        file.create_dataset("shards", data=np.array(list(t.shards), SHARD_TABLE))
         for band, pair in itertools.product(t.bands, t.components):
             self._add_stacks(band, pair)
         for band, pair in itertools.product(t.bands, t.series):

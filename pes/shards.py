@@ -6,25 +6,85 @@ import dataclasses
 import datetime
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from xcorr.core import GenericPE
-from xcorr.pes.items import Chunk, CorrelationRows, ShardRecord, StripEnd
+from xcorr.core import GenericPE, XcorrError
+from xcorr.pes.items import Chunk, CorrelationRows, ShardRecord, SlotAccount, StripEnd
 from xcorr.pes.layout import Layout
 from xcorr.pes.stacking import signal_to_noise, symmetry
 
 FORMAT, VERSION = "xcorr-shard", 1
 HDF5_CHUNK_BYTES = 128 << 10
+SPARE_BYTES = 1 << 20  # for tables, and what other processes write
+CHUNK_TIMES = ("start_ns", "end_ns", "data_start_ns", "data_end_ns")
 
 
-def shard_name(chunk: Chunk, strip: int) -> str:
-    """Return the path of a shard within its campaign: the chunk's start and the strip."""
+class ShardError(XcorrError, OSError):
+    """A file that is no shard of this campaign, or is damaged."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ShardContent:
+    """What a shard says about itself; ``times`` are :data:`CHUNK_TIMES`."""
+
+    settings_hash: str
+    times: tuple[int, int, int, int]
+    generation: int
+    strip: int
+    accounts: tuple[SlotAccount, ...]
+    members: str
+
+
+def read_shard(path: Path, thorough: bool = False) -> ShardContent:
+    """Return what a shard holds besides numbers; with ``thorough``, read all of it, which checks every checksum.
+
+    Raises ShardError, with the reason, for what is no shard or is damaged.
+    """
+    import h5py
+
+    try:
+        with h5py.File(path) as file:
+            if file.attrs["format"] != FORMAT or file.attrs["version"] != VERSION:
+                raise ShardError(f"{path.name}: not a shard of this version")
+            if thorough:
+                file.visititems(read_all)
+            accounts = json.loads(file["accounts"][...].tobytes())
+            a, b, c, d = (int(file.attrs[name]) for name in CHUNK_TIMES)
+            return ShardContent(
+                str(file.attrs["settings_hash"]),
+                (a, b, c, d),
+                int(file.attrs["generation"]),
+                int(file.attrs["strip"]),
+                tuple(_account(each) for each in accounts),
+                file["members"][...].tobytes().decode(),
+            )
+    except ShardError:
+        raise
+    except Exception as error:  # HDF5 raises anything on damage
+        raise ShardError(f"{path.name}: damaged: {type(error).__name__}: {error}".splitlines()[0]) from error
+
+
+def read_all(_: str, item: Any) -> None:
+    """Read a dataset, a chunk of storage at a time: HDF5 compares the checksums."""
+    if hasattr(item, "chunks") and item.chunks and item.size:
+        for part in item.iter_chunks():
+            item[part]
+
+
+def _account(plain: dict[str, Any]) -> SlotAccount:
+    files = tuple((str(name), int(size), int(time)) for name, size, time in plain.pop("files"))
+    return SlotAccount(**{**plain, "files": files, "windows": tuple(plain["windows"])})
+
+
+def shard_name(chunk: Chunk, strip: int, generation: int) -> str:
+    """Return the path of a shard within its campaign: the chunk's start, generation and strip."""
     start = datetime.datetime.fromtimestamp(chunk.start_ns // 1_000_000_000, datetime.UTC)
-    return f"shards/{start:%Y%m%dT%H%M%S}_{strip:04d}.h5"
+    return f"shards/{start:%Y%m%dT%H%M%S}_{generation:02d}-{strip:02d}.h5"
 
 
 def chunk_shape(lags: int, rows: int) -> tuple[int, int]:
@@ -40,6 +100,19 @@ def series_path(band: str, components: str, kind: str = "series") -> str:
     ('series/ZZ', 'bands/low/series_n_windows/ZZ')
     """
     return f"bands/{band}/{kind}/{components}" if band else f"{kind}/{components}"
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Raise ShardError if the disk has no room for a file of so many bytes.
+
+    Looked at before a file is begun: HDF5 does not survive a full disk, it crashes when the file is closed.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed + SPARE_BYTES:
+        raise ShardError(
+            f"the disk of {folder} is full: {free / 1e6:.1f} MB free, {needed / 1e6:.1f} MB needed now; "
+            "make room and run again: what is finished is kept"
+        )
 
 
 def sync_and_rename(temporary: Path, final: Path) -> None:
@@ -83,6 +156,8 @@ class WriteShards(GenericPE):
         attributes: dict[str, Any],
         bands: Sequence[str] = ("",),
         substacks: int = 1,
+        generation: int = 0,
+        members: str = "",
     ) -> None:
         super().__init__()
         self._add_input("input", grouping=["key"])
@@ -93,12 +168,14 @@ class WriteShards(GenericPE):
         self.attributes = attributes
         self.bands = bands
         self.substacks = substacks
+        self.generation = generation
+        self.members = members
 
     def _preprocess(self) -> None:
         self._open: dict[tuple[int, int], _Shard] = {}
 
     def process(self, inputs: dict[str, Any]) -> None:
-        """Write rows, or finish the strip."""
+        """Write rows, or finish the strip. Raises ShardError where the disk is full."""
         item: CorrelationRows | StripEnd = inputs["input"]
         key = item.chunk.index, item.strip
         if key not in self._open:
@@ -115,21 +192,22 @@ class WriteShards(GenericPE):
             self.write("output", self._finish(self._open.pop(key), item))
 
     def _temporary(self, chunk: Chunk, strip: int) -> Path:
-        final = Path(self.folder, shard_name(chunk, strip))
+        final = Path(self.folder, shard_name(chunk, strip, self.generation))
         return final.with_name(f".{final.name}.{os.getpid()}.part")
 
     def _create(self, chunk: Chunk, strip: int) -> _Shard:
         import h5py
 
         rows = self.layout.strip_rows(strip)
-        shape = chunk_shape(self.lags, len(rows))
+        shape, names = chunk_shape(self.lags, len(rows)), [(band, p) for band in self.bands for p in self.layout.pairs]
+        whole = 4 * self.substacks * len(rows) * self.lags * len(names)
+        require_space(Path(self.folder), whole * (1 + len(self._open)))  # the open ones may still grow as much
         cache = 16 << 20
         file = h5py.File(self._temporary(chunk, strip), "w", libver="latest", rdcc_nbytes=cache, rdcc_w0=1.0)
         file.attrs.update({"format": FORMAT, "version": VERSION, **self.attributes})
-        file.attrs.update({"chunk": chunk.index, "start_ns": chunk.start_ns, "end_ns": chunk.end_ns})
-        file.attrs.update({"strip": strip, "first_row": rows.start})
+        file.attrs.update({name: getattr(chunk, name) for name in CHUNK_TIMES})
+        file.attrs.update({"generation": self.generation, "strip": strip})
         size = self.substacks, len(rows), self.lags
-        names = [(band, pair) for band in self.bands for pair in self.layout.pairs]
         series = {
             name: file.create_dataset(
                 series_path(*name), size, "f4", chunks=(1, *shape), fletcher32=True, fillvalue=np.nan
@@ -147,16 +225,16 @@ class WriteShards(GenericPE):
         )
 
     def _finish(self, shard: _Shard, end: StripEnd) -> ShardRecord:
-        import h5py
-
         for kind, values in shard.rows.items():
             for name, of_rows in values.items():
-                shard.file.create_dataset(series_path(*name, kind), data=of_rows)
-        text = json.dumps([dataclasses.asdict(a) for a in end.accounts])
-        shard.file.create_dataset("accounts", data=text, dtype=h5py.string_dtype())
+                shard.file.create_dataset(series_path(*name, kind), data=of_rows, chunks=True, fletcher32=True)
+        texts = {"accounts": json.dumps([dataclasses.asdict(a) for a in end.accounts]), "members": self.members}
+        for place, text in texts.items():  # as bytes: HDF5 keeps no checksum of strings
+            data = np.frombuffer(text.encode() or b" ", np.uint8)
+            shard.file.create_dataset(place, data=data, chunks=True, fletcher32=True)
         shard.file.close()
         temporary = self._temporary(end.chunk, end.strip)
-        path = shard_name(end.chunk, end.strip)
+        path = shard_name(end.chunk, end.strip, self.generation)
         sync_and_rename(temporary, Path(self.folder, path))
         size = os.path.getsize(Path(self.folder, path))
-        return ShardRecord(end.chunk, end.strip, path, size, end.accounts)
+        return ShardRecord(end.chunk, self.generation, end.strip, path, size, end.accounts)

@@ -52,16 +52,25 @@ class StackedRows:
 
 
 def stack_requests(
-    layout: Layout, lags: int, shards: Sequence[tuple[int, int, str]], pieces: int, azimuth_deg: Float64
+    layout: Layout,
+    lags: int,
+    shards: Sequence[tuple[int, int, str]],
+    pieces: int,
+    azimuth_deg: Float64,
+    first_row: int = 0,
 ) -> Iterator[StackRequest]:
-    """Yield requests that cover all rows; ``shards`` lists (chunk, strip, path)."""
+    """Yield requests that cover all rows of a layout, which begin at ``first_row`` in the campaign.
+
+    ``shards`` lists (chunk, strip, path); ``azimuth_deg`` [row] those of the campaign.
+    """
     size = max(1, RANGE_BYTES // (4 * lags * max(pieces, 1)))
     for strip in layout.strips:
         of_strip = tuple(sorted((chunk, path) for chunk, s, path in shards if s == strip))
         rows = layout.strip_rows(strip)
-        for first in range(rows.start, rows.stop, size):
-            stop = min(first + size, rows.stop)
-            yield StackRequest(first, stop, rows.start, of_strip, azimuth_deg[first:stop])
+        start, end = rows.start + first_row, rows.stop + first_row
+        for first in range(start, end, size):
+            stop = min(first + size, end)
+            yield StackRequest(first, stop, start, of_strip, azimuth_deg[first:stop])
 
 
 class StackSource(GenericPE):

@@ -16,12 +16,14 @@ from typing import Any
 import numpy as np
 
 from xcorr.core import XcorrError
-from xcorr.pes.items import WINDOW_REASONS, ShardRecord, SlotAccount
+from xcorr.ledger import Shard
+from xcorr.pes.archive import CAMPAIGN_MARK
+from xcorr.pes.items import WINDOW_REASONS, SlotAccount
 from xcorr.pes.result_file import Tables
 from xcorr.pes.segments import NS
 from xcorr.selection import geometry
-from xcorr.settings import Settings
-from xcorr.settings_file import to_toml
+from xcorr.settings import Settings, SettingsError
+from xcorr.settings_file import build, load, to_toml
 from xcorr.stations import Station
 from xcorr.survey import Survey
 
@@ -33,28 +35,76 @@ class CampaignError(XcorrError, OSError):
     """The campaign folder cannot be used."""
 
 
-def prepare_folder(folder: Path, settings: Settings) -> None:
-    """Make the folder of a campaign, its ``shards``, and ``campaign.toml``.
-
-    Raises CampaignError if the folder cannot be written, or holds a campaign with other settings.
-    """
+def make_folder(folder: Path) -> None:
+    """Make the folder of a campaign and its ``shards``. Raises CampaignError if it cannot be written."""
     try:
         (folder / "shards").mkdir(parents=True, exist_ok=True)
-        known = folder / "campaign.toml"
-        text = _campaign_text(settings)
-        if known.exists() and _hash_in(known.read_text()) != settings.hash():
-            raise CampaignError(
-                f"{folder} holds a campaign with other settings; choose another folder with -o, or remove it"
-            )
-        temporary = folder / f".campaign.toml.{os.getpid()}.part"
-        temporary.write_text(text)
-        temporary.replace(known)
-    except CampaignError:
-        raise
+        probe = folder / f".probe.{os.getpid()}.part"
+        probe.touch()
+        probe.unlink()
     except OSError as error:
         raise CampaignError(
             f"cannot write the campaign folder {str(folder)!r}: {error.strerror}; choose another with -o"
         ) from error
+
+
+def freeze_settings(folder: Path, settings: Settings) -> None:
+    """Write ``campaign.toml``, once the settings are seen to be those of the campaign.
+
+    Raises CampaignError, with what differs, if the folder holds a campaign with other settings.
+    """
+    known = folder / CAMPAIGN_MARK
+    if known.exists() and _hash_in(known.read_text()) != settings.hash():
+        raise CampaignError(
+            f"{folder} holds a campaign with other settings:\n{_difference(known, settings)}\n"
+            "choose another folder with -o, or remove it"
+        )
+    temporary = folder / f".{CAMPAIGN_MARK}.{os.getpid()}.part"
+    temporary.write_text(_campaign_text(settings))
+    temporary.replace(known)
+
+
+def frozen_settings(folder: Path) -> Settings:
+    """Return the settings of a campaign as run. Raises CampaignError if there are none."""
+    try:
+        return build(load(folder / CAMPAIGN_MARK))
+    except OSError:
+        raise CampaignError(f"there is no campaign in {str(folder)!r}: no {CAMPAIGN_MARK}") from None
+
+
+def _difference(known: Path, settings: Settings) -> str:
+    """Return the settings that differ, a line each."""
+    try:
+        old, new = build(load(known)).identity(), settings.identity()
+    except SettingsError as error:
+        return f"  (its campaign.toml cannot be read: {error})"
+    flat = [
+        {
+            f"{section}.{key}": value
+            for section, keys in plain.items()
+            if section != "bands"
+            for key, value in keys.items()
+        }
+        | {"bands": plain["bands"]}
+        for plain in (old, new)
+    ]
+    return "\n".join(f"  {k}: {flat[0][k]!r} there, {flat[1][k]!r} now" for k in flat[0] if flat[0][k] != flat[1][k])
+
+
+def recorded_hash(folder: Path) -> str:
+    """Return the settings' hash that ``campaign.toml`` names."""
+    return _hash_in((folder / CAMPAIGN_MARK).read_text())
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Return the files that a run has not finished."""
+    return sorted([*folder.glob(".*.part"), *(folder / "shards").glob(".*.part")])
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the unfinished files of runs that have ended. Only for who holds the lock."""
+    for path in leftovers(folder):
+        path.unlink(missing_ok=True)
 
 
 def _campaign_text(settings: Settings) -> str:
@@ -124,7 +174,8 @@ def slot_table(stations: Sequence[Station], components: Sequence[str]) -> np.nda
 
 def pair_table(found: Survey) -> np.ndarray:
     """Return the table of pairs: station numbers, distance and azimuths on WGS84 from 1 to 2 (NaN if unknown)."""
-    i, j = found.layout.pair_indices()
+    ends = [g.layout.pair_indices() for g in found.generations]
+    i, j = (np.concatenate([e[k] for e in ends]) for k in (0, 1))
     table = np.zeros(
         len(i),
         [
@@ -142,36 +193,35 @@ def pair_table(found: Survey) -> np.ndarray:
     return table
 
 
-def piece_table(settings: Settings, found: Survey) -> np.ndarray:
+def piece_table(settings: Settings, starts: Sequence[int]) -> np.ndarray:
     """Return start and end of every piece of the series: chunks, or the substacks of each."""
     size, count = settings.substack_s * NS, settings.data.chunk_s // settings.substack_s
-    starts = [c.start_ns + k * size for c in found.chunks for k in range(count)]
-    return np.array([(s, s + size) for s in starts], [("start_ns", "i8"), ("end_ns", "i8")])
+    begins = [start + k * size for start in starts for k in range(count)]
+    return np.array([(s, s + size) for s in begins], [("start_ns", "i8"), ("end_ns", "i8")])
 
 
-def tables(settings: Settings, found: Survey, pairs: np.ndarray, records: Sequence[ShardRecord]) -> Tables:
-    """Return everything ``xcorr.h5`` holds besides stacks."""
-    m, layout = settings.samples(settings.correlate.max_lag_s), found.layout
+def tables(
+    settings: Settings, found: Survey, pairs: np.ndarray, starts: Sequence[int], shards: Sequence[Shard]
+) -> Tables:
+    """Return everything ``xcorr.h5`` holds besides stacks; ``starts`` are those of all chunks of the campaign."""
+    m, generations = settings.samples(settings.correlate.max_lag_s), found.generations
     substacks = settings.data.chunk_s // settings.substack_s
+    number = {start: k for k, start in enumerate(starts)}
+    rows = [(s, generations[s.generation].layout.strip_rows(s.strip)) for s in shards]
     return Tables(
         station_table(found.stations),
         slot_table(found.stations, settings.components),
         pairs,
-        piece_table(settings, found),
+        piece_table(settings, starts),
         np.arange(-m, m + 1) / settings.condition.rate_hz,
         ("", *(b.name for b in settings.bands)),
-        layout.pairs,
+        settings.component_pairs,
         settings.outputs,
         settings.stack.methods,
         substacks,
         tuple(
-            (
-                r.chunk.index * substacks,
-                layout.strip_rows(r.strip).start,
-                len(layout.strip_rows(r.strip)),
-                r.path,
-            )
-            for r in records
+            (number[s.start_ns] * substacks, generations[s.generation].first_row + r.start, len(r), s.path)
+            for s, r in rows
         ),
         {
             "software": software(),
@@ -184,12 +234,6 @@ def tables(settings: Settings, found: Survey, pairs: np.ndarray, records: Sequen
 
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def unique_accounts(records: Sequence[ShardRecord]) -> list[SlotAccount]:
-    """Return one account per slot and chunk: strips of a chunk carry overlapping sets."""
-    found = {(a.chunk, a.slot): a for r in records for a in r.accounts}
-    return [found[key] for key in sorted(found)]
 
 
 def window_totals(accounts: Sequence[SlotAccount]) -> dict[str, int]:
@@ -206,30 +250,38 @@ def write_report(folder: Path, report: dict[str, Any]) -> None:
 
 
 def make_report(
-    settings: Settings, found: Survey, records: Sequence[ShardRecord], pairs_with_data: int, seconds: float
+    settings: Settings,
+    found: Survey,
+    accounts: Sequence[tuple[int, SlotAccount]],
+    shards: Sequence[Shard],
+    pairs_with_data: int,
 ) -> dict[str, Any]:
-    """Return the account of a run: every line asked for, every slot in every chunk, and totals."""
-    accounts = unique_accounts(records)
+    """Return the account of a campaign: every line asked for, every slot in every chunk, and totals."""
     names = [f"{s.name}.{c}" for s in found.stations for c in settings.components]
-    used = {names[a.slot].rpartition(".")[0] for a in accounts if sum(a.windows[:1])}
-    errors = [f"{names[a.slot]}: {a.reason}" for a in accounts if a.is_error]
+    used = {names[a.slot].rpartition(".")[0] for _, a in accounts if a.windows[0]}
+    errors = [f"{names[a.slot]}: {a.reason}" for _, a in accounts if a.is_error]
     errors += [f"{path}: {reason}" for path, reason in found.archive.unreadable.items()]
+    starts = sorted({s.start_ns for s in shards})
+    number = {start: k for k, start in enumerate(starts)}
     return {
         "created": _now(),
         "software": software(),
         "settings_hash": settings.hash(),
         "stations_asked": len(found.requested),
         "stations_used": len(used),
-        "pairs": found.layout.rows,
+        "pairs": found.rows,
         "pairs_with_data": pairs_with_data,
-        "chunks": len(found.chunks),
-        "shards": len(records),
-        "bytes_written": sum(r.bytes for r in records),
-        "windows": window_totals(accounts),
-        "slots_by_status": dict(Counter(a.status for a in accounts)),
-        "seconds": round(seconds, 3),
+        "chunks": len(starts),
+        "shards": len(shards),
+        "bytes_written": sum(s.bytes for s in shards),
+        "windows": window_totals([a for _, a in accounts]),
+        "slots_by_status": dict(Counter(a.status for _, a in accounts)),
         "errors": errors,
         "ignored_files": list(found.archive.ignored),
         "requested": [dataclasses.asdict(r) for r in found.requested],
-        "channel_chunk": [{**dataclasses.asdict(a), "slot": names[a.slot]} for a in accounts],
+        "channel_chunk": [
+            {**dataclasses.asdict(a), "slot": names[a.slot], "chunk": number[start]}
+            for start, a in accounts
+            if start in number
+        ],
     }

@@ -10,17 +10,21 @@ from typing import Any
 
 from xcorr import campaign, pipeline
 from xcorr.core import Observer
+from xcorr.ledger import Ledger
+from xcorr.lock import CampaignLock
 from xcorr.mappings import run, warm_up
 from xcorr.pes.archive import Archive, open_archive
 from xcorr.pes.fdsn import KIND, Service, candidates
-from xcorr.pes.items import ShardRecord
+from xcorr.pes.items import Chunk
 from xcorr.pes.metadata import read_inventory, station_coordinates
 from xcorr.pes.process import prepare_process
-from xcorr.pes.stack import stack_requests
+from xcorr.pes.stack import StackRequest, stack_requests
 from xcorr.progress import Progress, summarize
 from xcorr.settings import Settings, SettingsError
+from xcorr.settings_file import build, override
 from xcorr.stations import ListRow, read_station_list
-from xcorr.survey import Survey, patterns_of, survey, time_limits
+from xcorr.survey import Generation, Members, Survey, patterns_of, survey, survey_of, time_limits
+from xcorr.work import check_space, plan_work, space_needed
 
 FINISHED, NOTHING, SOME_FAILED = 0, 1, 3
 LITTLE = 16_000_000  # values of series that are stacked sooner than workers have started
@@ -36,8 +40,8 @@ class Finished:
     exit_code: int
 
 
-def look_around(list_path: Path, settings: Settings) -> Survey:
-    """Read the station list, index the source, and join them with the metadata."""
+def look_around(list_path: Path, settings: Settings, members: Members | None = None) -> Survey:
+    """Read the station list, index the source, and join them with the metadata and the stations there already are."""
     if settings.data.source is None:
         raise SettingsError(
             "data.source is not set; say where waveforms are with --source sds:DIR or files:DIR, or in xcorr.toml"
@@ -50,7 +54,7 @@ def look_around(list_path: Path, settings: Settings) -> Survey:
     coordinates = {}
     if settings.data.metadata is not None:
         coordinates = station_coordinates(read_inventory(settings.data.metadata))
-    return survey(rows, _limited(archive, rows), coordinates, settings)
+    return survey(rows, _limited(archive, rows), coordinates, settings, members)
 
 
 def _web_archive(source: str, rows: Sequence[ListRow], settings: Settings) -> Archive:
@@ -84,46 +88,119 @@ def _limited(archive: Archive, rows: Sequence[ListRow]) -> Archive:
     return dataclasses.replace(archive, coverages={k: v for k, v in archive.coverages.items() if k in wanted})
 
 
-def run_campaign(list_path: Path, folder: Path, settings: Settings, progress: str | None = None) -> Finished:
-    """Run everything and return what came of it.
+def run_campaign(
+    list_path: Path, folder: Path, settings: Settings, progress: str | None = None, refresh: bool = False
+) -> Finished:
+    """Run what a campaign still lacks and return what came of it.
 
-    ``progress`` is how to show it: ``bar``, ``line`` or ``json``; None: not at all. Raises XcorrError for what
-    cannot be run.
+    Finished shards are kept; with ``refresh`` those are made again whose inputs have changed. ``progress`` is how to
+    show it: ``bar``, ``line`` or ``json``; None: not at all. Raises XcorrError for what cannot be run.
     """
     start = time.perf_counter()
     prepare_process()
     if settings.run.workers != 1:
         warm_up(settings.run.mapping, ELEMENT_MODULES)
-    found = look_around(list_path, settings)
-    campaign.prepare_folder(folder, settings)
-    attributes = {"settings_hash": settings.hash(), "software": campaign.software()}
-    watch = _watch(settings, found, progress)
-    graph = pipeline.correlation_workflow(settings, found, found.requests(settings), folder, attributes)
-    outcome = run(graph, None, settings.run.mapping, settings.run.workers, watch)
-    records: list[ShardRecord] = sorted(
-        outcome.results["WriteShards"]["output"], key=lambda r: (r.chunk.index, r.strip)
-    )
-    pairs = campaign.pair_table(found)
-    tables = campaign.tables(settings, found, pairs, records)
-    shards = [(r.chunk.index, r.strip, r.path) for r in records]
-    ranges = stack_requests(found.layout, len(tables.lags_s), shards, len(tables.pieces), pairs["azimuth_deg"])
-    requests = tuple(ranges)
-    stacking = pipeline.stack_workflow(settings, found, requests, folder, tables)
-    parallel = len(tables.pieces) * len(tables.pairs) * len(tables.lags_s) > LITTLE and len(tables.pieces) > 1
-    run(stacking, None, settings.run.mapping if parallel else "sequential", settings.run.workers if parallel else 1)
-    with_data = _pairs_with_data(folder)
-    report = campaign.make_report(settings, found, records, with_data, time.perf_counter() - start)
-    report["workers"] = summarize(outcome.workers)
-    campaign.write_report(folder, report)
-    code = NOTHING if not with_data else SOME_FAILED if report["errors"] else FINISHED
+    campaign.make_folder(folder)
+    with CampaignLock(folder):
+        campaign.freeze_settings(folder, settings)
+        campaign.remove_leftovers(folder)
+        ledger = Ledger(folder, settings.hash())
+        try:
+            report = _run_locked(list_path, folder, settings, ledger, progress, refresh)
+        except BaseException:
+            campaign.remove_leftovers(folder)
+            raise
+        finally:
+            ledger.close()
+        report["seconds"] = round(time.perf_counter() - start, 3)
+        campaign.write_report(folder, report)
+    code = NOTHING if not report["pairs_with_data"] else SOME_FAILED if report["errors"] else FINISHED
     return Finished(folder, report, code)
 
 
-def _watch(settings: Settings, found: Survey, style: str | None) -> list[Observer]:
+def _run_locked(
+    list_path: Path, folder: Path, settings: Settings, ledger: Ledger, progress: str | None, refresh: bool
+) -> dict[str, Any]:
+    repaired = ledger.look()
+    found = look_around(list_path, settings, Members.from_json(ledger.fact("members")))
+    ledger.keep_requested(found.requested)
+    todo = plan_work(found, ledger, settings, refresh)
+    kept = len(ledger.shards()) - len({(c.start_ns, g, s) for g, cs in todo.items() for c in cs for s in c.wanted or ()}
+                                      & {(s.start_ns, s.generation, s.strip) for s in ledger.shards()})  # fmt: skip
+    ledger.keep_fact("expected", str(kept + sum(len(c.wanted or ()) for chunks in todo.values() for c in chunks)))
+    warnings = _other_kernel(ledger)
+    check_space(folder, space_needed(settings, found, todo))
+    workers = []
+    attributes = {"settings_hash": settings.hash(), "software": campaign.software()}
+    for number, chunks in todo.items():
+        generation = found.generations[number]
+        graph = pipeline.correlation_workflow(settings, found, generation, chunks, folder, attributes)
+        watch = _watch(settings, generation, chunks, progress)
+        workers += run(graph, None, settings.run.mapping, settings.run.workers, watch).workers
+    ledger.keep_fact("members", found.members.to_json(len(found.generations) - 1))
+    stack_campaign(folder, settings, found, ledger)
+    report = campaign.make_report(settings, found, ledger.accounts(), ledger.shards(), _pairs_with_data(folder))
+    report |= {"shards_kept": kept, "repaired": repaired, "warnings": warnings, "workers": summarize(workers)}
+    return report
+
+
+def _other_kernel(ledger: Ledger) -> list[str]:
+    """Return a warning if the campaign was begun with other libraries or another processor: bits may differ."""
+    now, before = f"{campaign.software()}; {campaign.kernel()}", ledger.fact("kernel")
+    if before in ("", now):
+        ledger.keep_fact("kernel", now)
+        return []
+    return [f"this campaign was begun with {before}; now it is {now}: the last bits of new shards may differ"]
+
+
+def restack(folder: Path, assignments: Sequence[str] = ()) -> Path:
+    """Make ``xcorr.h5`` again from the shards, without looking at waveforms; return its path.
+
+    ``assignments`` are new values of stack settings (``stack.methods=[...]``); others are those of the campaign and
+    cannot be changed. Raises SettingsError for those, CampaignError where there is no campaign.
+    """
+    old = campaign.frozen_settings(folder)
+    settings = build(override(old.as_dict(), assignments))
+    if settings.hash() != old.hash():
+        raise SettingsError(f"only stack settings can be new here, and not stack.substack_s: {', '.join(assignments)}")
+    prepare_process()
+    with CampaignLock(folder):
+        campaign.remove_leftovers(folder)
+        ledger = Ledger(folder, settings.hash())
+        try:
+            ledger.look()
+            members = Members.from_json(ledger.fact("members"))
+            if members is None:
+                raise campaign.CampaignError(f"{folder} has no shards to stack")
+            campaign.freeze_settings(folder, settings)
+            stack_campaign(folder, settings, survey_of(members, settings), ledger)
+        finally:
+            ledger.close()
+    return folder / "xcorr.h5"
+
+
+def stack_campaign(folder: Path, settings: Settings, found: Survey, ledger: Ledger) -> None:
+    """Make ``xcorr.h5`` out of all shards."""
+    shards = ledger.shards()
+    starts = sorted({s.start_ns for s in shards})
+    number = {start: k for k, start in enumerate(starts)}
+    pairs = campaign.pair_table(found)
+    tables = campaign.tables(settings, found, pairs, starts, shards)
+    requests: list[StackRequest] = []
+    for g in found.generations:
+        own = [(number[s.start_ns], s.strip, s.path) for s in shards if s.generation == g.number]
+        pieces, azimuths = len(tables.pieces), pairs["azimuth_deg"]
+        requests += stack_requests(g.layout, len(tables.lags_s), own, pieces, azimuths, g.first_row)
+    graph = pipeline.stack_workflow(settings, tuple(requests), folder, tables)
+    parallel = len(tables.pieces) * len(tables.pairs) * len(tables.lags_s) > LITTLE and len(tables.pieces) > 1
+    run(graph, None, settings.run.mapping if parallel else "sequential", settings.run.workers if parallel else 1)
+
+
+def _watch(settings: Settings, generation: Generation, chunks: Sequence[Chunk], style: str | None) -> list[Observer]:
     if style is None:
         return []
-    items = len(found.chunks) * len(found.stations)
-    layout, shape = found.layout, pipeline.series_shape(settings, found)
+    layout, shape = generation.layout, pipeline.series_shape(settings, 1)
+    items = len(chunks) * sum(bool(layout.strips_of(k)) for k in range(layout.stations))
     runs = sum(len(layout.partners(i, b)) > 0 for i in range(layout.stations) for b in range(layout.blocks))
     written = runs * len(layout.pairs) * len(shape.bands) * shape.substacks + len(layout.strips)
     units = {  # WriteShards gets so many items for a chunk

@@ -53,6 +53,7 @@ def main() -> None:
     xcorr run stations.txt --source sds:DIR     the main job
     xcorr info stations.xcorr                   what came of it
     xcorr plot stations.xcorr                   a record section
+    xcorr status | verify | stack | export | pack   campaigns, see their --help
 
     Exit codes: 0 done; 1 nothing produced, or an error; 2 wrong usage; 3 done, but some inputs failed.
     """
@@ -84,6 +85,7 @@ def main() -> None:
 @click.option("--start", help="First time wanted, UTC; default: the archive's.")
 @click.option("--end", help="End of the time wanted, UTC; default: the archive's.")
 @click.option("--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help="Override a setting, in TOML.")
+@click.option("--refresh", is_flag=True, help="Make again what was made from files that have changed since.")
 @click.option("--json", "as_json", is_flag=True, help="Events and summary as JSON lines.")
 def run(
     stations: Path,
@@ -91,17 +93,19 @@ def run(
     output: Path | None,
     assignments: tuple[str, ...],
     as_json: bool,
+    refresh: bool,
     **options: Any,
 ) -> None:
     """Correlate all pairs of the stations of a list.
 
     STATIONS has a station per line: NET STA, NET.STA.LOC.CHA (with * and ?), a CSV with coordinates, or FDSN station
-    text. Results go to a folder: xcorr.h5 to open, shards, report.json. Settings: command line beats file beats
+    text. Results go to a folder: xcorr.h5 to open, shards, report.json. The same command again does what is not yet
+    done: after a crash the rest, later the new days and the new stations. Settings: command line beats file beats
     default; `xcorr init` writes a file with all of them.
     """
     from xcorr import command
 
-    sys.exit(command.run(stations, config, output, assignments, as_json, options))
+    sys.exit(command.run(stations, config, output, assignments, as_json, refresh, options))
 
 
 @main.command()
@@ -158,6 +162,60 @@ def compare(first: Path, second: Path) -> None:
     from xcorr import command
 
     sys.exit(command.compare(first, second))
+
+
+@main.command()
+@click.argument("campaign", type=EXISTING)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def status(campaign: Path, as_json: bool) -> None:
+    """Say where a campaign stands; it may be running in another terminal."""
+    from xcorr import command
+
+    command.status(campaign, as_json)
+
+
+@main.command()
+@click.argument("campaign", type=EXISTING)
+def verify(campaign: Path) -> None:
+    """Read every byte of a campaign; name what is missing or damaged, which running it again repairs (exit code 1)."""
+    from xcorr import command
+
+    sys.exit(command.verify(campaign))
+
+
+@main.command()
+@click.argument("campaign", type=EXISTING)
+@click.option("--set", "assignments", multiple=True, metavar="stack.KEY=VALUE", help="New stack settings, in TOML.")
+def stack(campaign: Path, assignments: tuple[str, ...]) -> None:
+    """Make new stacks from the series of a campaign, without touching waveforms."""
+    from xcorr.campaign_run import restack
+
+    click.echo(f"wrote {restack(campaign, assignments)}")
+
+
+@main.command()
+@click.argument("results", type=EXISTING)
+@click.option("-o", "--output", type=OPTIONAL_PATH, required=True, help="File or folder to write.")
+@click.option("--format", "kind", type=click.Choice(["sac", "mseed", "netcdf", "zarr", "asdf", "csv"]), required=True)
+@click.option("--stack", "which", default="linear", show_default=True, help="Which stack.")
+@click.option("--band", default="", help="A further band, by name.")
+@click.option("--reverse", is_flag=True, help="Positive lag from station 2 to 1, as ObsPy, yam and dispel4py have it.")
+def export(results: Path, output: Path, kind: str, which: str, band: str, reverse: bool) -> None:
+    """Write the stacks of all pairs in another program's format."""
+    from xcorr.export import export as write
+    from xcorr.results import Results
+
+    with Results(results) as found:
+        click.echo(f"wrote {write(found, output, kind, which, reverse, band)} correlations to {output}")
+
+
+@main.command()
+@click.argument("campaign", type=EXISTING)
+def pack(campaign: Path) -> None:
+    """Make xcorr.h5 self-contained: copy into it what it shows of the shards."""
+    from xcorr.export import pack as make
+
+    click.echo(f"{campaign / 'xcorr.h5'}: {make(campaign) / 1e6:.1f} MB")
 
 
 @main.group()

@@ -34,6 +34,7 @@ def run(
     output: Path | None,
     assignments: tuple[str, ...],
     as_json: bool,
+    refresh: bool,
     options: Mapping[str, Any],
 ) -> int:
     """Run a campaign and print its summary; return the exit code."""
@@ -53,15 +54,15 @@ def run(
     if settings.run.mapping == "mpi":
         from xcorr.mappings.mpi import on_rank_0
 
-        return on_rank_0(lambda: _run_and_tell(stations, folder, settings, as_json))
-    return _run_and_tell(stations, folder, settings, as_json)
+        return on_rank_0(lambda: _run_and_tell(stations, folder, settings, as_json, refresh))
+    return _run_and_tell(stations, folder, settings, as_json, refresh)
 
 
-def _run_and_tell(stations: Path, folder: Path, settings: Settings, as_json: bool) -> int:
+def _run_and_tell(stations: Path, folder: Path, settings: Settings, as_json: bool, refresh: bool) -> int:
     from xcorr.campaign_run import run_campaign
 
     style = "json" if as_json else "bar" if sys.stderr.isatty() else "line"
-    finished = run_campaign(stations, folder, settings, style)
+    finished = run_campaign(stations, folder, settings, style, refresh)
     brief = {k: v for k, v in finished.report.items() if k not in ("requested", "channel_chunk")}
     if as_json:
         click.echo(json.dumps({"event": "summary", **brief, "folder": str(folder), "exit_code": finished.exit_code}))
@@ -81,9 +82,13 @@ def summary(report: Mapping[str, Any], folder: Path) -> str:
         f"windows    {windows['used']} used, {sum(windows.values()) - windows['used']} rejected"
         + (f" ({', '.join(rejected)})" if rejected else ""),
         "channels   " + ", ".join(f"{n} {status}" for status, n in sorted(report["slots_by_status"].items())),
-        f"written    {report['bytes_written'] / 1e6:.1f} MB in {report['shards']} shard(s) and {folder / 'xcorr.h5'}",
+        f"results    {report['bytes_written'] / 1e6:.1f} MB in {report['shards']} shard(s)"
+        + (f", {report['shards_kept']} of them kept," if report["shards_kept"] else "")
+        + f" and {folder / 'xcorr.h5'}",
         f"time       {report['seconds']:.1f} s" + _busy(report),
     ]
+    lines += [f"repaired   {text}" for text in report["repaired"][:10]]
+    lines += [f"warning    {text}" for text in report["warnings"]]
     lines += [f"absent     line {r['line']}: {r['text']} ({r['reason']})" for r in absent[:10]]
     lines += [f"           and {len(absent) - 10} more, in report.json"] * (len(absent) > 10)
     lines += [f"failed     {error}" for error in report["errors"][:10]]
@@ -168,6 +173,37 @@ def plot(
         else:
             plots.record_section(found, target, components, max_lag)
     return target
+
+
+def status(folder: Path, as_json: bool) -> None:
+    """Print where a campaign stands."""
+    from xcorr.verify import state
+
+    found = state(folder)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    windows = {reason: n for reason, n in found["windows"].items() if n}
+    click.echo(f"running    {found['running']}")
+    click.echo(f"shards     {found['shards']} of {found['shards_expected']}, {found['chunks']} chunk(s)")
+    click.echo(f"bytes      {found['bytes'] / 1e6:.1f} MB")
+    click.echo("windows    " + (", ".join(f"{n} {reason}" for reason, n in windows.items()) or "none yet"))
+    click.echo(f"failed     {found['failed']} channel(s) in chunks")
+    click.echo(f"results    {found['results']}")
+
+
+def verify(folder: Path) -> int:
+    """Print what is wrong with a campaign; return 0 if nothing is."""
+    from xcorr.verify import problems
+
+    count = 0
+    for line in problems(folder):
+        click.echo(line)
+        count += 1
+    click.echo(
+        f"{count} problem(s); running the campaign again repairs them" if count else "everything is there and whole"
+    )
+    return 1 if count else 0
 
 
 def compare(first: Path, second: Path) -> int:

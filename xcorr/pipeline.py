@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from xcorr.core import WorkflowGraph
+from xcorr.ledger import KeepLedger
 from xcorr.pes import (
     ConditionStation,
     CorrelateStrips,
@@ -23,7 +24,7 @@ from xcorr.pes import (
 from xcorr.pes.catalogue import read_catalogue
 from xcorr.pes.condition import Conditioning
 from xcorr.pes.estimate import Estimator
-from xcorr.pes.items import StationRequest
+from xcorr.pes.items import Chunk
 from xcorr.pes.normalize import Normalization
 from xcorr.pes.result_file import Tables
 from xcorr.pes.segments import NS
@@ -32,7 +33,7 @@ from xcorr.pes.stacking import Stacking
 from xcorr.pes.whiten import Band
 from xcorr.pes.windows import Windowing, window_count
 from xcorr.settings import Settings
-from xcorr.survey import Survey
+from xcorr.survey import Generation, Survey
 
 
 def bands_of(settings: Settings) -> tuple[Band, ...]:
@@ -88,30 +89,33 @@ def stacking_of(settings: Settings) -> Stacking:
     )
 
 
-def series_shape(settings: Settings, found: Survey) -> SeriesShape:
+def series_shape(settings: Settings, chunks: int) -> SeriesShape:
     """Return what the shards of a run hold."""
     names = tuple(b.name for b in bands_of(settings))
     lags = 2 * settings.samples(settings.correlate.max_lag_s) + 1
-    return SeriesShape(names, found.layout.pairs, lags, len(found.chunks), len(substacks_of(settings)))
+    return SeriesShape(names, settings.component_pairs, lags, chunks, len(substacks_of(settings)))
 
 
 def correlation_workflow(
     settings: Settings,
     found: Survey,
-    requests: Iterable[StationRequest],
+    generation: Generation,
+    todo: Sequence[Chunk],
     folder: Path,
     attributes: dict[str, Any],
 ) -> WorkflowGraph:
-    """Return the workflow from station requests to shards in ``folder``."""
+    """Return the workflow from the requests of a generation, for some chunks, to shards in ``folder``."""
     c, n, w = settings.condition, settings.normalize, settings.whiten
     bands, estimator, substacks = bands_of(settings), estimator_of(settings), substacks_of(settings)
     web = settings.data.fdsn_retries, settings.data.fdsn_requests_per_s
     windowing = windowing_of(settings)
     conditioning = Conditioning(c.rate_hz, c.band_hz, c.corners, settings.edge_s)
     shared = settings.rotates or "station" in (n.per, w.per)
-    shape = series_shape(settings, found)
+    shape, layout = series_shape(settings, len(todo)), generation.layout
+    requests = tuple(found.requests(settings, generation, todo))
+    names = tuple(s.name for s in found.stations[: layout.stations])
     chain = (
-        StationSource(tuple(requests), settings.run.open_chunks),
+        StationSource(requests, settings.run.open_chunks),
         ReadStation(c.band_hz[1], settings.edge_s, c.max_gap_s, c.zeros_are_gaps_s, *web),
         ConditionStation(
             conditioning, windowing, c.response, settings.data.metadata, c.water_level_db, shared, events(settings)
@@ -129,10 +133,18 @@ def correlation_workflow(
             settings.correlate.autocorrelations and estimator.keeps_power,
             substacks,
         ),
-        CorrelateStrips(
-            found.layout, bands, window_total(settings), tuple(s.name for s in found.stations), estimator, substacks
+        CorrelateStrips(layout, bands, window_total(settings), names, estimator, substacks),
+        WriteShards(
+            str(folder),
+            layout,
+            shape.lags,
+            attributes,
+            shape.bands,
+            shape.substacks,
+            generation.number,
+            found.members.to_json(generation.number),
         ),
-        WriteShards(str(folder), found.layout, shape.lags, attributes, shape.bands, shape.substacks),
+        KeepLedger(str(folder)),
     )
     return _chained(*chain)
 
@@ -147,10 +159,11 @@ def events(settings: Settings) -> tuple[tuple[int, int], ...]:
 
 
 def stack_workflow(
-    settings: Settings, found: Survey, requests: tuple[StackRequest, ...], folder: Path, tables: Tables
+    settings: Settings, requests: tuple[StackRequest, ...], folder: Path, tables: Tables
 ) -> WorkflowGraph:
     """Return the workflow from shards to ``xcorr.h5``."""
-    shape, stacking = series_shape(settings, found), stacking_of(settings)
+    chunks = len(tables.pieces) // tables.substacks
+    shape, stacking = series_shape(settings, chunks), stacking_of(settings)
     return _chained(
         StackSource(requests),
         StackRows(str(folder), shape, settings.outputs, settings.stack.methods, stacking),

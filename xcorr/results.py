@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -204,14 +205,18 @@ class Results:
     def _stored_series(self, band: str, components: str, row: int) -> tuple[np.ndarray, np.ndarray]:
         import h5py
 
-        series = np.full((len(self.pieces), len(self.lags_s)), np.nan, np.float32)
+        windows = self.file[series_path(band, components, "series_n_windows")][:, row]
         virtual = self.file[series_path(band, components)]
-        for source in virtual.virtual_sources() if virtual.is_virtual else ():
-            (piece, first, _), (end, last, _) = source.vspace.get_select_bounds()
-            if first <= row <= last:
-                with h5py.File(self.path.parent / source.file_name) as shard:
-                    series[piece : end + 1] = shard[source.dset_name][:, row - first]
-        return series, self.file[series_path(band, components, "series_n_windows")][:, row]
+        if not virtual.is_virtual:  # packed
+            return virtual[:, row], windows
+        series = np.full((len(self.pieces), len(self.lags_s)), np.nan, np.float32)
+        shards, name = self.file["shards"][...], series_path(band, components).encode()
+        holds = (shards["first_row"] <= row) & (row < shards["first_row"] + shards["rows"])
+        for piece, first, _, path in shards[holds].tolist():
+            file = h5py.h5f.open(os.fsencode(self.path.parent) + b"/" + path, h5py.h5f.ACC_RDONLY)  # there are many
+            part = h5py.Dataset(h5py.h5d.open(file, name))[:, row - first]
+            series[piece : piece + len(part)] = part
+        return series, windows
 
     def _attributes(self, row: int, first: str, second: str, components: str, swapped: bool) -> dict[str, Any]:
         pair = self.file["pairs"][row]

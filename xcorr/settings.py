@@ -261,9 +261,10 @@ class Settings:
         return dataclasses.asdict(self)
 
     def identity(self) -> dict[str, Any]:
-        """Return the settings that decide the numbers: all but where data are, which times, and how to run."""
+        """Return the settings that decide the series: all but where data are, which times, stacks, and how to run."""
         plain = self.as_dict()
         del plain["run"]
+        plain["stack"] = {"substack_s": self.stack.substack_s}
         for key in ("source", "metadata", "start", "end", "fdsn_retries", "fdsn_requests_per_s"):
             del plain["data"][key]
         return plain

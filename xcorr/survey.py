@@ -6,9 +6,10 @@ import dataclasses
 import datetime
 import fnmatch
 import functools
+import json
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from xcorr.core import XcorrError
 from xcorr.pes.archive import NS, Archive, Coordinates, Coverage
@@ -44,24 +45,82 @@ class Requested:
 
 
 @dataclasses.dataclass(frozen=True)
-class Survey:
-    """The stations of a run in order, the fate of every line asked for, and the chunks."""
+class Members:
+    """The stations of a campaign in their order, which never changes: later ones are appended.
+
+    ``bounds`` holds their number after each run that brought new ones.
+    """
 
     stations: tuple[Station, ...]
+    bounds: tuple[int, ...]
+
+    def to_json(self, generation: int) -> str:
+        """Return the members up to a generation as text."""
+        bounds = self.bounds[: generation + 1]
+        places = [dataclasses.astuple(s.coordinates) for s in self.stations]
+        rows = [[s.network, s.code, *p] for s, p in zip(self.stations[: bounds[-1]], places, strict=False)]
+        return json.dumps({"bounds": bounds, "stations": rows})
+
+    @classmethod
+    def from_json(cls, text: str) -> Members | None:
+        """Return the members that a text holds; None for no text."""
+        if not text.strip():
+            return None
+        plain = json.loads(text)
+        stations = [Station(network, code, Coordinates(*place), ()) for network, code, *place in plain["stations"]]
+        return cls(tuple(stations), tuple(plain["bounds"]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Generation:
+    """The pairs that came with the same stations: their layout, and the row of the campaign at which they begin."""
+
+    number: int
+    layout: Layout
+    first_row: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """The stations of a campaign, the fate of every line asked for, and the chunks in which this run wants data."""
+
+    members: Members
     requested: tuple[Requested, ...]
     chunks: tuple[Chunk, ...]
-    layout: Layout
+    generations: tuple[Generation, ...]
     archive: Archive
 
-    def requests(self, settings: Settings) -> Iterator[StationRequest]:
-        """Yield the work items, chunk by chunk, stations in order."""
-        strips = [self.layout.strips_of(number) for number in range(len(self.stations))]
-        chosen = [_candidates_by_chunk(s, self, settings) if strips[k] else {} for k, s in enumerate(self.stations)]
-        for chunk in self.chunks:
-            for number, station in enumerate(self.stations):
-                if strips[number]:
-                    slots = _slots(number, chosen[number].get(chunk.index, {}), settings)
-                    yield StationRequest(chunk, station.name, slots, strips[number])
+    @property
+    def stations(self) -> tuple[Station, ...]:
+        """All stations of the campaign, in its order."""
+        return self.members.stations
+
+    @property
+    def rows(self) -> int:
+        """Number of station pairs."""
+        return sum(g.layout.rows for g in self.generations)
+
+    def slots(self, settings: Settings) -> Callable[[int, Chunk], tuple[SlotRequest, ...]]:
+        """Return the function that gives the slots of a station (its number) in a chunk, with their candidates."""
+        chosen: dict[int, dict[int, dict[str, list[Candidate]]]] = {}
+
+        def of(number: int, chunk: Chunk) -> tuple[SlotRequest, ...]:
+            if number not in chosen:
+                chosen[number] = _candidates_by_chunk(self.stations[number], self, settings)
+            return _slots(number, chosen[number].get(chunk.start_ns, {}), settings)
+
+        return of
+
+    def requests(self, settings: Settings, generation: Generation, todo: Sequence[Chunk]) -> Iterator[StationRequest]:
+        """Yield the work items of a generation, chunk by chunk, stations in order, for the strips wanted of each."""
+        layout, slots = generation.layout, self.slots(settings)
+        strips = [set(layout.strips_of(number)) for number in range(layout.stations)]
+        for chunk in todo:
+            wanted = set(layout.strips if chunk.wanted is None else chunk.wanted)
+            for number in range(layout.stations):
+                needed = tuple(sorted(strips[number] & wanted))
+                if needed:
+                    yield StationRequest(chunk, self.stations[number].name, slots(number, chunk), needed)
 
 
 def _slots(number: int, by_component: dict[str, list[Candidate]], settings: Settings) -> tuple[SlotRequest, ...]:
@@ -87,10 +146,12 @@ def survey(
     archive: Archive,
     metadata: dict[tuple[str, str], Coordinates],
     settings: Settings,
+    members: Members | None = None,
 ) -> Survey:
     """Join list, archive and metadata.
 
-    Raises NothingToDo if fewer than two stations have data in the time wanted, SettingsError for impossible times.
+    ``members`` are the stations that the campaign has already. Raises NothingToDo if fewer than two stations have data
+    in the time wanted, SettingsError for impossible times.
     """
     limits = time_limits(settings)
     found: dict[tuple[str, str], Station] = {}
@@ -117,24 +178,54 @@ def survey(
             f"{len(found)} of {len(rows)} lines of the list have data in {archive.source!r}; "
             f"a pair needs two. {reasons}"
         )
-    chosen = chosen_pairs(tuple(found.values()), settings.correlate)
-    if not chosen.any():
+    if settings.correlate.block < len(settings.components):
+        raise SettingsError(f"correlate.block = {settings.correlate.block}: smaller than one station's components")
+    joined = _joined(found, members)
+    generations = _generations(joined, settings)
+    if not sum(g.layout.rows for g in generations):
         raise NothingToDo(
             "no pair passes the selection by correlate.pairs, distance_km, azimuth_deg and networks "
             f"among {len(found)} stations with data"
         )
-    layout = Layout(len(found), settings.components, settings.component_pairs, settings.correlate.block, chosen)
-    if layout.stations_per_block == 0:
-        raise SettingsError(f"correlate.block = {settings.correlate.block}: smaller than one station's components")
     wanted = [
         c
         for key, station in found.items()
         for c in _wanted_within(archive.coverages[key], station.channels, limits, settings, archive.slack_ns)
     ]
-    chunks = tuple(
-        dataclasses.replace(c, strips=layout.blocks) for c in make_chunks(wanted, limits, archive.slack_ns, settings)
-    )
-    return Survey(tuple(found.values()), tuple(requested), chunks, layout, archive)
+    chunks = make_chunks(wanted, limits, archive.slack_ns, settings)
+    return Survey(joined, tuple(requested), chunks, generations, archive)
+
+
+def survey_of(members: Members, settings: Settings) -> Survey:
+    """Return a campaign as its members alone tell it: no lines, no chunks, no source."""
+    return Survey(members, (), (), _generations(members, settings), Archive("", {}, {}, {}))
+
+
+def _joined(found: dict[tuple[str, str], Station], members: Members | None) -> Members:
+    """Return the campaign's stations, those that are new at the end; old ones keep their coordinates."""
+    if members is None:
+        return Members(tuple(found.values()), (len(found),))
+    old = [
+        dataclasses.replace(s, channels=found[s.network, s.code].channels) if (s.network, s.code) in found else s
+        for s in members.stations
+    ]
+    known = {(s.network, s.code) for s in old}
+    new = [s for key, s in found.items() if key not in known]
+    bounds = (*members.bounds, len(old) + len(new)) if new else members.bounds
+    return Members((*old, *new), bounds)
+
+
+def _generations(members: Members, settings: Settings) -> tuple[Generation, ...]:
+    chosen = chosen_pairs(members.stations, settings.correlate)
+    made: list[Generation] = []
+    first_row = before = 0
+    for number, count in enumerate(members.bounds):
+        mask = chosen[:count, :count].copy()
+        mask[:, :before] = False
+        layout = Layout(count, settings.components, settings.component_pairs, settings.correlate.block, mask)
+        made.append(Generation(number, layout, first_row))
+        first_row, before = first_row + layout.rows, count
+    return tuple(made)
 
 
 def _matching(row: ListRow, archive: Archive) -> list[tuple[str, str]]:
@@ -196,8 +287,15 @@ def make_chunks(
     numbers: set[int] = set()
     for c in wanted:
         numbers.update(range(max(c.start_ns, start) // size, -(-min(c.end_ns + slack_ns, end) // size)))
+    first, last = limits  # the source's own limits are none: it may grow
     return tuple(
-        Chunk(index, k * size, (k + 1) * size, max(start, k * size), min(end, (k + 1) * size))
+        Chunk(
+            index,
+            k * size,
+            (k + 1) * size,
+            k * size if first is None else max(first, k * size),
+            (k + 1) * size if last is None else min(last, (k + 1) * size),
+        )
         for index, k in enumerate(sorted(numbers))
     )
 
@@ -249,26 +347,26 @@ def _wanted_within(
 
 
 def _candidates_by_chunk(station: Station, found: Survey, settings: Settings) -> dict[int, dict[str, list[Candidate]]]:
-    """Return, by chunk and component, the channels that could fill a slot, best first."""
+    """Return, by start of chunk (ns) and component, the channels that could fill a slot, best first."""
     size = settings.data.chunk_s * NS
-    index_of = {chunk.start_ns // size: chunk.index for chunk in found.chunks}
+    starts = {chunk.start_ns for chunk in found.chunks}
     patterns = patterns_of(station.channels, settings)
     components = ("Z", "N", "E")  # some may be needed to turn others
     files: dict[tuple[int, str, int, str, tuple[bool, str]], list[str]] = defaultdict(list)
-    for coverage in found.archive.coverages[station.network, station.code]:
+    for coverage in found.archive.coverages.get((station.network, station.code), []):
         rank = _wanted(coverage, patterns, components)
         if rank is None:
             continue
         first, stop = coverage.start_ns // size, -(-(coverage.end_ns + found.archive.slack_ns) // size)
         for number in range(first, stop):
-            if number not in index_of:
+            if number * size not in starts:
                 continue
             letter = COMPONENT_OF[coverage.channel[-1]]
-            key = index_of[number], letter, rank, coverage.location, _own_name_first(coverage.channel)
+            key = number * size, letter, rank, coverage.location, _own_name_first(coverage.channel)
             if coverage.path not in files[key]:
                 files[key].append(coverage.path)
     by_chunk: dict[int, dict[str, list[Candidate]]] = defaultdict(lambda: defaultdict(list))
-    for (index, letter, _, location, (_, channel)), paths in sorted(files.items()):
+    for (start, letter, _, location, (_, channel)), paths in sorted(files.items()):
         candidate = Candidate(station.network, station.code, location, channel, tuple(paths))
-        by_chunk[index][letter].append(candidate)
+        by_chunk[start][letter].append(candidate)
     return by_chunk

@@ -1,0 +1,87 @@
+"""One run per campaign: a lock that names host and process, and is taken over from the dead."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from xcorr.core import XcorrError
+
+NAME = "lock"
+
+
+class Locked(XcorrError, OSError):
+    """Another run has the campaign."""
+
+
+class CampaignLock:
+    """Holds the lock of a campaign folder, in a ``with`` block.
+
+    The system releases it when the process ends, however it ends. Raises Locked, naming host and process, while a run
+    on this host is alive, and for one of another host, of which this host cannot know.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / NAME
+
+    def __enter__(self) -> CampaignLock:
+        """Take the lock."""
+        self._file = self.path.open("a+")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            other = holder(self.path.parent) or {"pid": "?", "host": "?"}
+            raise Locked(
+                f"{self.path.parent} is in use by process {other['pid']} on {other['host']}: wait for it, or end it"
+            ) from None
+        owner = holder(self.path.parent)
+        if owner is not None and owner["host"] != socket.gethostname():
+            self._file.close()
+            raise Locked(
+                f"{self.path.parent} was in use by process {owner['pid']} on {owner['host']}, unseen from here; "
+                f"if that run has ended, remove {self.path}"
+            )
+        self._write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
+        return self
+
+    def _write(self, text: str) -> None:
+        self._file.seek(0)
+        self._file.truncate()
+        self._file.write(text)
+        self._file.flush()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leave the campaign to others."""
+        self._write("")
+        self._file.close()
+
+
+def holder(folder: Path) -> dict[str, Any] | None:
+    """Return host and process of the run that has, or had and did not give back, a campaign; None if nobody."""
+    path = folder / NAME
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return found if {"host", "pid"} <= set(found) else None
+
+
+def is_running(folder: Path) -> bool:
+    """Return whether a run on this host has the campaign now."""
+    path = folder / NAME
+    if not path.exists():
+        return False
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

@@ -1,0 +1,89 @@
+"""What a campaign still lacks, and the space it takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+from xcorr import campaign, pipeline
+from xcorr.ledger import Ledger, Shard
+from xcorr.pes.items import Chunk, SlotAccount, SlotRequest
+from xcorr.pes.read import fingerprint
+from xcorr.settings import Settings
+from xcorr.survey import Survey
+
+
+def plan_work(found: Survey, ledger: Ledger, settings: Settings, refresh: bool = False) -> dict[int, list[Chunk]]:
+    """Return what is to be done: by generation, the chunks with the strips that they lack.
+
+    A strip is done again where data of more time are wanted, where one of its stations failed, or, with ``refresh``,
+    where the inputs of one have changed.
+    """
+    shards = {(s.start_ns, s.generation, s.strip): s for s in ledger.shards()}
+    starts = sorted({c.start_ns for c in found.chunks} | {s.start_ns for s in shards.values()})
+    again: dict[int, set[int]] = {}
+    letters, slots = len(settings.components), found.slots(settings)
+    chunk_at = {c.start_ns: c for c in found.chunks}
+    for start, account in ledger.accounts():
+        number = account.slot // letters
+        if start in chunk_at and (
+            account.is_error or (refresh and _changed(account, slots(number, chunk_at[start])[account.slot % letters]))
+        ):
+            again.setdefault(start, set()).add(number)
+    todo: dict[int, list[Chunk]] = {}
+    for generation in found.generations:
+        layout = generation.layout
+        needed = {strip: set(layout.stations_needed(strip)) for strip in layout.strips}
+        for chunk in found.chunks:
+            lacking = [
+                strip
+                for strip in layout.strips
+                if not _is_done(shards.get((chunk.start_ns, generation.number, strip)), chunk)
+                or needed[strip] & again.get(chunk.start_ns, set())
+            ]
+            if lacking:
+                made = dataclasses.replace(
+                    chunk,
+                    index=starts.index(chunk.start_ns),
+                    strips=-(-layout.blocks // layout.blocks_per_strip),
+                    wanted=tuple(lacking),
+                )
+                todo.setdefault(generation.number, []).append(made)
+    return todo
+
+
+def _is_done(shard: Shard | None, chunk: Chunk) -> bool:
+    return shard is not None and shard.data_start_ns <= chunk.data_start_ns and chunk.data_end_ns <= shard.data_end_ns
+
+
+def _changed(account: SlotAccount, slot: SlotRequest) -> bool:
+    """Return whether the files that a slot would be read from are others than those it was read from."""
+    now = {c.seed_id: {fingerprint(f) for f in c.files} for c in slot.candidates}
+    if not account.seed_id:
+        return bool(now)
+    return now.get(account.seed_id) != set(account.files)
+
+
+def space_needed(settings: Settings, found: Survey, todo: dict[int, list[Chunk]]) -> int:
+    """Return the bytes that a run will write, at most."""
+    shape = pipeline.series_shape(settings, 1)
+    lag_bytes = 4 * shape.lags * len(shape.bands)
+    shards = sum(
+        len(found.generations[g].layout.strip_rows(strip))
+        for g, chunks in todo.items()
+        for c in chunks
+        for strip in c.wanted or ()
+    )
+    stacks = found.rows * len(settings.outputs) * (len(settings.stack.methods) + 1)
+    return lag_bytes * (shards * len(shape.pairs) * shape.substacks + stacks)
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Raise CampaignError if the disk lacks the space that a run needs."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise campaign.CampaignError(
+            f"{folder}: the run would write {needed / 1e6:.1f} MB and the disk has {free / 1e6:.1f} MB free; "
+            "free some, choose another folder with -o, or fewer pairs, lags or stacks"
+        )
