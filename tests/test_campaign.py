@@ -366,10 +366,19 @@ class Run:
         return sorted(found)
 
 
-def kill_one(arguments, rng, wait_for):
-    """Start a run, kill one of its processes at a random moment; return whether that was before the end."""
+def kill_one(arguments, folder, rng, wait_for):
+    """Start a run, kill one of its processes at a random moment; return whether that was before the end.
+
+    Every other moment is soon after a shard has been finished.
+    """
+    before = len(list(folder.glob("shards/*.h5")))
     run = Run(arguments)
-    time.sleep(rng.random() * wait_for)
+    if rng.random() < 0.5:
+        time.sleep(rng.random() * wait_for)
+    else:
+        while run.process.poll() is None and len(list(folder.glob("shards/*.h5"))) <= before:
+            time.sleep(0.005)
+        time.sleep(rng.random() * 0.2)
     members = run.family()
     if not members or run.process.poll() is not None:
         assert run.process.wait() == 0
@@ -389,7 +398,7 @@ def kill_again_and_again(arguments, folder, whole, kills, seed, wait_for):
     for _ in range(20 * kills):
         if killed == kills:
             break
-        if kill_one(arguments, rng, wait_for):
+        if kill_one(arguments, folder, rng, wait_for):
             killed += 1
             finished = list(folder.glob("shards/*.h5"))
             kept += len(finished)
@@ -412,7 +421,7 @@ MAPPINGS = ["sequential", "threads", "processes", "mpi"]
 def test_killed_demo_ends_as_if_nothing_had_been(demo, tmp_path, mapping, kills):
     folder = tmp_path / "demo.xcorr"
     arguments = ["run", ROOT / "configs/demo/stations.txt", "-o", folder, "-m", mapping, "-n", 2]
-    kill_again_and_again(arguments, folder, demo, kills, seed=kills, wait_for=4.0)
+    kill_again_and_again(arguments, folder, demo, kills, seed=kills + 1, wait_for=3.0)
 
 
 @pytest.mark.slow
