@@ -421,3 +421,43 @@ def test_unchunked_equals_chunked_away_from_the_edges_of_chunks(tmp_path):
     inner = [1, 2, 3, 4, 7, 8, 9, 10]
     scale = np.abs(series[0][inner]).max()
     np.testing.assert_allclose(series[1][inner], series[0][inner], atol=2e-3 * scale)
+
+
+def test_correlation_is_obspys_with_the_other_sign(rng):
+    from obspy.signal.cross_correlation import correlate as theirs
+
+    sos = scipy.signal.butter(4, (0.1, 1.2), "bandpass", fs=RATE, output="sos")
+    data = scipy.signal.sosfilt(sos, rng.standard_normal((2, LENGTH)))
+    window = scipy.signal.windows.tukey(LENGTH, 0.2)
+    data = data * window
+    found, _ = correlate(data, LAGS, (0.01, 1.9), whitening="none", taper=0.0)
+    expected = theirs(data[1], data[0], LAGS, demean=False, normalize=None) / (
+        LENGTH - np.abs(np.arange(-LAGS, LAGS + 1))
+    )
+    # 0.01 Hz to 1.9 Hz holds all but 1e-3 of the signals
+    np.testing.assert_allclose(found["ZZ"][0][0], expected, atol=2e-3 * np.abs(expected).max())
+
+
+def test_rotation_is_obspys(rng):
+    from obspy.signal.rotate import rotate_ne_rt
+
+    from xcorr.pes.orient import rotated
+
+    north, east = rng.standard_normal((2, 50))
+    for azimuth in (0.0, 33.0, 181.0, 299.0):
+        radial, transverse = rotate_ne_rt(north, east, (azimuth + 180) % 360)  # ObsPy asks for the back-azimuth
+        one = np.ones(50)
+        tensor = {"NZ": (north * one)[None], "EZ": (east * one)[None]}
+        for pair, expected in (("RZ", radial), ("TZ", transverse)):
+            np.testing.assert_allclose(rotated(tensor, np.array([azimuth]), pair)[0], expected, atol=1e-12)
+
+
+def test_running_mean_is_obspys_away_from_the_ends(rng):
+    from obspy.signal.util import smooth
+
+    from xcorr.pes.normalize import running_mean
+
+    x = rng.standard_normal(300)
+    got = running_mean(x, np.ones(300), 7)
+    expected = (14 * smooth(x, 7) + x) / 15  # ObsPy leaves out the sample in the middle
+    np.testing.assert_allclose(got[7:-7], expected[7:-7], atol=1e-12)
