@@ -26,7 +26,7 @@ from xcorr.campaign_run import run_campaign
 from xcorr.compare import differences
 from xcorr.ledger import Ledger
 from xcorr.lock import CampaignLock, Locked
-from xcorr.survey import Members
+from xcorr.members import Members
 from xcorr.verify import problems, state
 
 DAY = 86_400

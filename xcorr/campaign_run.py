@@ -13,6 +13,7 @@ from xcorr.core import Observer
 from xcorr.ledger import Ledger
 from xcorr.lock import CampaignLock
 from xcorr.mappings import run, warm_up
+from xcorr.members import Generation, Members
 from xcorr.pes.archive import Archive, open_archive
 from xcorr.pes.fdsn import KIND, Service, candidates
 from xcorr.pes.items import Chunk
@@ -23,7 +24,7 @@ from xcorr.progress import Progress, summarize
 from xcorr.settings import Settings, SettingsError
 from xcorr.settings_file import build, override
 from xcorr.stations import ListRow, read_station_list
-from xcorr.survey import Generation, Members, Survey, patterns_of, survey, survey_of, time_limits
+from xcorr.survey import Survey, patterns_of, survey, survey_of, time_limits
 from xcorr.work import check_space, plan_work, space_needed
 
 FINISHED, NOTHING, SOME_FAILED = 0, 1, 3

@@ -9,6 +9,7 @@ from typing import Any
 
 from xcorr.core import WorkflowGraph
 from xcorr.ledger import KeepLedger
+from xcorr.members import Generation
 from xcorr.pes import (
     ConditionStation,
     CorrelateStrips,
@@ -33,7 +34,7 @@ from xcorr.pes.stacking import Stacking
 from xcorr.pes.whiten import Band
 from xcorr.pes.windows import Windowing, window_count
 from xcorr.settings import Settings
-from xcorr.survey import Generation, Survey
+from xcorr.survey import Survey
 
 
 def bands_of(settings: Settings) -> tuple[Band, ...]:

@@ -6,16 +6,14 @@ import dataclasses
 import datetime
 import fnmatch
 import functools
-import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
 from xcorr.core import XcorrError
+from xcorr.members import Generation, Members, generations_of, joined
 from xcorr.pes.archive import NS, Archive, Coordinates, Coverage
 from xcorr.pes.items import HELPER, Candidate, Chunk, SlotRequest, StationRequest
-from xcorr.pes.layout import Layout
-from xcorr.selection import chosen_pairs
 from xcorr.settings import Settings, SettingsError
 from xcorr.stations import ListRow, Station
 
@@ -42,42 +40,6 @@ class Requested:
     status: str
     reason: str
     stations: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Members:
-    """The stations of a campaign in their order, which never changes: later ones are appended.
-
-    ``bounds`` holds their number after each run that brought new ones.
-    """
-
-    stations: tuple[Station, ...]
-    bounds: tuple[int, ...]
-
-    def to_json(self, generation: int) -> str:
-        """Return the members up to a generation as text."""
-        bounds = self.bounds[: generation + 1]
-        places = [dataclasses.astuple(s.coordinates) for s in self.stations]
-        rows = [[s.network, s.code, *p] for s, p in zip(self.stations[: bounds[-1]], places, strict=False)]
-        return json.dumps({"bounds": bounds, "stations": rows})
-
-    @classmethod
-    def from_json(cls, text: str) -> Members | None:
-        """Return the members that a text holds; None for no text."""
-        if not text.strip():
-            return None
-        plain = json.loads(text)
-        stations = [Station(network, code, Coordinates(*place), ()) for network, code, *place in plain["stations"]]
-        return cls(tuple(stations), tuple(plain["bounds"]))
-
-
-@dataclasses.dataclass(frozen=True)
-class Generation:
-    """The pairs that came with the same stations: their layout, and the row of the campaign at which they begin."""
-
-    number: int
-    layout: Layout
-    first_row: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,8 +142,8 @@ def survey(
         )
     if settings.correlate.block < len(settings.components):
         raise SettingsError(f"correlate.block = {settings.correlate.block}: smaller than one station's components")
-    joined = _joined(found, members)
-    generations = _generations(joined, settings)
+    everyone = joined(found, members)
+    generations = generations_of(everyone, settings)
     if not sum(g.layout.rows for g in generations):
         raise NothingToDo(
             "no pair passes the selection by correlate.pairs, distance_km, azimuth_deg and networks "
@@ -193,39 +155,12 @@ def survey(
         for c in _wanted_within(archive.coverages[key], station.channels, limits, settings, archive.slack_ns)
     ]
     chunks = make_chunks(wanted, limits, archive.slack_ns, settings)
-    return Survey(joined, tuple(requested), chunks, generations, archive)
+    return Survey(everyone, tuple(requested), chunks, generations, archive)
 
 
 def survey_of(members: Members, settings: Settings) -> Survey:
     """Return a campaign as its members alone tell it: no lines, no chunks, no source."""
-    return Survey(members, (), (), _generations(members, settings), Archive("", {}, {}, {}))
-
-
-def _joined(found: dict[tuple[str, str], Station], members: Members | None) -> Members:
-    """Return the campaign's stations, those that are new at the end; old ones keep their coordinates."""
-    if members is None:
-        return Members(tuple(found.values()), (len(found),))
-    old = [
-        dataclasses.replace(s, channels=found[s.network, s.code].channels) if (s.network, s.code) in found else s
-        for s in members.stations
-    ]
-    known = {(s.network, s.code) for s in old}
-    new = [s for key, s in found.items() if key not in known]
-    bounds = (*members.bounds, len(old) + len(new)) if new else members.bounds
-    return Members((*old, *new), bounds)
-
-
-def _generations(members: Members, settings: Settings) -> tuple[Generation, ...]:
-    chosen = chosen_pairs(members.stations, settings.correlate)
-    made: list[Generation] = []
-    first_row = before = 0
-    for number, count in enumerate(members.bounds):
-        mask = chosen[:count, :count].copy()
-        mask[:, :before] = False
-        layout = Layout(count, settings.components, settings.component_pairs, settings.correlate.block, mask)
-        made.append(Generation(number, layout, first_row))
-        first_row, before = first_row + layout.rows, count
-    return tuple(made)
+    return Survey(members, (), (), generations_of(members, settings), Archive("", {}, {}, {}))
 
 
 def _matching(row: ListRow, archive: Archive) -> list[tuple[str, str]]:
