@@ -201,3 +201,34 @@ def test_workflow_plan_and_draw(tmp_path, invoke):
     assert invoke("workflow", "draw", f"{path}:graph", "--format", "mermaid").output.startswith("flowchart")
     assert invoke("workflow", "draw", f"{path}:graph", "--format", "svg", "-o", tmp_path / "g.svg").exit_code == 0
     assert (tmp_path / "g.svg").read_text().startswith("<svg")
+
+
+def test_doctor_names_what_works_and_what_the_source_holds(tmp_path, invoke, monkeypatch):
+    import archives
+
+    archives.write(tmp_path / "sds", "AAA")
+    archives.write(tmp_path / "sds", "BBB")
+    stations = archives.station_list(tmp_path, "AAA", "BBB", "GONE")
+    result = invoke("doctor", stations, "--source", f"sds:{tmp_path}/sds")
+    assert result.exit_code == 0, result.output
+    expected = (
+        "ok       numpy",
+        "ok       memory",
+        "lacking  stations       2 with data, 1 of 3 lines without",
+        "line 3 (XX GONE): no such station in the source",
+        "2 station(s) without",
+        "ok       files",
+    )
+    for words in expected:
+        assert words in result.output
+    result = invoke("doctor", stations, "--source", f"sds:{tmp_path}/nowhere")
+    assert result.exit_code == 1
+    assert "MISSING  source" in result.output
+
+    import xcorr.doctor
+
+    monkeypatch.setattr(xcorr.doctor, "OPTIONAL", {"no_such_package": "pip install it", "mpi4py": "pip install mpi"})
+    result = invoke("doctor")
+    assert result.exit_code == 0
+    assert "lacking  no_such_package" in result.output
+    assert "pip install it" in result.output

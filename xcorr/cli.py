@@ -54,6 +54,7 @@ def main() -> None:
     xcorr info stations.xcorr                   what came of it
     xcorr plot stations.xcorr                   a record section
     xcorr status | verify | stack | export | pack   campaigns, see their --help
+    xcorr doctor                                what works here, and the cure for what does not
 
     Exit codes: 0 done; 1 nothing produced, or an error; 2 wrong usage; 3 done, but some inputs failed.
     """
@@ -162,6 +163,21 @@ def compare(first: Path, second: Path) -> None:
     from xcorr import command
 
     sys.exit(command.compare(first, second))
+
+
+@main.command()
+@click.argument("stations", type=EXISTING_FILE, required=False)
+@click.option("-c", "--config", type=EXISTING_FILE, help="Settings; default: xcorr.toml beside the list.")
+@click.option("--source", help="Waveforms, as for xcorr run.")
+@click.option("--metadata", help="StationXML path or glob.")
+@click.option("--start", help="First time wanted, UTC.")
+@click.option("--end", help="End of the time wanted, UTC.")
+@click.option("--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help="Override a setting, in TOML.")
+def doctor(stations: Path | None, config: Path | None, assignments: tuple[str, ...], **options: Any) -> None:
+    """Say what is installed and works, and with STATIONS also what its source holds; name the cures (exit code 1)."""
+    from xcorr import command
+
+    sys.exit(command.doctor(stations, config, assignments, options))
 
 
 @main.command()

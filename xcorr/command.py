@@ -38,24 +38,43 @@ def run(
     options: Mapping[str, Any],
 ) -> int:
     """Run a campaign and print its summary; return the exit code."""
-    from xcorr.settings_file import build, load, override
-
-    beside = stations.parent / "xcorr.toml"
-    config = config or (beside if beside.is_file() else None)
-    plain = load(config) if config else {}
-    for key in ("source", "metadata", "start", "end"):
-        if options[key] is not None:
-            plain.setdefault("data", {})[key] = options[key]
-    for key in ("mapping", "workers"):
-        if options[key] is not None:
-            plain.setdefault("run", {})[key] = options[key]
-    settings = build(override(plain, assignments))
+    settings = _settings(stations, config, assignments, options)
     folder = output or stations.with_suffix(".xcorr")
     if settings.run.mapping == "mpi":
         from xcorr.mappings.mpi import on_rank_0
 
         return on_rank_0(lambda: _run_and_tell(stations, folder, settings, as_json, refresh))
     return _run_and_tell(stations, folder, settings, as_json, refresh)
+
+
+def _settings(
+    stations: Path, config: Path | None, assignments: tuple[str, ...], options: Mapping[str, Any]
+) -> Settings:
+    """Return the settings of a run: command line beats file beats default."""
+    from xcorr.settings_file import build, load, override
+
+    beside = stations.parent / "xcorr.toml"
+    config = config or (beside if beside.is_file() else None)
+    plain = load(config) if config else {}
+    for section, keys in (("data", ("source", "metadata", "start", "end")), ("run", ("mapping", "workers"))):
+        for key in keys:
+            if options.get(key) is not None:
+                plain.setdefault(section, {})[key] = options[key]
+    return build(override(plain, assignments))
+
+
+def doctor(stations: Path | None, config: Path | None, assignments: tuple[str, ...], options: Mapping[str, Any]) -> int:
+    """Print what works and the cures; return 1 if something needed does not."""
+    from xcorr.doctor import examine, examine_source
+
+    findings = list(examine(stations.parent if stations else Path()))
+    if stations is not None:
+        findings += examine_source(stations, _settings(stations, config, assignments, options))
+    for f in findings:
+        click.echo(f"{'ok     ' if f.well else 'MISSING' if f.needed else 'lacking'}  {f.name:14} {f.found}")
+        if not f.well and f.cure:
+            click.echo(f"{'':25}{f.cure}")
+    return 1 if any(f.needed and not f.well for f in findings) else 0
 
 
 def _run_and_tell(stations: Path, folder: Path, settings: Settings, as_json: bool, refresh: bool) -> int:
