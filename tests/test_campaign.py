@@ -127,6 +127,33 @@ def test_a_station_that_is_no_longer_listed_keeps_its_place(days, tmp_path):
         assert (found.get("XX.AAA", "XX.CCC", stack=None).coords["n_windows"].values > 0).all()
 
 
+def test_the_order_of_stations_is_settled_before_their_first_shard(days, tmp_path, monkeypatch):
+    """A run that dies while it appends stations, and a list that has changed again when it is repeated."""
+    import xcorr.campaign_run as module
+
+    run_campaign(station_list(tmp_path, "AAA", "BBB"), tmp_path / "x.xcorr", daily(days, 2))
+
+    def die(*_):
+        raise RuntimeError("killed here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "stack_campaign", die)
+        with pytest.raises(RuntimeError, match="killed here"):
+            run_campaign(station_list(tmp_path, "AAA", "BBB", "DDD"), tmp_path / "x.xcorr", daily(days, 1))
+    last = run_campaign(station_list(tmp_path, "CCC", "AAA", "BBB", "DDD"), tmp_path / "x.xcorr", daily(days, 2))
+    assert last.report["pairs_with_data"] == 6
+    with results.open(tmp_path / "x.xcorr") as found:
+        assert list(found.stations["id"]) == ["XX.AAA", "XX.BBB", "XX.DDD", "XX.CCC"]
+        everything = found.get("XX.DDD", "XX.CCC", stack=None)
+    assert (everything.coords["n_windows"].values > 0).all()
+
+
+def test_wrong_usage_leaves_no_folder(days, tmp_path, invoke):
+    stations = station_list(tmp_path, "AAA")
+    assert invoke("run", stations, "--source", f"sds:{days}", "-o", tmp_path / "x.xcorr").exit_code == 1
+    assert not (tmp_path / "x.xcorr").exists()
+
+
 def test_refresh_makes_again_what_came_from_changed_files(days, tmp_path):
     root = tmp_path / "sds"
     shutil.copytree(days, root)

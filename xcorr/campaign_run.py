@@ -101,13 +101,14 @@ def run_campaign(
     prepare_process()
     if settings.run.workers != 1:
         warm_up(settings.run.mapping, ELEMENT_MODULES)
+    found = None if folder.exists() else look_around(list_path, settings)  # before anything is written
     campaign.make_folder(folder)
     with CampaignLock(folder):
         campaign.freeze_settings(folder, settings)
         campaign.remove_leftovers(folder)
         ledger = Ledger(folder, settings.hash())
         try:
-            report = _run_locked(list_path, folder, settings, ledger, progress, refresh)
+            report = _run_locked(list_path, folder, settings, ledger, found, progress, refresh)
         except BaseException:
             campaign.remove_leftovers(folder)
             raise
@@ -120,15 +121,26 @@ def run_campaign(
 
 
 def _run_locked(
-    list_path: Path, folder: Path, settings: Settings, ledger: Ledger, progress: str | None, refresh: bool
+    list_path: Path,
+    folder: Path,
+    settings: Settings,
+    ledger: Ledger,
+    found: Survey | None,
+    progress: str | None,
+    refresh: bool,
 ) -> dict[str, Any]:
     repaired = ledger.look()
-    found = look_around(list_path, settings, Members.from_json(ledger.fact("members")))
+    members = Members.from_json(ledger.fact("members"))
+    if found is None or members is not None:
+        found = look_around(list_path, settings, members)
+    ledger.keep_fact("members", found.members.to_json(len(found.generations) - 1))  # their order is settled now
     ledger.keep_requested(found.requested)
     todo = plan_work(found, ledger, settings, refresh)
-    kept = len(ledger.shards()) - len({(c.start_ns, g, s) for g, cs in todo.items() for c in cs for s in c.wanted or ()}
-                                      & {(s.start_ns, s.generation, s.strip) for s in ledger.shards()})  # fmt: skip
-    ledger.keep_fact("expected", str(kept + sum(len(c.wanted or ()) for chunks in todo.values() for c in chunks)))
+    done = {(s.start_ns, s.generation, s.strip) for s in ledger.shards()}
+    wanted = {
+        (c.start_ns, number, strip) for number, chunks in todo.items() for c in chunks for strip in c.wanted or ()
+    }
+    ledger.keep_fact("expected", str(len(done | wanted)))
     warnings = _other_kernel(ledger)
     check_space(folder, space_needed(settings, found, todo))
     workers = []
@@ -138,10 +150,14 @@ def _run_locked(
         graph = pipeline.correlation_workflow(settings, found, generation, chunks, folder, attributes)
         watch = _watch(settings, generation, chunks, progress)
         workers += run(graph, None, settings.run.mapping, settings.run.workers, watch).workers
-    ledger.keep_fact("members", found.members.to_json(len(found.generations) - 1))
     stack_campaign(folder, settings, found, ledger)
     report = campaign.make_report(settings, found, ledger.accounts(), ledger.shards(), _pairs_with_data(folder))
-    report |= {"shards_kept": kept, "repaired": repaired, "warnings": warnings, "workers": summarize(workers)}
+    report |= {
+        "shards_kept": len(done - wanted),
+        "repaired": repaired,
+        "warnings": warnings,
+        "workers": summarize(workers),
+    }
     return report
 
 
