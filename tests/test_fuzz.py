@@ -150,6 +150,8 @@ def check_others(clean, tmp_path, made=None):
                 assert np.isfinite(values).all() or np.isnan(values).all()
 
 
+# ObsPy's callback for libmseed's messages trips over bytes that are not UTF-8
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("kind", ["MSEED", "SAC"])
 @pytest.mark.parametrize("count", [25, pytest.param(600, marks=pytest.mark.slow)])
 def test_waveforms(clean, tmp_path, kind, count):
