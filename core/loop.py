@@ -47,7 +47,11 @@ class Worker:
         tell: Tell | None = None,
     ) -> None:
         self.plan, self.index, self.transport = plan, index, transport
-        self.observers = tuple(o for o in observers if o.watches_items())
+        self.hear = {
+            name: [getattr(o, name) for o in observers if o.hears(name)]
+            for name in ("started", "received", "wrote", "processed", "skipped", "ended", "failed")
+        }
+        self.received, self.processed = self.hear["received"], self.hear["processed"]
         self.results: dict[str, dict[str, list[Any]]] = {}
         self.failure: ElementError | None = None
         self.token: Token | Receipt | None = None
@@ -79,7 +83,7 @@ class Worker:
         instance.element._emit = instance.emit = self._emitter(instance)
 
     def _emitter(self, instance: Instance) -> Emit:
-        routes, statistics, rank, observers = instance.routes, instance.statistics, instance.node.rank, self.observers
+        routes, statistics, rank, wrote = instance.routes, instance.statistics, instance.node.rank, self.hear["wrote"]
 
         def emit(port: str, data: Any) -> None:
             try:
@@ -87,9 +91,8 @@ class Worker:
             except KeyError:
                 raise instance.unknown_output(port) from None
             statistics.written += 1
-            if observers:
-                for observer in observers:
-                    observer.wrote(statistics, port, data)
+            for tell in wrote:
+                tell(statistics, port, data)
             for way in ways:
                 way(data)
             if self.backlog and self.depth <= DEPTH // 2:
@@ -127,17 +130,18 @@ class Worker:
     def run(self) -> None:
         """Run to the end of the stream. Raises ElementError when an element fails, Stopped when told to give up."""
         try:
-            for observer in self.observers:
-                observer.started(self.plan, self.index)
+            for tell in self.hear["started"]:
+                tell(self.plan, self.index)
             for instance in self.downstream_first:  # so that what one writes there finds the others prepared
                 self._guarded(instance, "preprocess", instance.element.preprocess)
             self._work()
-            for observer in self.observers:
-                observer.ended([i.statistics for i in self.instances.values()])
+            for tell in self.hear["ended"]:
+                tell([i.statistics for i in self.instances.values()])
         except Abort:
-            if self.failure is None:
-                raise Stopped("another worker failed") from None
-            raise self.failure from self.failure.__cause__
+            failure = self.failure or Stopped("another worker failed")
+            for tell in self.hear["failed"]:
+                tell(failure)
+            raise failure from failure.__cause__
 
     def _work(self) -> None:
         sources = deque((i, iter(i.node.work)) for i in self.instances.values() if i.node.work is not None)
@@ -207,10 +211,9 @@ class Worker:
 
     def run_item(self, instance: Instance, inputs: dict[str, Any]) -> None:
         """Run one item through an instance, and what comes of it through everything downstream."""
-        if self.observers:
+        for tell in self.received:
             for port, data in inputs.items():
-                for observer in self.observers:
-                    observer.received(instance.statistics, port, data)
+                tell(instance.statistics, port, data)
         self.depth += 1
         nested = self.nested
         start = perf_counter()
@@ -233,6 +236,8 @@ class Worker:
         statistics.seconds += elapsed - self.nested + nested
         self.nested = nested + elapsed
         self.depth -= 1
+        for tell in self.processed:
+            tell(statistics)
 
     def _tolerant(self, instance: Instance, inputs: dict[str, Any]) -> None:
         """Run an item whose outputs leave only when ``process`` has succeeded; try again or skip on errors."""
@@ -248,8 +253,8 @@ class Worker:
             except Exception as error:
                 if policy.kind == "skip":
                     statistics.skipped += 1
-                    for observer in self.observers:
-                        observer.skipped(statistics, inputs, error)
+                    for tell in self.hear["skipped"]:
+                        tell(statistics, inputs, error)
                     held = list((element.skipped(inputs, error) or {}).items())
                 elif attempt == policy.retries:
                     self._fail(instance, "process", error, inputs)

@@ -43,10 +43,9 @@ class Observer:
     ends the run.
     """
 
-    def watches_items(self) -> bool:
-        """Return whether anything besides :meth:`progress` is overridden; if not, the workers leave it alone."""
-        names = ("started", "received", "wrote", "skipped", "ended")
-        return any(getattr(type(self), name) is not getattr(Observer, name) for name in names)
+    def hears(self, event: str) -> bool:
+        """Return whether the method for an event is overridden; else it is not called."""
+        return getattr(type(self), event) is not getattr(Observer, event)
 
     def started(self, plan: Any, worker: int) -> None:
         """Note that a worker is about to begin."""
@@ -57,11 +56,17 @@ class Observer:
     def wrote(self, statistics: InstanceStatistics, port: str, item: Any) -> None:
         """Note that an instance wrote an item."""
 
+    def processed(self, statistics: InstanceStatistics) -> None:
+        """Note that an instance has done with the item it received last, and everything called by it has too."""
+
     def skipped(self, statistics: InstanceStatistics, inputs: dict[str, Any], error: Exception) -> None:
         """Note that an item was dropped under ``on_error = "skip"``."""
 
     def ended(self, statistics: list[InstanceStatistics]) -> None:
         """Note that the worker has finished all its instances."""
+
+    def failed(self, error: BaseException) -> None:
+        """Note that the worker gives up: an element of its own failed, or it was told to."""
 
     def progress(self, workers: Sequence[WorkerStatistics], finished: bool) -> None:
         """Look at the latest numbers of all workers; called where ``run`` was, about twice a second and at the end."""

@@ -156,7 +156,6 @@ class CorrelateStrips(GenericPE):
                             second = chunk.members[number]
                             cross_spectra(conjugate, second.bands[k].packed[:, windows], self._room[k])
                             place = k, piece, slice(start, stop), low
-                            place = k, piece, slice(start, stop), low
                             blocks = strip, block, number
                             yield from self._rows(chunk.chunk, blocks, first, second, partners, self._room[k], place)
 

@@ -25,8 +25,8 @@ class Tables:
     """What a result file holds besides correlations: structured arrays, lags (s), shards, root attributes.
 
     ``shards`` lists (first piece, first row, number of rows, path relative to the campaign); a shard holds
-    ``substacks`` pieces of every band (by name) and of every component pair of ``series``. ``components`` are the pairs
-    stacked, by every one of ``methods``.
+    ``substacks`` pieces of every band (by name) and of every component pair of ``series`` (none: they are not kept).
+    ``components`` are the pairs stacked, by every one of ``methods``.
     """
 
     stations: np.ndarray
@@ -65,7 +65,7 @@ class WriteResults(GenericPE):
         import h5py
 
         t = self.tables
-        stacks = len(t.components) * len(t.bands) * (len(t.methods) + 1) * (len(t.pieces) > 1)
+        stacks = len(t.components) * len(t.bands) * (len(t.methods) + 1) * (len(t.pieces) > 1 or not t.series)
         require_space(Path(self.folder), 4 * len(t.pairs) * (len(t.lags_s) * stacks + 100))
         self._temporary = Path(self.folder, f".{NAME}.{os.getpid()}.part")
         self._file = h5py.File(self._temporary, "w", libver="latest", rdcc_nbytes=16 << 20, rdcc_w0=1.0)

@@ -189,7 +189,9 @@ class WriteShards(GenericPE):
             shard.rows["series_snr"][name][where] = signal_to_noise(item.data)
             shard.rows["series_symmetry"][name][where] = symmetry(item.data)
         else:
-            self.write("output", self._finish(self._open.pop(key), item))
+            record = self._finish(self._open.pop(key), item)
+            self.log(f"wrote {record.path}, {record.bytes} bytes")
+            self.write("output", record)
 
     def _temporary(self, chunk: Chunk, strip: int) -> Path:
         final = Path(self.folder, shard_name(chunk, strip, self.generation))

@@ -102,6 +102,7 @@ class StackRows(IterativePE):
     """Reads the series of a range of rows and stacks them: one :class:`StackedRows` per band and component pair.
 
     ``outputs`` are the component pairs wanted: those of the shards, or with R and T, which are turned out of them.
+    ``keep_series`` says that the shards stay: a stack of one piece then is the piece, and is not written again.
     """
 
     def __init__(
@@ -111,8 +112,10 @@ class StackRows(IterativePE):
         outputs: Sequence[str],
         methods: Sequence[str],
         stacking: Stacking,
+        keep_series: bool = True,
     ) -> None:
         super().__init__()
+        self.keep_series = keep_series
         self.folder = folder
         self.shape = shape
         self.outputs = outputs
@@ -125,7 +128,7 @@ class StackRows(IterativePE):
         for band in self.shape.bands:
             known: dict[str, tuple[Float32, np.ndarray]] = {}
             for pair in self.outputs:
-                if self.shape.chunks * self.shape.substacks == 1 and pair in self.shape.pairs:
+                if self.keep_series and self.shape.chunks * self.shape.substacks == 1 and pair in self.shape.pairs:
                     self.write("output", self._single(request, band, pair))
                     continue
                 needed = sources(pair)

@@ -24,6 +24,7 @@ from xcorr import results
 from xcorr.campaign import CampaignError
 from xcorr.campaign_run import run_campaign
 from xcorr.compare import differences
+from xcorr.export import ExportError, pack
 from xcorr.ledger import Ledger
 from xcorr.lock import CampaignLock, Locked
 from xcorr.members import Members
@@ -329,6 +330,42 @@ def test_new_stacks_without_waveforms(days, tmp_path, invoke):
     assert "only stack settings can be new here" in result.output
 
 
+@pytest.mark.parametrize("until", [1, 3])
+def test_series_that_are_not_kept(days, tmp_path, invoke, until):
+    stations = station_list(tmp_path, "AAA", "BBB", "CCC")
+    lean = {"stack": {"keep_series": False, "methods": ["linear", "pws"]}}
+    first = run_campaign(stations, tmp_path / "lean.xcorr", daily(days, until, **lean))
+    assert not list((tmp_path / "lean.xcorr" / "shards").iterdir())
+    run_campaign(stations, tmp_path / "full.xcorr", daily(days, until, stack={"methods": ["linear", "pws"]}))
+    with results.open(tmp_path / "lean.xcorr") as lean_file, results.open(tmp_path / "full.xcorr") as full_file:
+        for method in ("linear", "pws"):
+            assert lean_file.gather(stack=method).tobytes() == full_file.gather(stack=method).tobytes()
+        with pytest.raises(results.ResultsError, match="were not kept"):
+            lean_file.get("XX.AAA", "XX.BBB", stack=None)
+    assert list(problems(tmp_path / "lean.xcorr")) == []
+    again = run_campaign(stations, tmp_path / "lean.xcorr", daily(days, until, **lean))
+    assert again.report["channel_chunk"] == first.report["channel_chunk"]
+    with pytest.raises(CampaignError, match="were not kept"):
+        run_campaign(stations, tmp_path / "lean.xcorr", daily(days, until + 1, **lean))
+    refused = invoke("stack", tmp_path / "lean.xcorr")
+    assert refused.exit_code == 1
+    assert "were not kept" in refused.output
+    (tmp_path / "lean.xcorr" / "xcorr.h5").unlink()
+    with pytest.raises(CampaignError, match="is gone"):
+        run_campaign(stations, tmp_path / "lean.xcorr", daily(days, until, **lean))
+
+
+def test_removal_of_series_that_was_cut_short_is_finished(days, tmp_path):
+    stations, lean = station_list(tmp_path, "AAA", "BBB"), {"stack": {"keep_series": False}}
+    run_campaign(stations, tmp_path / "x.xcorr", daily(days, 2))
+    shards = list((tmp_path / "x.xcorr" / "shards").iterdir())
+    with sqlite3.connect(tmp_path / "x.xcorr" / "ledger.sqlite") as database:
+        database.execute("UPDATE shard SET kept = 0")
+    assert shards
+    run_campaign(stations, tmp_path / "x.xcorr", daily(days, 2, **lean))
+    assert not any(p.exists() for p in shards)
+
+
 def test_status_and_ledger(days, tmp_path, invoke):
     stations, folder = station_list(tmp_path, "AAA", "BBB", "GONE"), tmp_path / "x.xcorr"
     run_campaign(stations, folder, daily(days, 2))
@@ -564,6 +601,21 @@ def read_back(kind, target, first, second):
     lines = [line.split(",") for line in target.read_text().splitlines()]
     row = next(line for line in lines if line[:2] == [first, second])
     return {"values": row[7:], "first_lag_s": float(lines[0][7]), "distance_m": float(row[3])}
+
+
+def test_packed_results_hold_every_method(days, tmp_path):
+    how = {"stack": {"methods": ["linear", "pws", "robust"]}}
+    run_campaign(station_list(tmp_path, "AAA", "BBB", "CCC"), tmp_path / "x.xcorr", daily(days, 2, **how))
+    shutil.copytree(tmp_path / "x.xcorr", tmp_path / "packed.xcorr")
+    with CampaignLock(tmp_path / "packed.xcorr"), pytest.raises(Locked, match="in use"):
+        pack(tmp_path / "packed.xcorr")
+    pack(tmp_path / "packed.xcorr")
+    assert same(tmp_path / "x.xcorr", tmp_path / "packed.xcorr")
+    with results.open(tmp_path / "packed.xcorr") as found:
+        assert np.isfinite(found.get("XX.AAA", "XX.CCC", stack="robust").std_error.values).all()
+    (tmp_path / "packed.xcorr" / "xcorr.h5").unlink()
+    with pytest.raises(ExportError, match="nothing to pack"):
+        pack(tmp_path / "packed.xcorr")
 
 
 def test_packed_results_need_no_shards(demo, tmp_path, invoke):

@@ -215,13 +215,14 @@ def tables(
         piece_table(settings, starts),
         np.arange(-m, m + 1) / settings.condition.rate_hz,
         ("", *(b.name for b in settings.bands)),
-        settings.component_pairs,
+        settings.component_pairs if settings.stack.keep_series else (),
         settings.outputs,
         settings.stack.methods,
         substacks,
         tuple(
             (number[s.start_ns] * substacks, generations[s.generation].first_row + r.start, len(r), s.path)
             for s, r in rows
+            if settings.stack.keep_series
         ),
         {
             "software": software(),

@@ -19,13 +19,16 @@ from xcorr.pes.fdsn import KIND, Service, candidates
 from xcorr.pes.items import Chunk
 from xcorr.pes.metadata import read_inventory, station_coordinates
 from xcorr.pes.process import prepare_process
+from xcorr.pes.result_file import NAME as RESULTS
 from xcorr.pes.stack import StackRequest, stack_requests
 from xcorr.progress import Progress, summarize
+from xcorr.report_page import write_page
 from xcorr.settings import Settings, SettingsError
 from xcorr.settings_file import build, override
 from xcorr.stations import ListRow, read_station_list
 from xcorr.survey import Survey, patterns_of, survey, survey_of, time_limits
 from xcorr.work import check_space, plan_work, space_needed
+from xcorr.worker_log import WorkerLog
 
 FINISHED, NOTHING, SOME_FAILED = 0, 1, 3
 LITTLE = 16_000_000  # values of series that are stacked sooner than workers have started
@@ -116,6 +119,7 @@ def run_campaign(
             ledger.close()
         report["seconds"] = round(time.perf_counter() - start, 3)
         campaign.write_report(folder, report)
+        write_page(folder, report)
     code = NOTHING if not report["pairs_with_data"] else SOME_FAILED if report["errors"] else FINISHED
     return Finished(folder, report, code)
 
@@ -140,6 +144,8 @@ def _run_locked(
     wanted = {
         (c.start_ns, number, strip) for number, chunks in todo.items() for c in chunks for strip in c.wanted or ()
     }
+    if wanted:
+        _require_series(folder, ledger)
     ledger.keep_fact("expected", str(len(done | wanted)))
     warnings = _other_kernel(ledger)
     check_space(folder, space_needed(settings, found, todo))
@@ -148,9 +154,14 @@ def _run_locked(
     for number, chunks in todo.items():
         generation = found.generations[number]
         graph = pipeline.correlation_workflow(settings, found, generation, chunks, folder, attributes)
-        watch = _watch(settings, generation, chunks, progress)
+        watch = [WorkerLog(folder), *_watch(settings, generation, chunks, progress)]
         workers += run(graph, None, settings.run.mapping, settings.run.workers, watch).workers
-    stack_campaign(folder, settings, found, ledger)
+    if all(s.kept for s in ledger.shards()):
+        stack_campaign(folder, settings, found, ledger)
+    elif not (folder / RESULTS).exists():
+        raise campaign.CampaignError(
+            f"{folder}: {RESULTS} is gone and its series were not kept; remove the folder and run again"
+        )
     report = campaign.make_report(settings, found, ledger.accounts(), ledger.shards(), _pairs_with_data(folder))
     report |= {
         "shards_kept": len(done - wanted),
@@ -159,6 +170,15 @@ def _run_locked(
         "workers": summarize(workers),
     }
     return report
+
+
+def _require_series(folder: Path, ledger: Ledger) -> None:
+    """Raise CampaignError if the series that new ones would be stacked with were not kept."""
+    if not all(s.kept for s in ledger.shards()):
+        raise campaign.CampaignError(
+            f"{folder}: its series were not kept (stack.keep_series = false), so nothing can be added, done again or "
+            "stacked anew; choose another folder with -o"
+        )
 
 
 def _other_kernel(ledger: Ledger) -> list[str]:
@@ -189,15 +209,16 @@ def restack(folder: Path, assignments: Sequence[str] = ()) -> Path:
             members = Members.from_json(ledger.fact("members"))
             if members is None:
                 raise campaign.CampaignError(f"{folder} has no shards to stack")
+            _require_series(folder, ledger)
             campaign.freeze_settings(folder, settings)
             stack_campaign(folder, settings, survey_of(members, settings), ledger)
         finally:
             ledger.close()
-    return folder / "xcorr.h5"
+    return folder / RESULTS
 
 
 def stack_campaign(folder: Path, settings: Settings, found: Survey, ledger: Ledger) -> None:
-    """Make ``xcorr.h5`` out of all shards."""
+    """Make ``xcorr.h5`` out of all shards; remove them where the series are not to be kept."""
     shards = ledger.shards()
     starts = sorted({s.start_ns for s in shards})
     number = {start: k for k, start in enumerate(starts)}
@@ -211,6 +232,8 @@ def stack_campaign(folder: Path, settings: Settings, found: Survey, ledger: Ledg
     graph = pipeline.stack_workflow(settings, tuple(requests), folder, tables)
     parallel = len(tables.pieces) * len(tables.pairs) * len(tables.lags_s) > LITTLE and len(tables.pieces) > 1
     run(graph, None, settings.run.mapping if parallel else "sequential", settings.run.workers if parallel else 1)
+    if not settings.stack.keep_series:
+        ledger.remove_shards()
 
 
 def _watch(settings: Settings, generation: Generation, chunks: Sequence[Chunk], style: str | None) -> list[Observer]:
@@ -232,7 +255,7 @@ def _pairs_with_data(folder: Path) -> int:
     import h5py
     import numpy as np
 
-    with h5py.File(folder / "xcorr.h5") as file:
+    with h5py.File(folder / RESULTS) as file:
         method = next(iter(file["stacks"].values()))
         counts = [group["n_windows"][...] for group in method.values()]
     return int(np.count_nonzero(np.any(counts, axis=0)))

@@ -17,6 +17,7 @@ USAGE_ERRORS = (
     "StationListError",
     "SourceError",
     "MetadataError",
+    "CatalogueError",
     "GraphError",
     "WorkflowLoadError",
     "RegistryError",

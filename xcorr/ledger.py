@@ -11,15 +11,17 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from xcorr.core import GenericPE
+from xcorr.core import GenericPE, XcorrError
 from xcorr.pes.items import ShardRecord, SlotAccount
 from xcorr.pes.shards import CHUNK_TIMES, ShardContent, ShardError, read_shard
 
 NAME = "ledger.sqlite"
+VERSION = 2  # of the schema; a ledger of another is made again
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS shard (path TEXT PRIMARY KEY, bytes INTEGER, mtime_ns INTEGER, start_ns INTEGER,
-    end_ns INTEGER, data_start_ns INTEGER, data_end_ns INTEGER, generation INTEGER, strip INTEGER);
+    end_ns INTEGER, data_start_ns INTEGER, data_end_ns INTEGER, generation INTEGER, strip INTEGER, kept INTEGER);
 CREATE TABLE IF NOT EXISTS channel_chunk (start_ns INTEGER, slot INTEGER, status TEXT, reason TEXT, seed_id TEXT,
     files TEXT, samples INTEGER, gaps INTEGER, gap_s REAL, zeros_s REAL, windows TEXT, PRIMARY KEY (start_ns, slot));
 CREATE TABLE IF NOT EXISTS requested (line INTEGER PRIMARY KEY, text TEXT, status TEXT, reason TEXT, stations TEXT);
@@ -29,7 +31,7 @@ CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT);
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Shard:
-    """A shard in the ledger; times in ns."""
+    """A shard in the ledger; times in ns. ``kept`` is 0 once its file was removed, its series stacked."""
 
     path: str
     bytes: int
@@ -39,6 +41,39 @@ class Shard:
     data_end_ns: int
     generation: int
     strip: int
+    kept: int
+
+
+class LedgerError(XcorrError, OSError):
+    """A ledger that is missing or damaged."""
+
+
+def read_ledger(folder: Path) -> Ledger:
+    """Open the ledger of a campaign to look at, changing nothing. Raises LedgerError where it cannot be read."""
+    ledger = Ledger.__new__(Ledger)
+    ledger.folder, ledger.settings_hash = folder, ""
+    if not (folder / NAME).exists():
+        raise LedgerError(f"{NAME}: missing")
+    try:
+        ledger._database = sqlite3.connect(f"file:{quote(str(folder / NAME))}?mode=ro", timeout=30, uri=True)
+        ledger._database.isolation_level = None
+        _check(ledger._database)
+    except sqlite3.DatabaseError as error:
+        raise LedgerError(f"{NAME}: damaged: {error}") from error
+    return ledger
+
+
+def _check(database: sqlite3.Connection) -> None:
+    """Raise DatabaseError, and close, where a database is damaged or of another version."""
+    try:
+        verdict = database.execute("PRAGMA quick_check").fetchone()[0]
+        version = database.execute("PRAGMA user_version").fetchone()[0]
+    except sqlite3.DatabaseError:
+        database.close()
+        raise
+    if verdict != "ok" or version != VERSION:
+        database.close()
+        raise sqlite3.DatabaseError(verdict if verdict != "ok" else f"version {version} of the schema, not {VERSION}")
 
 
 class Ledger:
@@ -56,14 +91,12 @@ class Ledger:
     def _open(self) -> sqlite3.Connection:
         database = sqlite3.connect(self.folder / NAME, timeout=30, isolation_level=None)
         try:
-            database.executescript(SCHEMA)
-            verdict = database.execute("PRAGMA quick_check").fetchone()[0]
+            if not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                database.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
         except sqlite3.DatabaseError:
             database.close()
             raise
-        if verdict != "ok":
-            database.close()
-            raise sqlite3.DatabaseError(verdict)
+        _check(database)
         return database
 
     def close(self) -> None:
@@ -78,11 +111,15 @@ class Ledger:
         """
         known = {
             path: (size, mtime)
-            for path, size, mtime in self._database.execute("SELECT path, bytes, mtime_ns FROM shard")
+            for path, size, mtime in self._database.execute("SELECT path, bytes, mtime_ns FROM shard WHERE kept")
         }
+        removed = {path for (path,) in self._database.execute("SELECT path FROM shard WHERE NOT kept")}
         wrong = []
         for file in sorted((self.folder / "shards").glob("*.h5")):
             path, status = f"shards/{file.name}", file.stat()
+            if path in removed:  # its series have been stacked: all that was left to do
+                file.unlink()
+                continue
             if known.pop(path, None) == (status.st_size, status.st_mtime_ns):
                 continue
             try:
@@ -122,11 +159,17 @@ class Ledger:
             )
             for a in accounts
         ]
-        shard = (path, status.st_size, status.st_mtime_ns, *times, generation, strip)
+        shard = (path, status.st_size, status.st_mtime_ns, *times, generation, strip, 1)
         with self._database as database:
             database.execute("BEGIN")
-            database.execute("INSERT OR REPLACE INTO shard VALUES (?,?,?,?,?,?,?,?,?)", shard)
+            database.execute("INSERT OR REPLACE INTO shard VALUES (?,?,?,?,?,?,?,?,?,?)", shard)
             database.executemany("INSERT OR REPLACE INTO channel_chunk VALUES (?,?,?,?,?,?,?,?,?,?,?)", rows)
+
+    def remove_shards(self) -> None:
+        """Remove all shards, whose series have been stacked; what they were made from stays in the ledger."""
+        self._database.execute("UPDATE shard SET kept = 0")
+        for file in (self.folder / "shards").glob("*.h5"):
+            file.unlink()
 
     def shards(self) -> list[Shard]:
         """Return the shards, by time, generation and strip."""

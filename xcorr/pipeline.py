@@ -167,7 +167,7 @@ def stack_workflow(
     shape, stacking = series_shape(settings, chunks), stacking_of(settings)
     return _chained(
         StackSource(requests),
-        StackRows(str(folder), shape, settings.outputs, settings.stack.methods, stacking),
+        StackRows(str(folder), shape, settings.outputs, settings.stack.methods, stacking, settings.stack.keep_series),
         WriteResults(str(folder), tables),
     )
 

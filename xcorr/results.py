@@ -205,6 +205,8 @@ class Results:
     def _stored_series(self, band: str, components: str, row: int) -> tuple[np.ndarray, np.ndarray]:
         import h5py
 
+        if series_path(band, components) not in self.file:
+            raise ResultsError(f"{self.path}: the series were not kept (stack.keep_series = false); stacks are there")
         windows = self.file[series_path(band, components, "series_n_windows")][:, row]
         virtual = self.file[series_path(band, components)]
         if not virtual.is_virtual:  # packed

@@ -161,6 +161,9 @@ class Stack:
 
     methods: tuple[str, ...] = setting(("linear",), "Stacks to make.", choices=stacking.METHODS)
     substack_s: int | None = setting(None, "Length of the pieces stacked, a part of a chunk; default: chunks.", least=1)
+    keep_series: bool = setting(
+        True, "Keep the series of the pieces; without them neither days, stations nor other stacks can be added."
+    )
     pws_power: float = setting(2.0, "pws: power of the phase coherence (Schimmel & Paulssen 1997).", least=0)
     pws_timegate_s: float = setting(0.0, "pws: running mean of the coherence; 0: none.", least=0)
     tf_pws_power: float = setting(2.0, "tf-pws: power of the phase coherence (Schimmel & Gallart 2007).", least=0)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from xcorr import campaign, lock
-from xcorr.core import XcorrError
-from xcorr.ledger import NAME as LEDGER
-from xcorr.ledger import Ledger
+from xcorr.ledger import LedgerError, read_ledger
 from xcorr.pes.result_file import NAME as RESULTS
 from xcorr.pes.shards import ShardError, read_all, read_shard
 
@@ -41,21 +39,14 @@ def problems(folder: Path) -> Iterator[str]:
 
 
 def _known(folder: Path) -> dict[str, Any] | str:
-    """Return the shards that the ledger knows, or what is wrong with it."""
-    if not (folder / LEDGER).exists():
-        return f"{LEDGER}: missing"
+    """Return the shards that should be there by the ledger, or what is wrong with it."""
     try:
-        with sqlite3.connect(f"file:{folder / LEDGER}?mode=ro", uri=True) as database:
-            verdict = database.execute("PRAGMA quick_check").fetchone()[0]
-            shards = {path: None for (path,) in database.execute("SELECT path FROM shard")}
-            expected = database.execute("SELECT value FROM fact WHERE name = 'expected'").fetchone()
-    except sqlite3.DatabaseError as error:
-        return f"{LEDGER}: damaged: {error}"
-    if verdict != "ok":
-        return f"{LEDGER}: damaged: {verdict}"
-    if expected and int(expected[0]) > len(shards):
-        return {**shards, **{f"shard {k} of {expected[0]}": None for k in range(len(shards) + 1, int(expected[0]) + 1)}}
-    return shards
+        with contextlib.closing(read_ledger(folder)) as ledger:
+            shards, expected = ledger.shards(), int(ledger.fact("expected") or 0)
+    except LedgerError as error:
+        return str(error)
+    lacking = [f"shard {k} of {expected}" for k in range(len(shards) + 1, expected + 1)]
+    return dict.fromkeys([*(s.path for s in shards if s.kept), *lacking])
 
 
 def _in_results(folder: Path, settings_hash: str) -> Iterator[str]:
@@ -74,16 +65,14 @@ def _in_results(folder: Path, settings_hash: str) -> Iterator[str]:
 
 
 def state(folder: Path) -> dict[str, Any]:
-    """Return where a campaign stands; it may be running. Raises CampaignError where there is none."""
-    settings = campaign.frozen_settings(folder)
-    ledger = Ledger(folder, settings.hash())
-    try:
+    """Return where a campaign stands; it may be running.
+
+    Raises CampaignError where there is none, LedgerError where its ledger cannot be read.
+    """
+    campaign.frozen_settings(folder)
+    with contextlib.closing(read_ledger(folder)) as ledger:
         shards, accounts = ledger.shards(), [a for _, a in ledger.accounts()]
         expected = int(ledger.fact("expected") or 0)
-    except sqlite3.Error as error:
-        raise XcorrError(f"{folder / LEDGER} cannot be read: {error}") from error
-    finally:
-        ledger.close()
     running, owner = lock.is_running(folder), lock.holder(folder)
     return {
         "folder": str(folder),

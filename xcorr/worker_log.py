@@ -1,0 +1,87 @@
+"""A log file for every worker of a run, in the campaign's ``logs``: what was skipped and why, failures, numbers."""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import os
+import socket
+import threading
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from xcorr.core import ElementError, Observer
+from xcorr.core.observe import InstanceStatistics
+
+FOLDER = "logs"
+FILE_BYTES, OLD_FILES = 2_000_000, 3  # of each worker: then the oldest lines go
+ROOT = logging.getLogger("xcorr")
+
+
+class _OfThread(logging.Filter):
+    """Passes what one thread says: workers may be threads of one process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.thread = threading.get_ident()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.thread == self.thread
+
+
+class WorkerLog(Observer):
+    """Writes ``logs/worker-K.log``, and what this process's elements log; files are rotated."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / FOLDER
+        self._of = threading.local()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Send the place alone to another process."""
+        return {"folder": self.folder}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Begin anew in another process."""
+        self.folder, self._of = state["folder"], threading.local()
+
+    def started(self, plan: Any, worker: int) -> None:
+        """Open the worker's file."""
+        self.folder.mkdir(exist_ok=True)
+        handler = logging.handlers.RotatingFileHandler(
+            self.folder / f"worker-{worker}.log", maxBytes=FILE_BYTES, backupCount=OLD_FILES, encoding="utf-8"
+        )
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handler.addFilter(_OfThread())
+        self._of.handler = handler
+        ROOT.addHandler(handler)
+        if ROOT.level in (logging.NOTSET, logging.WARNING):
+            ROOT.setLevel(logging.INFO)
+        names = [f"{node.name}[{k}]" for node in plan.nodes for k, w in enumerate(node.workers) if w == worker]
+        place = f"process {os.getpid()} on {socket.gethostname()}"
+        ROOT.info("worker %d of %d, %s: %s", worker, plan.workers, place, ", ".join(names))
+
+    def skipped(self, statistics: InstanceStatistics, inputs: dict[str, Any], error: Exception) -> None:
+        """Note an item that was dropped, with its traceback."""
+        text = "".join(traceback.format_exception(error))
+        ROOT.warning("%s[%d] dropped an item: %s", statistics.element, statistics.instance, text)
+
+    def ended(self, statistics: Sequence[InstanceStatistics]) -> None:
+        """Note the numbers of every instance and close the file."""
+        for s in statistics:
+            counts = f"{s.received} received, {s.written} written, {s.skipped} skipped, {s.retried} retried"
+            ROOT.info("%s[%d]: %s, %.3f s", s.element, s.instance, counts, s.seconds)
+        self._close()
+
+    def failed(self, error: BaseException) -> None:
+        """Note why the worker gave up and close the file."""
+        text = f"\n{error.traceback_text}" if isinstance(error, ElementError) else ""
+        ROOT.error("%s: %s%s", type(error).__name__, error, text)
+        self._close()
+
+    def _close(self) -> None:
+        handler = getattr(self._of, "handler", None)
+        if handler is not None:
+            ROOT.removeHandler(handler)
+            handler.close()
