@@ -87,7 +87,11 @@ CASES = [
     {"data.chunk_s": 600},
 ]  # fmt: skip
 SAME = ("correlate.block",)  # changes how, not what
-ELSEWHERE = {  # settings that other tests exercise: file and test
+ELSEWHERE = {
+    "stack.keep_series": (
+        "test_campaign.py",
+        "test_series_that_are_not_kept",
+    ),  # settings that other tests exercise: file and test
     "data.fdsn_retries": ("test_fdsn.py", "test_a_service_that_dies_costs_what_it_did_not_give"),
     "data.fdsn_requests_per_s": ("test_fdsn.py", "test_requests_keep_the_rate"),
     "data.source": ("test_bad_input.py", "test_folder_of_files_with_any_names_and_sac_coordinates"),
