@@ -28,8 +28,8 @@ def make_route(worker: Worker, source: Instance, connection: Connection) -> Deli
     target = worker.plan.nodes[connection.target]
     count = len(target.workers)
     if target.interchangeable and not isinstance(connection.grouping, GroupBy | MultiKey):
-        if worker.plan.workers == 1 or source.node.interchangeable:
-            return _deliverer(worker, connection, worker.index)
+        if worker.index in target.workers and (count == 1 or source.node.interchangeable):
+            return _deliverer(worker, connection, target.workers.index(worker.index))
         return _Distribution(worker, connection)
     deliver = [_deliverer(worker, connection, k) for k in range(count)]
     if count == 1 and not isinstance(connection.grouping, MultiKey):

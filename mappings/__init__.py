@@ -6,9 +6,9 @@ from typing import Any
 
 from xcorr.core import Observer, WorkflowGraph
 from xcorr.core.plan import Inputs
-from xcorr.mappings.run import Mapping, Outcome, run, warm_up
+from xcorr.mappings.run import Engine, Outcome, run, warm_up
 
-__all__ = ["Inputs", "Mapping", "Observer", "Outcome", "process_and_return", "run", "warm_up"]
+__all__ = ["Engine", "Inputs", "Observer", "Outcome", "process_and_return", "run", "warm_up"]
 
 
 def process_and_return(graph: WorkflowGraph, inputs: Inputs | None = None) -> dict[str, dict[str, list[Any]]]:

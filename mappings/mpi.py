@@ -136,7 +136,7 @@ def _start(plan: Plan, observers: Sequence[Observer]) -> Outcome:
     describe_unpicklable(plan)
     with tempfile.TemporaryDirectory(prefix="xcorr-mpi-") as folder:
         work = Path(folder, "work.pickle")
-        work.write_bytes(pickle.dumps((list(sys.path), _main_file(), pickle.dumps((plan, tuple(observers)), 5))))
+        work.write_bytes(pickle.dumps((list(sys.path), main_file(), pickle.dumps((plan, tuple(observers)), 5))))
         key = os.urandom(16)
         with Listener(str(Path(folder, "reports")), "AF_UNIX", backlog=plan.workers, authkey=key) as listener:
             command = [program, "-n", str(plan.workers), sys.executable, "-m", "xcorr.mappings.mpi_rank"]
@@ -165,7 +165,7 @@ def _mpiexec() -> str:
     return program
 
 
-def _main_file() -> str | None:
+def main_file() -> str | None:
     """Return the script that runs as ``__main__``, whose classes the ranks need to find."""
     main = sys.modules["__main__"]
     return None if getattr(main, "__spec__", None) is not None else getattr(main, "__file__", None)
@@ -228,7 +228,7 @@ def rank_main(work: Path, address: str) -> None:
     try:
         path, main_file, pickled = pickle.loads(work.read_bytes())
         sys.path[:] = path
-        _load_main(main_file)
+        load_main(main_file)
         plan, observers = pickle.loads(pickled)
         transport = MpiTransport(world, len(plan.nodes))
         worker = Worker(plan, world.rank, transport, observers, lambda s: reports.send(Report(world.rank, s)))
@@ -253,7 +253,7 @@ def _unlink_shared_memory(world: Any) -> None:
             Path(name).unlink(missing_ok=True)
 
 
-def _load_main(file: str | None) -> None:
+def load_main(file: str | None) -> None:
     """Load the coordinator's script under the name that keeps its ``if __name__ == "__main__"`` part from running."""
     if file is not None:
         from multiprocessing.spawn import _fixup_main_from_path  # type: ignore[attr-defined]

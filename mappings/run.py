@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from xcorr.core import Observer, Plan, WorkflowGraph, make_plan
@@ -46,7 +46,7 @@ def merge_results(parts: Sequence[dict[str, dict[str, list[Any]]]]) -> dict[str,
     return merged
 
 
-class Mapping(Protocol):
+class Engine(Protocol):
     """Executes a plan."""
 
     def execute(self, plan: Plan, observers: Sequence[Observer] = ()) -> Outcome:
@@ -74,12 +74,14 @@ def run(
     mapping: str = "sequential",
     workers: int | None = None,
     observers: Sequence[Observer] = (),
+    options: Mapping[str, Any] | None = None,
 ) -> Outcome:
     """Run a workflow graph and return its results and statistics.
 
-    ``inputs`` maps roots (element, id or name) to a number of iterations or a list of input dictionaries.
+    ``inputs`` maps roots (element, id or name) to a number of iterations or a list of input dictionaries;
+    ``options`` are the mapping's own, such as ``{"nimbus": "host:6627"}`` of storm.
     Raises GraphError for a graph that cannot be run, RegistryError for an unknown mapping, and ElementError,
     with the original traceback, when an element fails.
     """
-    engine: Mapping = load("mappings", mapping)()
+    engine: Engine = load("mappings", mapping)(**(options or {}))
     return engine.execute(make_plan(graph, engine.choose_workers(workers), inputs), observers)

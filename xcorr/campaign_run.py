@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from xcorr import campaign, pipeline
 from xcorr.core import Observer
+from xcorr.core.message import WorkerDied
 from xcorr.ledger import Ledger
 from xcorr.lock import CampaignLock
 from xcorr.mappings import run, warm_up
@@ -31,6 +33,8 @@ from xcorr.work import check_space, plan_work, space_needed
 from xcorr.worker_log import WorkerLog
 
 FINISHED, NOTHING, SOME_FAILED = 0, 1, 3
+STORM_ATTEMPTS = 3
+_log = logging.getLogger("xcorr")
 LITTLE = 16_000_000  # values of series that are stacked sooner than workers have started
 ELEMENT_MODULES = ("obspy.io.mseed.core", *(f"xcorr.pes.{m}" for m in ("read", "prepare", "correlate", "shards")))
 
@@ -111,7 +115,9 @@ def run_campaign(
         campaign.remove_leftovers(folder)
         ledger = Ledger(folder, settings.hash())
         try:
-            report = _run_locked(list_path, folder, settings, ledger, found, progress, refresh)
+            report = _persist(
+                folder, settings, lambda: _run_locked(list_path, folder, settings, ledger, found, progress, refresh)
+            )
         except BaseException:
             campaign.remove_leftovers(folder)
             raise
@@ -122,6 +128,20 @@ def run_campaign(
         write_page(folder, report)
     code = NOTHING if not report["pairs_with_data"] else SOME_FAILED if report["errors"] else FINISHED
     return Finished(folder, report, code)
+
+
+def _persist(folder: Path, settings: Settings, attempt: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return what an attempt returns; on a cluster, where machines die, go on with what is stored a few times."""
+    left = STORM_ATTEMPTS if settings.run.mapping == "storm" else 1
+    while True:
+        left -= 1
+        try:
+            return attempt()
+        except WorkerDied as error:
+            if not left:
+                raise
+            _log.warning("%s; going on with what is stored", error)
+            campaign.remove_leftovers(folder)
 
 
 def _run_locked(
@@ -155,7 +175,7 @@ def _run_locked(
         generation = found.generations[number]
         graph = pipeline.correlation_workflow(settings, found, generation, chunks, folder, attributes)
         watch = [WorkerLog(folder), *_watch(settings, generation, chunks, progress)]
-        workers += run(graph, None, settings.run.mapping, settings.run.workers, watch).workers
+        workers += run(graph, None, settings.run.mapping, settings.run.workers, watch, _options(settings)).workers
     if all(s.kept for s in ledger.shards()):
         stack_campaign(folder, settings, found, ledger)
     elif not (folder / RESULTS).exists():
@@ -231,9 +251,17 @@ def stack_campaign(folder: Path, settings: Settings, found: Survey, ledger: Ledg
         requests += stack_requests(g.layout, len(tables.lags_s), own, pieces, azimuths, g.first_row)
     graph = pipeline.stack_workflow(settings, tuple(requests), folder, tables)
     parallel = len(tables.pieces) * len(tables.pairs) * len(tables.lags_s) > LITTLE and len(tables.pieces) > 1
-    run(graph, None, settings.run.mapping if parallel else "sequential", settings.run.workers if parallel else 1)
+    if parallel:
+        run(graph, None, settings.run.mapping, settings.run.workers, options=_options(settings))
+    else:
+        run(graph)
     if not settings.stack.keep_series:
         ledger.remove_shards()
+
+
+def _options(settings: Settings) -> dict[str, Any]:
+    """Return the options of the mapping."""
+    return {"nimbus": settings.run.storm_nimbus} if settings.run.mapping == "storm" else {}
 
 
 def _watch(settings: Settings, generation: Generation, chunks: Sequence[Chunk], style: str | None) -> list[Observer]:

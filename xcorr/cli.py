@@ -72,7 +72,7 @@ def main() -> None:
 @click.option(
     "-o", "--output", type=OPTIONAL_PATH, help="Campaign folder; default: <name of the list>.xcorr beside it."
 )
-@click.option("-m", "--mapping", help="How to run: sequential, threads, processes or mpi.")
+@click.option("-m", "--mapping", help="How to run: sequential, threads, processes, mpi or storm.")
 @click.option(
     "-n",
     "--workers",
@@ -273,6 +273,37 @@ def workflow_draw(module: str, kind: str, output: Path | None) -> None:
     from xcorr import command
 
     command.workflow_draw(module, kind, output)
+
+
+@main.group()
+def storm() -> None:
+    """A Storm cluster on this host, for development; runs with -m storm use it while it is up."""
+
+
+@storm.command("up")
+def storm_up() -> None:
+    """Start ZooKeeper, Nimbus and a supervisor (Java 17; the first time Maven, for Storm's jars)."""
+    from xcorr.mappings.storm_cluster import up
+
+    state = up()
+    click.echo(f"Nimbus at {state['nimbus']}, files and logs in {state['folder']}")
+    click.echo("It has no authentication and listens on every interface: keep it behind a firewall.", err=True)
+
+
+@storm.command("down")
+def storm_down() -> None:
+    """End it, and everything it runs."""
+    from xcorr.mappings.storm_cluster import down
+
+    click.echo("ended" if down() else "it was not up")
+
+
+@storm.command("status")
+def storm_status() -> None:
+    """Say whether it is up, its free slots and topologies (exit code 1: not up)."""
+    from xcorr import command
+
+    sys.exit(command.storm_status())
 
 
 @main.group()

@@ -298,6 +298,23 @@ def _inputs(graph: WorkflowGraph, iterations: int | None, data: str | None, data
     return {e: iterations for e in elements if not e.inputconnections and not any(x.target is e for x in edges)}
 
 
+def storm_status() -> int:
+    """Print the state of the shared Storm cluster; return 0 if it is up."""
+    from xcorr.mappings.storm_cluster import status
+    from xcorr.mappings.storm_nimbus import Nimbus
+
+    state = status()
+    if state is None:
+        click.echo("not up")
+        return 1
+    nimbus = Nimbus(state["nimbus"])
+    supervisors, free = nimbus.slots()
+    click.echo(f"Nimbus at {nimbus.address}: {supervisors} supervisor(s), {free} free slot(s)")
+    for name, how in nimbus.topologies().items():
+        click.echo(f"{name}: {how}")
+    return 0
+
+
 def pe_show(name: str) -> None:
     """Print an element's description, parameters and ports."""
     from xcorr.core import registry

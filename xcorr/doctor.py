@@ -17,6 +17,7 @@ from xcorr.settings import Settings
 NEEDED = ("numpy", "scipy", "obspy", "h5py", "pyproj", "xarray", "matplotlib", "click", "threadpoolctl")
 OPTIONAL = {
     "mpi4py": "pip install 'xcorr[mpi-local]' (or 'xcorr[mpi]' with an MPI of the system), for -m mpi",
+    "thriftpy2": "pip install 'xcorr[storm]', for -m storm",
     "h5netcdf": "pip install 'xcorr[export]', for xcorr export --format netcdf",
     "zarr": "pip install 'xcorr[export]', for xcorr export --format zarr",
     "pyasdf": "pip install 'xcorr[export]', for xcorr export --format asdf",
@@ -44,6 +45,9 @@ def examine(folder: Path) -> Iterator[Finding]:
         yield _package(name, cure)
     mpiexec = shutil.which("mpiexec") or shutil.which("mpiexec", path=os.path.dirname(sys.executable))
     yield Finding("mpiexec", mpiexec is not None, mpiexec or "not found", OPTIONAL["mpi4py"])
+    for program, what in (("java", "Java 17 (openjdk-17-jre-headless)"), ("mvn", "Maven (maven)")):
+        place = shutil.which(program)
+        yield Finding(program, place is not None, place or "not found", f"install {what}, for xcorr storm up")
     yield from _machine(folder)
 
 

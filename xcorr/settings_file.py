@@ -7,7 +7,7 @@ import os
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from xcorr.settings import FurtherBand, Settings, SettingsError
 SECTIONS: dict[str, Any] = {f.name: type(f.default) for f in dataclasses.fields(Settings) if f.name != "bands"}
 KINDS = {**SECTIONS, "bands": FurtherBand}
 Plain = dict[str, Any]
+DOTTED = {"storm_nimbus": "storm.nimbus"}  # fields whose settings are in a table of their own
 BANDS_EXAMPLE = """# Further bands of the spectra, each with its own series and stacks.
 # [[bands]]
 # name = "low"
@@ -102,16 +103,16 @@ def _bands(tables: Any) -> tuple[FurtherBand, ...]:
 
 
 def _values(section: str, keys: Mapping[str, Any]) -> dict[str, Any]:
-    fields = {f.name: f for f in dataclasses.fields(KINDS[section])}
+    fields = {DOTTED.get(f.name, f.name): f for f in dataclasses.fields(KINDS[section])}
     kinds = typing.get_type_hints(KINDS[section])
     values = {}
-    for key, given in keys.items():
+    for key, given in _flat(keys):
         name = f"{section}.{key}"
         if key not in fields:
             raise SettingsError(
                 f"unknown setting {name}{_nearest_key(section, key, fields)}; [{section}] has {', '.join(fields)}"
             )
-        value = _convert(name, given, kinds[key])
+        value = _convert(name, given, kinds[fields[key].name])
         for single in value if isinstance(value, tuple) else (value,):
             choices, least = fields[key].metadata["choices"], fields[key].metadata["least"]
             if choices and single not in choices:
@@ -120,8 +121,17 @@ def _values(section: str, keys: Mapping[str, Any]) -> dict[str, Any]:
                 )
             if least is not None and single is not None and single < least:
                 raise SettingsError(f"{name} = {given!r}: must be at least {least:g}")
-        values[key] = value
+        values[fields[key].name] = value
     return values
+
+
+def _flat(keys: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield keys and values, those of a table in a table as ``table.key``; fields go by the names of their settings."""
+    for key, given in keys.items():
+        if isinstance(given, Mapping):
+            yield from ((f"{key}.{inner}", value) for inner, value in given.items())
+        else:
+            yield DOTTED.get(key, key), given
 
 
 def _nearest_key(section: str, key: str, fields: Iterable[str]) -> str:
@@ -181,13 +191,14 @@ def to_toml(plain: Plain, comment: bool = False) -> str:
             lines.append(f"# {SECTIONS[section].__doc__}")
         lines.append(f"[{section}]")
         fields = {f.name: f for f in dataclasses.fields(SECTIONS[section])} if comment else {}
-        for key, value in keys.items():
+        for field, value in keys.items():
+            key = DOTTED.get(field, field)
             if comment:
-                choices = fields[key].metadata["choices"]
+                choices = fields[field].metadata["choices"]
                 allowed = f" One of: {', '.join(choices)}." if choices else ""
-                lines.append(f"# {fields[key].metadata['doc']}{allowed}")
+                lines.append(f"# {fields[field].metadata['doc']}{allowed}")
             if value is not None:
-                mark = "# " if comment and value == fields[key].default else ""
+                mark = "# " if comment and value == fields[field].default else ""
                 lines.append(f"{mark}{key} = {_toml(value)}")
             elif comment:
                 lines.append(f"# {key} =")

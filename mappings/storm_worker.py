@@ -1,0 +1,141 @@
+"""The program of every component of a Storm topology: ``xcorr-storm-worker NAME``, started by Storm.
+
+A bolt's task is a worker of the core's loop. It reports to the coordinator, the process that called ``run``, and
+stays until Storm ends it: Storm would take its leaving for a failure, and start it again.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+from multiprocessing.connection import Client, Connection
+from pathlib import Path
+from typing import Any, NoReturn
+
+from xcorr.core import XcorrError
+from xcorr.core.loop import Worker
+from xcorr.core.message import Abort, Report
+from xcorr.core.observe import WorkerStatistics
+from xcorr.mappings.mpi import load_main
+from xcorr.mappings.multilang import Channel, take_standard_streams
+from xcorr.mappings.processes import send_report
+from xcorr.mappings.storm_nimbus import Nimbus, StormError
+from xcorr.mappings.storm_topology import BEGIN, DRIVER
+from xcorr.mappings.storm_transport import StormTransport
+
+STOP = "stop"
+LINGER_S = 20.0  # for Storm to end this process
+BEGIN_EVERY_S = 0.5
+
+
+def host_id() -> str:
+    """Return what tells this host from others, two boots of one host included."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    return f"{socket.gethostname()} {boot.read_text().strip() if boot.exists() else ''}"
+
+
+def drive(channel: Channel) -> None:
+    """Be the spout: tell the tasks to begin, which Storm lets it when all its connections are up."""
+    while (fields := channel.tuples.get()) is not None:
+        if fields[0] == "next":
+            channel.emit(BEGIN, [BEGIN])
+            time.sleep(BEGIN_EVERY_S)
+        channel.sync()
+
+
+class Coordinator:
+    """The connection to the process that called ``run``."""
+
+    def __init__(self, conf: dict[str, Any]) -> None:
+        self.conf = conf
+        self.told_to_stop = threading.Event()
+        host, _, port = conf["xcorr.coordinator"].rpartition(":")
+        try:
+            self.reports: Connection = Client((host, int(port)), authkey=bytes.fromhex(conf["xcorr.key"]))
+        except (OSError, EOFError):
+            self.abandon()
+
+    def join(self, place: tuple[str, int]) -> Any:
+        """Say who this is, and return the work: worker, hosts, path, main file, pickled plan."""
+        try:
+            self.reports.send((*place, host_id(), os.getpid()))
+            return self.reports.recv()
+        except (OSError, EOFError):
+            self.abandon()
+
+    def watch(self) -> None:
+        """Notice, in a thread, that the run is over, or that its coordinator has gone."""
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        try:
+            if self.reports.recv() == STOP:
+                self.told_to_stop.set()
+                return
+        except (EOFError, OSError):
+            self.abandon()
+
+    def abandon(self) -> NoReturn:
+        """End the topology, which nobody else will, and this process."""
+        try:
+            Nimbus(self.conf["xcorr.nimbus"]).kill(self.conf["xcorr.name"])
+        except StormError as error:
+            print(f"cannot end the topology: {error}", file=sys.stderr, flush=True)
+        shutil.rmtree(self.conf["xcorr.memory"], ignore_errors=True)
+        os._exit(1)
+
+
+def work(channel: Channel) -> None:
+    """Be one task of a bolt: get the plan, run, report, and stay until Storm ends this process."""
+    coordinator = Coordinator(channel.setup.conf)
+    reports, memory = coordinator.reports, Path(channel.setup.conf["xcorr.memory"])
+    worker, hosts, path, main_file, pickled_work = coordinator.join(channel.setup.place())
+    memory.mkdir(exist_ok=True)
+    coordinator.watch()
+    nothing = WorkerStatistics(worker, [])
+    try:
+        while channel.tuples.get() != [BEGIN]:
+            pass  # pings of tasks that began sooner: they ask again
+        sys.path[:] = path
+        load_main(main_file)
+        plan, stages, observers = pickle.loads(pickled_work)
+        transport = StormTransport(channel, worker, stages, hosts, memory)
+        transport.meet()
+        loop = Worker(plan, worker, transport, observers, lambda s: reports.send(Report(worker, s)))
+        loop.run()
+        send_report(reports, Report(worker, loop.statistics(), loop.results))
+        while not coordinator.told_to_stop.is_set():
+            transport.receive(block=True)
+    except XcorrError as error:
+        send_report(reports, Report(worker, nothing, failure=error))
+    except (Exception, Abort) as error:
+        failure = XcorrError(f"task {worker} could not run: {type(error).__name__}: {error}")
+        send_report(reports, Report(worker, nothing, failure=failure))
+    coordinator.told_to_stop.wait()
+    shutil.rmtree(memory, ignore_errors=True)
+    time.sleep(LINGER_S)
+
+
+def main() -> None:
+    """Run as Storm starts it."""
+    os.environ.setdefault("NUMPY_MADVISE_HUGEPAGE", "0")
+    channel = Channel(*take_standard_streams())
+
+    def leave(*_: Any) -> None:
+        shutil.rmtree(channel.setup.conf.get("xcorr.memory", ""), ignore_errors=True)
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, leave)
+    channel.listen(ended=leave)
+    name, _ = channel.setup.place()
+    if name == DRIVER:
+        drive(channel)
+    else:
+        work(channel)
+    os._exit(0)
