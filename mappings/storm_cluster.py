@@ -93,7 +93,7 @@ def down() -> bool:
     while status() is not None and time.monotonic() < deadline:
         time.sleep(0.1)
     for keeper in _detached:
-        keeper.poll()  # so that one this process has started itself does not stay behind as a zombie
+        keeper.wait()  # so that one this process has started itself does not stay behind as a zombie
     shutil.rmtree(shared_folder(), ignore_errors=True)
     return True
 
@@ -196,8 +196,8 @@ class Keeper:
                         print(f"{name} ended with exit code {process.returncode}; started again", flush=True)
                         self.start(name)
         finally:
-            (self.folder / STATE).unlink(missing_ok=True)
             self.end()
+            (self.folder / STATE).unlink(missing_ok=True)
 
     def _wait_until_up(self, nimbus: str) -> None:
         deadline = time.monotonic() + START_S
