@@ -28,9 +28,13 @@ def write_network(folder: Path, stations: int, hours: float = 24.0, rate_hz: flo
         delay = int(rng.integers(0, 400))
         data = np.round(100 * (common[delay : delay + samples] + rng.standard_normal(samples))).astype(np.int32)
         header = {"network": "YY", "station": code, "channel": "BHZ", "sampling_rate": rate_hz, "starttime": START}
-        path = folder / "sds" / "2024" / "YY" / code / "BHZ.D" / f"YY.{code}..BHZ.D.2024.061"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        obspy.Trace(data, header).write(str(path), format="MSEED", encoding="STEIM2", reclen=4096)
+        place = folder / "sds" / "2024" / "YY" / code / "BHZ.D"
+        place.mkdir(parents=True, exist_ok=True)
+        day = int(86_400 * rate_hz)
+        for number, first in enumerate(range(0, samples, day)):
+            trace = obspy.Trace(data[first : first + day], {**header, "starttime": START + number * 86_400})
+            path = place / f"YY.{code}..BHZ.D.2024.{61 + number:03d}"
+            trace.write(str(path), format="MSEED", encoding="STEIM2", reclen=4096)
         lines.append(f"YY,{code},{40 + 0.09 * (k // 32):.4f},{5 + 0.12 * (k % 32):.4f},0")
     (folder / "stations.csv").write_text("\n".join(lines) + "\n")
     return folder / "stations.csv"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from xcorr.core.errors import GraphError
-from xcorr.core.grouping import stable_hash
+from xcorr.core.grouping import GroupBy, stable_hash
 
 NAME, TYPE, GROUPING = "name", "type", "grouping"
 _log = logging.getLogger("xcorr.workflow")
@@ -33,6 +33,10 @@ class GenericPE:
         returns; ``"retry(n)"`` tries n more times, then fails. Except under ``"fail"``, outputs of an
         item leave only when its ``process`` has succeeded.
     worker : index of the worker to run on, modulo their number; None lets the plan choose.
+    derivation : what an output comes from, for provenance: ``"single"``, the item being worked on; ``"accumulated"``,
+        all items so far; ``"grouped"``, those so far of the same :meth:`derivation_key`; ``"sliding(n)"``, the last n;
+        ``"n-by-1"``, the last one of every input. What is written in ``postprocess`` comes from all items.
+    version : of the element, for the registry and provenance.
     open_groups : for a source: how many groups of items (see :meth:`group_of`) may be under way at once.
     """
 
@@ -41,6 +45,8 @@ class GenericPE:
     on_error: str = "fail"
     worker: int | None = None
     open_groups: int | None = None
+    derivation: str = "single"
+    version: str = "1"
     instance, instances = 0, 1  # which copy of the element this is, of how many; set by the engine
 
     def __init__(self, numprocesses: int = 1) -> None:
@@ -121,6 +127,14 @@ class GenericPE:
     def group_of(self, item: Any) -> Any:
         """Return the group an item written by this source belongs to (used with ``open_groups``)."""
         return None
+
+    def derivation_key(self, item: Any) -> Any:
+        """Return the key of an input under ``derivation = "grouped"``: by default that of its group-by."""
+        groupings = (p.get(GROUPING) for p in self.inputconnections.values())
+        grouping = next((g for g in groupings if isinstance(g, list | tuple | GroupBy)), None)
+        if grouping is None:
+            raise GraphError(f"{self.id}: derivation 'grouped' needs an input with group-by, or derivation_key")
+        return (grouping if isinstance(grouping, GroupBy) else GroupBy(tuple(grouping))).key(item)
 
     def owns(self, key: Any) -> bool:
         """Return whether items with this key come to this instance under (multi-key) group-by."""

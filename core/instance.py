@@ -36,7 +36,7 @@ class Instance:
         self.emit: Emit
         self.distributed = node.interchangeable  # a source may share items out by who has the fewest in hand
         self.fails = node.policy.kind == "fail"
-        self.inbox: deque[tuple[str, Any, Token | Receipt | None, int]] = deque()
+        self.inbox: deque[tuple[str, Any, Token | Receipt | None, int, str]] = deque()
         self.upstream = node.upstream
         self.routes: dict[str, list[Callable[[Any], None]]] = {}
         self.statistics = InstanceStatistics(node.name, index, worker)

@@ -4,37 +4,46 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
+from xcorr.core import catalog
 from xcorr.core.errors import WorkflowLoadError
+from xcorr.core.files import load_file
 from xcorr.core.graph import CompositePE, WorkflowGraph
+from xcorr.core.workflow_file import read_workflow
 
 
 def load_graph(source: str) -> WorkflowGraph:
-    """Return the graph of ``MODULE[:ATTRIBUTE]`` or ``FILE.py[:ATTRIBUTE]``.
+    """Return the graph of ``MODULE[:ATTRIBUTE]``, ``FILE.py[:ATTRIBUTE]``, ``FILE.toml`` or a registered name.
 
     Without an attribute the module must hold exactly one graph that is not a composite; an attribute may also
     be a function without parameters that returns a graph. Raises WorkflowLoadError if there is no such module,
     file, attribute or graph; an error inside the module's own code is passed on as it is.
     """
     place, _, attribute = source.partition(":")
+    if place.endswith(".toml"):
+        return read_workflow(Path(place))
+    if not attribute and any(e.name == source and e.kind == "workflow" for e in catalog.entries()):
+        return _checked(source, catalog.load(source))
     module = _load_module(place)
     if attribute:
         if not hasattr(module, attribute):
             raise WorkflowLoadError(f"{place} has no attribute {attribute!r}")
-        found = getattr(module, attribute)
-        if callable(found) and not isinstance(found, WorkflowGraph):
-            found = found()
-        if not isinstance(found, WorkflowGraph):
-            raise WorkflowLoadError(f"{source} is a {type(found).__name__}, not a WorkflowGraph")
-        return found
+        return _checked(source, getattr(module, attribute))
     graphs = {k: v for k, v in vars(module).items() if isinstance(v, WorkflowGraph) and not _is_composite(v)}
     if len({id(g) for g in graphs.values()}) != 1:
         have = f"{len(graphs)} workflow graphs ({', '.join(graphs)})" if graphs else "no workflow graph"
         raise WorkflowLoadError(f"{place} has {have}; name one as {place}:ATTRIBUTE")
     return next(iter(graphs.values()))
+
+
+def _checked(source: str, found: object) -> WorkflowGraph:
+    if callable(found) and not isinstance(found, WorkflowGraph):
+        found = found()
+    if not isinstance(found, WorkflowGraph):
+        raise WorkflowLoadError(f"{source} is a {type(found).__name__}, not a WorkflowGraph")
+    return found
 
 
 def _is_composite(graph: WorkflowGraph) -> bool:
@@ -46,7 +55,7 @@ def _load_module(place: str) -> ModuleType:
     if path.suffix == ".py" or path.is_file():
         if not path.is_file():
             raise WorkflowLoadError(f"there is no file {place!r}")
-        return _load_file(path)
+        return load_file(path)
     if importlib.util.find_spec(place.partition(".")[0]) is None:
         raise WorkflowLoadError(f"there is no module and no file {place!r}")
     try:
@@ -55,27 +64,3 @@ def _load_module(place: str) -> ModuleType:
         if error.name and (place == error.name or place.startswith(error.name + ".")):
             raise WorkflowLoadError(f"there is no module {place!r}") from error
         raise
-
-
-def _load_file(path: Path) -> ModuleType:
-    """Import a file under its stem, with its folder on the path, so that other processes can do the same."""
-    folder = str(path.resolve().parent)
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    name = path.stem
-    known = sys.modules.get(name)
-    if known is not None and getattr(known, "__file__", None) == str(path.resolve()):
-        return known
-    if known is not None:
-        raise WorkflowLoadError(f"{path} cannot be loaded as module {name!r}: that name is taken; rename the file")
-    spec = importlib.util.spec_from_file_location(name, path.resolve())
-    if spec is None or spec.loader is None:
-        raise WorkflowLoadError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module

@@ -47,11 +47,13 @@ class Worker:
         tell: Tell | None = None,
     ) -> None:
         self.plan, self.index, self.transport = plan, index, transport
+        watching = [o.at_work(plan, index) for o in observers]
         self.hear = {
-            name: [getattr(o, name) for o in observers if o.hears(name)]
-            for name in ("started", "received", "wrote", "processed", "skipped", "ended", "failed")
+            name: [getattr(o, name) for o in watching if o.hears(name)]
+            for name in ("started", "invoked", "wrote", "processed", "skipped", "ended", "failed")
         }
-        self.received, self.processed = self.hear["received"], self.hear["processed"]
+        self.origin = ""  # what an observer called the item that is being delivered or worked on
+        self.invoked, self.processed = self.hear["invoked"], self.hear["processed"]
         self.results: dict[str, dict[str, list[Any]]] = {}
         self.failure: ElementError | None = None
         self.token: Token | Receipt | None = None
@@ -91,10 +93,14 @@ class Worker:
             except KeyError:
                 raise instance.unknown_output(port) from None
             statistics.written += 1
-            for tell in wrote:
-                tell(statistics, port, data)
-            for way in ways:
-                way(data)
+            if wrote:
+                origin = next(filter(None, [tell(statistics, port, data) for tell in wrote]), "")
+                for way in ways:
+                    self.origin = origin
+                    way(data)
+            else:
+                for way in ways:
+                    way(data)
             if self.backlog and self.depth <= DEPTH // 2:
                 while self.run_queued(rank):
                     pass
@@ -183,7 +189,7 @@ class Worker:
             if instance.node.rank <= above:
                 return False
             if instance.inbox:
-                port, data, token, sender = instance.inbox.popleft()
+                port, data, token, sender, self.origin = instance.inbox.popleft()
                 self.backlog -= 1
                 before, self.token = self.token, token
                 self.run_item(instance, {port: data})
@@ -199,7 +205,7 @@ class Worker:
         """Keep an item for an instance that cannot be called directly."""
         if self.token is not None:
             self.token.pending += 1
-        instance.inbox.append((port, data, self.token, -1))
+        instance.inbox.append((port, data, self.token, -1, self.origin))
         self.backlog += 1
 
     def wait(self, rank: int) -> None:
@@ -211,9 +217,8 @@ class Worker:
 
     def run_item(self, instance: Instance, inputs: dict[str, Any]) -> None:
         """Run one item through an instance, and what comes of it through everything downstream."""
-        for tell in self.received:
-            for port, data in inputs.items():
-                tell(instance.statistics, port, data)
+        for tell in self.invoked:
+            tell(instance.statistics, inputs, self.origin)
         self.depth += 1
         nested = self.nested
         start = perf_counter()
@@ -275,6 +280,7 @@ class Worker:
             self.ending.append(source)
             return True
         sources.append((source, work))
+        self.origin = ""
         self.run_item(source, item if isinstance(item, dict) else {})
         return True
 
@@ -307,7 +313,7 @@ class Worker:
         assert self.transport is not None
         self.sent += 1
         number, to = self.sent, link.connection
-        message = (ITEM, self.index, number, to.target, link.instance, to.input, data)
+        message = (ITEM, self.index, number, to.target, link.instance, to.input, data, self.origin)
         size = self.transport.send(link.place, message)  # type: ignore[arg-type]  # a Message takes longer to make
         if self.token is not None:
             self.token.pending += 1
@@ -332,11 +338,11 @@ class Worker:
             self._take(message)
 
     def _take(self, message: Message) -> None:
-        kind, sender, number, node, index, port, data = message
+        kind, sender, number, node, index, port, data, origin = message
         if kind == ITEM:
             instance = self.instances[node, index]
             told = sender if instance.distributed else -1
-            instance.inbox.append((port, data, Receipt(number, self.finished[sender]), told))
+            instance.inbox.append((port, data, Receipt(number, self.finished[sender]), told, origin))
             self.backlog += 1
         elif kind == TAKEN:
             for number in data:

@@ -26,6 +26,7 @@ class Message(NamedTuple):
     instance: int = 0
     port: str = ""
     data: Any = None
+    origin: str = ""
 
 
 class Transport(Protocol):

@@ -38,26 +38,33 @@ class WorkerStatistics:
 class Observer:
     """Receives the events of a run; override what you need.
 
-    All methods but :meth:`progress` are called in the workers, which have copies of the observer of their own where
-    they are processes. The items passed are the very objects that flow: look, never change. An observer that raises
-    ends the run.
+    All methods but :meth:`progress` are called in the workers, on what :meth:`at_work` returned there; where workers
+    are processes they have copies of the observer. The items passed are the very objects that flow: look, never
+    change. An observer that raises ends the run.
     """
 
     def hears(self, event: str) -> bool:
         """Return whether the method for an event is overridden; else it is not called."""
         return getattr(type(self), event) is not getattr(Observer, event)
 
+    def at_work(self, plan: Any, worker: int) -> Observer:
+        """Return the observer of one worker, which may keep what is that worker's own: itself if it keeps nothing."""
+        return self
+
     def started(self, plan: Any, worker: int) -> None:
         """Note that a worker is about to begin."""
 
-    def received(self, statistics: InstanceStatistics, port: str, item: Any) -> None:
-        """Note that an instance is about to work on an item."""
+    def invoked(self, statistics: InstanceStatistics, inputs: dict[str, Any], origin: str) -> None:
+        """Note that an instance is about to work on ``{port: item}``, in a source possibly without an item.
 
-    def wrote(self, statistics: InstanceStatistics, port: str, item: Any) -> None:
-        """Note that an instance wrote an item."""
+        ``origin`` is the name that :meth:`wrote` gave the item, wherever that was.
+        """
+
+    def wrote(self, statistics: InstanceStatistics, port: str, item: Any) -> str | None:
+        """Note that an instance wrote an item; a name given to it travels with it."""
 
     def processed(self, statistics: InstanceStatistics) -> None:
-        """Note that an instance has done with the item it received last, and everything called by it has too."""
+        """Note the end of the last invocation that has begun and not ended, and of everything called by it."""
 
     def skipped(self, statistics: InstanceStatistics, inputs: dict[str, Any], error: Exception) -> None:
         """Note that an item was dropped under ``on_error = "skip"``."""

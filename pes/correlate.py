@@ -55,6 +55,11 @@ class CorrelateStrips(GenericPE):
     """
 
     keyed = True
+    derivation = "grouped"
+
+    def derivation_key(self, item: SpectraBlock | Tombstone) -> int:
+        """Return the chunk: correlations come from spectra of their chunk."""
+        return item.chunk.start_ns
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ campaign for good. A *chunk* is the piece of time that is worked on at once (a U
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from fractions import Fraction
 
 import numpy as np
@@ -48,6 +49,65 @@ class Chunk:
     data_end_ns: int
     strips: int = 1
     wanted: tuple[int, ...] | None = None
+    generation: int = 0
+
+    @property
+    def name(self) -> str:
+        """Its start, as ``20240301T000000``."""
+        start = datetime.datetime.fromtimestamp(self.start_ns // 1_000_000_000, datetime.UTC)
+        return f"{start:%Y%m%dT%H%M%S}"
+
+
+class OfStation:
+    """What an item of one station in one chunk says of itself, for provenance and the rules of what is kept."""
+
+    __slots__ = ()
+    chunk: Chunk
+    station: str
+
+    @property
+    def identity(self) -> str:
+        """Chunk, generation of the pairs it is for, and station."""
+        return f"{self.chunk.name}.{self.chunk.generation:02d}/{self.station}"
+
+    @property
+    def metadata(self) -> dict[str, object]:
+        """The values of :data:`STATION_METADATA`."""
+        accounts: tuple[SlotAccount, ...] = getattr(self, "accounts", ())
+        windows = [a.windows for a in accounts]
+        return {
+            "chunk": self.chunk.name,
+            "station": self.station,
+            "network": self.station.partition(".")[0],
+            "samples": sum(a.samples for a in accounts),
+            "gaps": sum(a.gaps for a in accounts),
+            "gap_s": sum(a.gap_s for a in accounts),
+            "zeros_s": sum(a.zeros_s for a in accounts),
+            "windows_used": sum(w[USED] for w in windows),
+            "windows_rejected": sum(sum(w) - w[USED] for w in windows),
+            "failed": any(a.is_error for a in accounts),
+        }
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files it was read from."""
+        accounts: tuple[SlotAccount, ...] = getattr(self, "accounts", ())
+        return tuple(dict.fromkeys(path for a in accounts for path, _, _ in a.files))
+
+
+STATION_METADATA = (
+    "chunk",
+    "station",
+    "network",
+    "samples",
+    "gaps",
+    "gap_s",
+    "zeros_s",
+    "windows_used",
+    "windows_rejected",
+    "failed",
+)
+ROWS_METADATA = ("chunk", "strip", "band", "components", "substack", "first_row", "pairs", "windows")
 
 
 def strip_key(chunk: Chunk, strip: int) -> int:
@@ -84,7 +144,7 @@ class SlotRequest:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class StationRequest:
+class StationRequest(OfStation):
     """A work item: one station in one chunk, for the strips of pairs that need it."""
 
     chunk: Chunk
@@ -143,7 +203,7 @@ class RawChannel:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class RawStation:
+class RawStation(OfStation):
     """A station's channels in a chunk, as read."""
 
     chunk: Chunk
@@ -158,7 +218,7 @@ class RawStation:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ConditionedStation:
+class ConditionedStation(OfStation):
     """A station's conditioned traces on the common grid of the chunk.
 
     ``data`` [slot, sample] float32, zero where ``mask`` [slot, sample] is False; ``windows`` [slot, window]
@@ -176,7 +236,7 @@ class ConditionedStation:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class SpectraBlock:
+class SpectraBlock(OfStation):
     """A station's window spectra in a chunk.
 
     ``slots`` [row] numbers of the rows with valid windows; ``spectra`` for each band [row, window, in-band
@@ -203,7 +263,7 @@ class SpectraBlock:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Tombstone:
+class Tombstone(OfStation):
     """Stands for a station without usable data in a chunk; the accounts say why."""
 
     chunk: Chunk
@@ -234,6 +294,18 @@ class CorrelationRows:
     n_windows: npt.NDArray[np.int32]
 
     @property
+    def identity(self) -> str:
+        """Chunk, generation, strip, band, components, substack and first row."""
+        place = f"{self.chunk.name}.{self.chunk.generation:02d}/{self.strip:02d}"
+        return f"{place}/{self.band or 'main'}/{self.components}/{self.substack}/{self.first_row}"
+
+    @property
+    def metadata(self) -> dict[str, object]:
+        """The values of :data:`ROWS_METADATA`."""
+        plain = {name: getattr(self, name) for name in ("strip", "band", "components", "substack", "first_row")}
+        return {"chunk": self.chunk.name, **plain, "pairs": len(self.data), "windows": int(self.n_windows.sum())}
+
+    @property
     def key(self) -> int:
         """The key of the strip."""
         return strip_key(self.chunk, self.strip)
@@ -246,6 +318,11 @@ class StripEnd:
     chunk: Chunk
     strip: int
     accounts: tuple[SlotAccount, ...]
+
+    @property
+    def identity(self) -> str:
+        """Chunk, generation and strip."""
+        return f"{self.chunk.name}.{self.chunk.generation:02d}/{self.strip:02d}"
 
     @property
     def key(self) -> int:
@@ -266,3 +343,8 @@ class ShardRecord:
     path: str
     bytes: int
     accounts: tuple[SlotAccount, ...]
+
+    @property
+    def identity(self) -> str:
+        """The path."""
+        return self.path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import json
 import os
 import shutil
@@ -83,8 +82,7 @@ def _account(plain: dict[str, Any]) -> SlotAccount:
 
 def shard_name(chunk: Chunk, strip: int, generation: int) -> str:
     """Return the path of a shard within its campaign: the chunk's start, generation and strip."""
-    start = datetime.datetime.fromtimestamp(chunk.start_ns // 1_000_000_000, datetime.UTC)
-    return f"shards/{start:%Y%m%dT%H%M%S}_{generation:02d}-{strip:02d}.h5"
+    return f"shards/{chunk.name}_{generation:02d}-{strip:02d}.h5"
 
 
 def chunk_shape(lags: int, rows: int) -> tuple[int, int]:
@@ -147,6 +145,11 @@ class WriteShards(GenericPE):
     """
 
     keyed = True
+    derivation = "grouped"
+
+    def derivation_key(self, item: CorrelationRows | StripEnd) -> tuple[int, int]:
+        """Return chunk and strip: a shard comes from the rows of its strip."""
+        return item.chunk.start_ns, item.strip
 
     def __init__(
         self,

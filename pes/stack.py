@@ -32,6 +32,11 @@ class StackRequest:
     shards: tuple[tuple[int, str], ...]
     azimuth_deg: Float64
 
+    @property
+    def identity(self) -> str:
+        """First and last row."""
+        return f"{self.first_row}-{self.stop_row - 1}"
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StackedRows:
@@ -49,6 +54,11 @@ class StackedRows:
     n_by_piece: np.ndarray
     snr: Mapping[str, Float32]
     symmetry: Mapping[str, Float32]
+
+    @property
+    def identity(self) -> str:
+        """Band, components and first row."""
+        return f"{self.band or 'main'}/{self.components}/{self.first_row}"
 
 
 def stack_requests(

@@ -245,11 +245,15 @@ def test_observers_see_everything_and_change_nothing():
         def started(self, plan, worker):
             seen.append(("started", len(plan.nodes), worker))
 
-        def received(self, statistics, port, item):
-            seen.append(("received", statistics.element, port, item))
+        def invoked(self, statistics, inputs, origin):
+            seen.append(("invoked", statistics.element, inputs, origin))
 
         def wrote(self, statistics, port, item):
             seen.append(("wrote", statistics.element, port, item))
+            return f"{statistics.element} {item}"
+
+        def processed(self, statistics):
+            seen.append(("processed", statistics.element))
 
         def skipped(self, statistics, inputs, error):
             seen.append(("skipped", statistics.element, inputs))
@@ -259,12 +263,15 @@ def test_observers_see_everything_and_change_nothing():
 
     graph = chain(Numbers(4), Broken(on_error="skip"))
     assert run(graph, observers=[Watch()]).results == run(graph).results
-    assert seen[:4] == [
+    assert seen[:6] == [
         ("started", 2, 0),
+        ("invoked", "Numbers", {}, ""),
         ("wrote", "Numbers", "output", 0),
-        ("received", "Broken", "input", 0),
+        ("invoked", "Broken", {"input": 0}, "Numbers 0"),
         ("wrote", "Broken", "output", 0),
+        ("processed", "Broken"),
     ]
+    assert seen.count(("processed", "Broken")) == 4
     assert ("skipped", "Broken", {"input": 3}) in seen
     assert seen[-1] == ("ended", [1, 4])
 

@@ -24,9 +24,11 @@ from xcorr.pes.process import prepare_process
 from xcorr.pes.result_file import NAME as RESULTS
 from xcorr.pes.stack import StackRequest, stack_requests
 from xcorr.progress import Progress, summarize
+from xcorr.provenance.keep import Keeper, check_rules
+from xcorr.provenance.runs import Circumstances, Run, recorded
 from xcorr.report_page import write_page
 from xcorr.settings import Settings, SettingsError
-from xcorr.settings_file import build, override
+from xcorr.settings_file import build, override, to_toml
 from xcorr.stations import ListRow, read_station_list
 from xcorr.survey import Survey, patterns_of, survey, survey_of, time_limits
 from xcorr.work import check_space, plan_work, space_needed
@@ -169,16 +171,21 @@ def _run_locked(
     ledger.keep_fact("expected", str(len(done | wanted)))
     warnings = _other_kernel(ledger)
     check_space(folder, space_needed(settings, found, todo))
+    check_rules(settings.keep)
     workers = []
     attributes = {"settings_hash": settings.hash(), "software": campaign.software()}
-    for number, chunks in todo.items():
-        generation = found.generations[number]
-        graph = pipeline.correlation_workflow(settings, found, generation, chunks, folder, attributes)
-        watch = [WorkerLog(folder), *_watch(settings, generation, chunks, progress)]
-        workers += run(graph, None, settings.run.mapping, settings.run.workers, watch, _options(settings)).workers
-    if all(s.kept for s in ledger.shards()):
-        stack_campaign(folder, settings, found, ledger)
-    elif not (folder / RESULTS).exists():
+    with recorded(folder, _circumstances(settings)) as record:
+        for number, chunks in todo.items():
+            generation = found.generations[number]
+            graph = pipeline.correlation_workflow(settings, found, generation, chunks, folder, attributes)
+            watch = [WorkerLog(folder), *_watch(settings, generation, chunks, progress)]
+            if record is not None:
+                watch += record.observers(graph)
+                watch += [Keeper(folder, record.number, settings.keep)] if settings.keep else []
+            workers += run(graph, None, settings.run.mapping, settings.run.workers, watch, _options(settings)).workers
+        if all(s.kept for s in ledger.shards()):
+            stack_campaign(folder, settings, found, ledger, record)
+    if not (folder / RESULTS).exists():
         raise campaign.CampaignError(
             f"{folder}: {RESULTS} is gone and its series were not kept; remove the folder and run again"
         )
@@ -231,13 +238,21 @@ def restack(folder: Path, assignments: Sequence[str] = ()) -> Path:
                 raise campaign.CampaignError(f"{folder} has no shards to stack")
             _require_series(folder, ledger)
             campaign.freeze_settings(folder, settings)
-            stack_campaign(folder, settings, survey_of(members, settings), ledger)
+            with recorded(folder, _circumstances(settings)) as record:
+                stack_campaign(folder, settings, survey_of(members, settings), ledger, record)
         finally:
             ledger.close()
     return folder / RESULTS
 
 
-def stack_campaign(folder: Path, settings: Settings, found: Survey, ledger: Ledger) -> None:
+def _circumstances(settings: Settings) -> Circumstances:
+    """Return what provenance says of how a run is made."""
+    r, text = settings.run, to_toml(settings.as_dict())
+    software = f"{campaign.software()}; {campaign.kernel()}"
+    return Circumstances(settings.provenance.level, r.mapping, r.workers, software, settings.hash(), text)
+
+
+def stack_campaign(folder: Path, settings: Settings, found: Survey, ledger: Ledger, record: Run | None = None) -> None:
     """Make ``xcorr.h5`` out of all shards; remove them where the series are not to be kept."""
     shards = ledger.shards()
     starts = sorted({s.start_ns for s in shards})
@@ -251,10 +266,11 @@ def stack_campaign(folder: Path, settings: Settings, found: Survey, ledger: Ledg
         requests += stack_requests(g.layout, len(tables.lags_s), own, pieces, azimuths, g.first_row)
     graph = pipeline.stack_workflow(settings, tuple(requests), folder, tables)
     parallel = len(tables.pieces) * len(tables.pairs) * len(tables.lags_s) > LITTLE and len(tables.pieces) > 1
+    watch = [] if record is None else record.observers(graph)
     if parallel:
-        run(graph, None, settings.run.mapping, settings.run.workers, options=_options(settings))
+        run(graph, None, settings.run.mapping, settings.run.workers, watch, _options(settings))
     else:
-        run(graph)
+        run(graph, observers=watch)
     if not settings.stack.keep_series:
         ledger.remove_shards()
 

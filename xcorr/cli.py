@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
+
+from xcorr import cli_tools as tools
+from xcorr.cli_tools import EXISTING, EXISTING_FILE, OPTIONAL_PATH
 
 os.environ.setdefault("NUMPY_MADVISE_HUGEPAGE", "0")  # clearing fresh huge pages costs more than they save here
 
@@ -21,10 +23,8 @@ USAGE_ERRORS = (
     "GraphError",
     "WorkflowLoadError",
     "RegistryError",
+    "ProvenanceError",
 )
-OPTIONAL_PATH = click.Path(path_type=Path)
-EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-EXISTING = click.Path(exists=True, path_type=Path)
 
 
 class _Group(click.Group):
@@ -55,7 +55,9 @@ def main() -> None:
     xcorr info stations.xcorr                   what came of it
     xcorr plot stations.xcorr                   a record section
     xcorr status | verify | stack | export | pack   campaigns, see their --help
+    xcorr prov stations.xcorr                   what came from what; prov query asks
     xcorr doctor                                what works here, and the cure for what does not
+    xcorr workflow | pe | registry | storm      any workflow, its elements, and where it runs
 
     Exit codes: 0 done; 1 nothing produced, or an error; 2 wrong usage; 3 done, but some inputs failed.
     """
@@ -235,95 +237,5 @@ def pack(campaign: Path) -> None:
     click.echo(f"{campaign / 'xcorr.h5'}: {make(campaign) / 1e6:.1f} MB")
 
 
-@main.group()
-def workflow() -> None:
-    """Any workflow of processing elements."""
-
-
-@workflow.command("run")
-@click.argument("module")
-@click.option("-m", "--mapping", default="sequential", show_default=True, help="How to run.")
-@click.option("-n", "--workers", type=click.IntRange(min=1), help="Number of workers.")
-@click.option("-i", "--iterations", type=click.IntRange(min=0), help="Iterations of every source.")
-@click.option("-d", "--data", help='Input as JSON: {"element": [{"input": value}, ...]} or {"element": iterations}.')
-@click.option("-f", "--file", "data_file", type=EXISTING_FILE, help="The same, from a file.")
-@click.option("--plan", "plan_only", is_flag=True, help="Print instances and placement instead of running.")
-def workflow_run(
-    module: str,
-    mapping: str,
-    workers: int | None,
-    iterations: int | None,
-    data: str | None,
-    data_file: Path | None,
-    plan_only: bool,
-) -> None:
-    """Run the graph of MODULE[:ATTRIBUTE] or FILE.py[:ATTRIBUTE]; prints what nothing else takes."""
-    from xcorr import command
-
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    command.workflow_run(module, mapping, workers, iterations, data, data_file, plan_only)
-
-
-@workflow.command("draw")
-@click.argument("module")
-@click.option("--format", "kind", type=click.Choice(["dot", "mermaid", "svg"]), default="dot", show_default=True)
-@click.option("-o", "--output", type=OPTIONAL_PATH, help="File to write; default: the terminal.")
-def workflow_draw(module: str, kind: str, output: Path | None) -> None:
-    """Draw the graph of MODULE[:ATTRIBUTE] or FILE.py[:ATTRIBUTE]."""
-    from xcorr import command
-
-    command.workflow_draw(module, kind, output)
-
-
-@main.group()
-def storm() -> None:
-    """A Storm cluster on this host, for development; runs with -m storm use it while it is up."""
-
-
-@storm.command("up")
-def storm_up() -> None:
-    """Start ZooKeeper, Nimbus and a supervisor (Java 17; the first time Maven, for Storm's jars)."""
-    from xcorr.mappings.storm_cluster import up
-
-    state = up()
-    click.echo(f"Nimbus at {state['nimbus']}, files and logs in {state['folder']}")
-    click.echo("It has no authentication and listens on every interface: keep it behind a firewall.", err=True)
-
-
-@storm.command("down")
-def storm_down() -> None:
-    """End it, and everything it runs."""
-    from xcorr.mappings.storm_cluster import down
-
-    click.echo("ended" if down() else "it was not up")
-
-
-@storm.command("status")
-def storm_status() -> None:
-    """Say whether it is up, its free slots and topologies (exit code 1: not up)."""
-    from xcorr import command
-
-    sys.exit(command.storm_status())
-
-
-@main.group()
-def pe() -> None:
-    """The processing elements that are registered."""
-
-
-@pe.command("list")
-def pe_list() -> None:
-    """List names; nothing is loaded or executed."""
-    from xcorr.core import registry
-
-    for name in registry.names("elements"):
-        click.echo(f"{name:24} {registry.target('elements', name)}")
-
-
-@pe.command("show")
-@click.argument("name")
-def pe_show(name: str) -> None:
-    """Show an element's description, ports and parameters."""
-    from xcorr import command
-
-    command.pe_show(name)
+for group in (tools.workflow, tools.storm, tools.pe, tools.registry, tools.prov):
+    main.add_command(group)

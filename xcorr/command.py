@@ -245,6 +245,7 @@ def workflow_run(
     data: str | None,
     data_file: Path | None,
     plan_only: bool,
+    provenance: Path | None,
 ) -> None:
     """Load and run a workflow, and print the outputs that nothing is connected to."""
     from xcorr.core import make_plan, registry
@@ -257,7 +258,15 @@ def workflow_run(
         engine = registry.load("mappings", mapping)()
         click.echo(make_plan(graph, engine.choose_workers(workers), inputs).describe())
         return
-    outcome = run(graph, inputs, mapping, workers)
+    if provenance is None:
+        outcome = run(graph, inputs, mapping, workers)
+    else:
+        from xcorr.provenance.runs import Circumstances, recorded
+
+        provenance.mkdir(parents=True, exist_ok=True)
+        with recorded(provenance, Circumstances("item", mapping, workers, "", "", module)) as record:
+            assert record is not None
+            outcome = run(graph, inputs, mapping, workers, record.observers(graph))
     for element, ports in outcome.results.items():
         for port, items in ports.items():
             click.echo(f"{element}.{port}: {items}")

@@ -193,6 +193,27 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Provenance:
+    """What is recorded of a run; never changes a result."""
+
+    level: str = setting(
+        "invocation",
+        "How much: the run; totals by element; every invocation and what it took and wrote; the items' metadata too.",
+        choices=("off", "run", "element", "invocation", "item"),
+    )
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Intermediate items that are kept, with their provenance; never changes a result."""
+
+    element: str = setting("", "Element whose items are kept: ReadStation, ConditionStation, ... CorrelateStrips.")
+    port: str = setting("output", "Its output.")
+    condition: str = setting("", "Which items: a condition on their metadata; none: all.")
+    folder: str = setting("kept", "Where: a folder, relative to the campaign.")
+
+
+@dataclass(frozen=True)
 class Settings:
     """All settings of a run, checked."""
 
@@ -205,7 +226,9 @@ class Settings:
     correlate: Correlate = Correlate()
     stack: Stack = Stack()
     run: Run = Run()
+    provenance: Provenance = Provenance()
     bands: tuple[FurtherBand, ...] = ()
+    keep: tuple[Keep, ...] = ()
 
     def __post_init__(self) -> None:
         from xcorr.settings_check import check  # which needs this module
@@ -267,9 +290,10 @@ class Settings:
         return dataclasses.asdict(self)
 
     def identity(self) -> dict[str, Any]:
-        """Return the settings that decide the series: all but where data are, which times, stacks, and how to run."""
+        """Return the settings that decide the series: not where data are, times, stacks, how to run and record."""
         plain = self.as_dict()
-        del plain["run"]
+        for key in ("run", "provenance", "keep"):
+            del plain[key]
         plain["stack"] = {"substack_s": self.stack.substack_s}
         for key in ("source", "metadata", "start", "end", "fdsn_retries", "fdsn_requests_per_s"):
             del plain["data"][key]

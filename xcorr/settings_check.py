@@ -28,6 +28,7 @@ def check(s: Settings) -> None:
         s.condition.band_hz,
         f"needs 0 < f1 < f2 < {nyquist:g} Hz, half of condition.rate_hz",
     )
+    require(not s.keep or s.provenance.level != "off", "keep", [k.element for k in s.keep], "needs provenance.level")
     low, high = s.whiten_band_hz
     require(0 < low < high < nyquist, "whiten.band_hz", s.whiten.band_hz, f"needs 0 < f1 < f2 < {nyquist:g} Hz")
     for key, value in (

@@ -12,16 +12,23 @@ from pathlib import Path
 from typing import Any
 
 from xcorr.core.errors import nearest
-from xcorr.settings import FurtherBand, Settings, SettingsError
+from xcorr.settings import FurtherBand, Keep, Settings, SettingsError
 
-SECTIONS: dict[str, Any] = {f.name: type(f.default) for f in dataclasses.fields(Settings) if f.name != "bands"}
-KINDS = {**SECTIONS, "bands": FurtherBand}
+LISTS: dict[str, Any] = {"bands": FurtherBand, "keep": Keep}  # tables that may be repeated
+SECTIONS: dict[str, Any] = {f.name: type(f.default) for f in dataclasses.fields(Settings) if f.name not in LISTS}
+KINDS = {**SECTIONS, **LISTS}
 Plain = dict[str, Any]
 DOTTED = {"storm_nimbus": "storm.nimbus"}  # fields whose settings are in a table of their own
-BANDS_EXAMPLE = """# Further bands of the spectra, each with its own series and stacks.
+LISTS_EXAMPLE = """# Further bands of the spectra, each with its own series and stacks.
 # [[bands]]
 # name = "low"
 # band_hz = [0.05, 0.2]
+
+# Intermediate items that are kept, with their provenance.
+# [[keep]]
+# element = "ConditionStation"
+# condition = "windows_used > 20 and network == 'XX'"
+# folder = "kept"
 """
 
 
@@ -61,7 +68,7 @@ def override(plain: Plain, assignments: Iterable[str]) -> Plain:
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         section, dot, key = name.strip().partition(".")
-        if not (equals and dot and key) or section == "bands":
+        if not (equals and dot and key) or section in LISTS:
             raise SettingsError(f"--set {assignment!r}: write section.key=value, for example condition.rate_hz=1")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
@@ -83,23 +90,21 @@ def _sections(plain: Mapping[str, Any]) -> dict[str, Any]:
     """Return the sections, each key checked by itself; how they go together is checked when all is known."""
     sections: dict[str, Any] = {}
     for section, keys in plain.items():
-        if section == "bands":
-            sections["bands"] = _bands(keys)
+        if section in LISTS:
+            sections[section] = _tables(section, keys)
             continue
         if section not in SECTIONS:
-            raise SettingsError(
-                f"unknown section [{section}]{nearest(section, SECTIONS)}; there are {', '.join(SECTIONS)}"
-            )
+            raise SettingsError(f"unknown section [{section}]{nearest(section, KINDS)}; there are {', '.join(KINDS)}")
         if not isinstance(keys, Mapping):
             raise SettingsError(f"{section} = {keys!r}: is a section; write [{section}] and its keys below")
         sections[section] = SECTIONS[section](**_values(section, keys))
     return sections
 
 
-def _bands(tables: Any) -> tuple[FurtherBand, ...]:
+def _tables(name: str, tables: Any) -> tuple[Any, ...]:
     if not isinstance(tables, list | tuple) or not all(isinstance(t, Mapping) for t in tables):
-        raise SettingsError(f"bands = {tables!r}: write each band as a table [[bands]] with name and band_hz")
-    return tuple(FurtherBand(**_values("bands", table)) for table in tables)
+        raise SettingsError(f"{name} = {tables!r}: write each as a table [[{name}]] with its keys below")
+    return tuple(LISTS[name](**_values(name, table)) for table in tables)
 
 
 def _values(section: str, keys: Mapping[str, Any]) -> dict[str, Any]:
@@ -183,9 +188,9 @@ def to_toml(plain: Plain, comment: bool = False) -> str:
     """Return settings as TOML text; with ``comment``, each key's meaning above it and defaults commented out."""
     lines: list[str] = []
     for section, keys in plain.items():
-        if section == "bands":
-            for band in keys:
-                lines += ["[[bands]]", *(f"{key} = {_toml(value)}" for key, value in band.items()), ""]
+        if section in LISTS:
+            for table in keys:
+                lines += [f"[[{section}]]", *(f"{key} = {_toml(value)}" for key, value in table.items()), ""]
             continue
         if comment:
             lines.append(f"# {SECTIONS[section].__doc__}")
@@ -203,7 +208,7 @@ def to_toml(plain: Plain, comment: bool = False) -> str:
             elif comment:
                 lines.append(f"# {key} =")
         lines.append("")
-    return "\n".join([*lines, BANDS_EXAMPLE] if comment else lines)
+    return "\n".join([*lines, LISTS_EXAMPLE] if comment else lines)
 
 
 def _toml(value: Any) -> str:

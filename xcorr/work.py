@@ -48,6 +48,7 @@ def plan_work(found: Survey, ledger: Ledger, settings: Settings, refresh: bool =
                     index=starts.index(chunk.start_ns),
                     strips=-(-layout.blocks // layout.blocks_per_strip),
                     wanted=tuple(lacking),
+                    generation=generation.number,
                 )
                 todo.setdefault(generation.number, []).append(made)
     return todo

@@ -32,32 +32,30 @@ class _OfThread(logging.Filter):
 
 
 class WorkerLog(Observer):
-    """Writes ``logs/worker-K.log``, and what this process's elements log; files are rotated."""
+    """Has every worker write ``logs/worker-K.log``, with what its elements log; files are rotated."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / FOLDER
-        self._of = threading.local()
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Send the place alone to another process."""
-        return {"folder": self.folder}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Begin anew in another process."""
-        self.folder, self._of = state["folder"], threading.local()
-
-    def started(self, plan: Any, worker: int) -> None:
-        """Open the worker's file."""
+    def at_work(self, plan: Any, worker: int) -> Observer:
+        """Return the log of a worker."""
         self.folder.mkdir(exist_ok=True)
-        handler = logging.handlers.RotatingFileHandler(
-            self.folder / f"worker-{worker}.log", maxBytes=FILE_BYTES, backupCount=OLD_FILES, encoding="utf-8"
+        return _LogOfWorker(self.folder / f"worker-{worker}.log")
+
+
+class _LogOfWorker(Observer):
+    def __init__(self, path: Path) -> None:
+        self.handler = logging.handlers.RotatingFileHandler(
+            path, maxBytes=FILE_BYTES, backupCount=OLD_FILES, encoding="utf-8"
         )
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        handler.addFilter(_OfThread())
-        self._of.handler = handler
-        ROOT.addHandler(handler)
+        self.handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self.handler.addFilter(_OfThread())
+        ROOT.addHandler(self.handler)
         if ROOT.level in (logging.NOTSET, logging.WARNING):
             ROOT.setLevel(logging.INFO)
+
+    def started(self, plan: Any, worker: int) -> None:
+        """Note which instances are here."""
         names = [f"{node.name}[{k}]" for node in plan.nodes for k, w in enumerate(node.workers) if w == worker]
         place = f"process {os.getpid()} on {socket.gethostname()}"
         ROOT.info("worker %d of %d, %s: %s", worker, plan.workers, place, ", ".join(names))
@@ -81,7 +79,5 @@ class WorkerLog(Observer):
         self._close()
 
     def _close(self) -> None:
-        handler = getattr(self._of, "handler", None)
-        if handler is not None:
-            ROOT.removeHandler(handler)
-            handler.close()
+        ROOT.removeHandler(self.handler)
+        self.handler.close()

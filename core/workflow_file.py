@@ -1,0 +1,93 @@
+"""Workflow files: elements, parameters and connections in TOML, recombined without writing Python.
+
+::
+
+    name = "doubled"
+    [elements.numbers]
+    use = "xcorr.core.testing:ListSource"     # module:Class, or a registered name
+    parameters = { items = [1, 2, 3] }
+    [elements.double]
+    use = "Double"
+    [[connections]]
+    from = "numbers.output"
+    to = "double.input"
+"""
+
+from __future__ import annotations
+
+import importlib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from xcorr.core.element import GenericPE
+from xcorr.core.errors import WorkflowLoadError, nearest
+from xcorr.core.graph import WorkflowGraph
+
+SECTIONS = ("name", "version", "docs", "elements", "connections")
+
+
+def read_workflow(path: Path) -> WorkflowGraph:
+    """Return the graph that a file describes.
+
+    Raises WorkflowLoadError for what is no TOML, unknown keys, elements and parameters; GraphError for connections
+    that cannot be.
+    """
+    try:
+        plain = tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise WorkflowLoadError(f"{path}: {error}") from None
+    for key in plain:
+        if key not in SECTIONS:
+            raise WorkflowLoadError(f"{path}: unknown key {key!r}{nearest(key, SECTIONS)}; there are {SECTIONS}")
+    described = plain.get("elements")
+    if not isinstance(described, Mapping) or not described:
+        raise WorkflowLoadError(f"{path}: no elements; describe each in a table [elements.NAME] with use = ...")
+    elements = {name: _element(path, name, about) for name, about in described.items()}
+    graph = WorkflowGraph()
+    for element in elements.values():
+        graph.add(element)
+    for connection in plain.get("connections", ()):
+        if not isinstance(connection, Mapping) or set(connection) != {"from", "to"}:
+            raise WorkflowLoadError(f"{path}: connection {connection!r}: write from and to, each as 'element.port'")
+        source, output = _end(path, connection["from"], elements)
+        target, input = _end(path, connection["to"], elements)
+        graph.connect(source, output, target, input)
+    return graph
+
+
+def _element(path: Path, name: str, about: Any) -> GenericPE:
+    if not isinstance(about, Mapping) or "use" not in about or set(about) - {"use", "parameters"}:
+        raise WorkflowLoadError(f"{path}: [elements.{name}] has use, and parameters if it takes any; not {about!r}")
+    kind, parameters = _kind(path, name, about["use"]), about.get("parameters", {})
+    try:
+        element = kind(**parameters)
+    except TypeError as error:
+        raise WorkflowLoadError(f"{path}: [elements.{name}]: {about['use']}: {error}") from error
+    if not isinstance(element, GenericPE):
+        raise WorkflowLoadError(f"{path}: [elements.{name}]: {about['use']} is no processing element")
+    element.name = name
+    return element
+
+
+def _kind(path: Path, name: str, use: str) -> Any:
+    from xcorr.core import catalog  # which reads workflow files too
+
+    module, colon, attribute = use.partition(":")
+    if not colon:
+        return catalog.load(use)
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise WorkflowLoadError(f"{path}: [elements.{name}]: use = {use!r}: {error}") from error
+
+
+def _end(path: Path, text: Any, elements: Mapping[str, GenericPE]) -> tuple[GenericPE, str]:
+    name, dot, port = str(text).partition(".")
+    if not dot or name not in elements:
+        raise WorkflowLoadError(
+            f"{path}: connection end {text!r}{nearest(name, elements)}: write element.port; "
+            f"the elements are {', '.join(elements)}"
+        )
+    return elements[name], port

@@ -1,0 +1,220 @@
+"""Lineage of a campaign's stacks, from its ledger: which files, channels, windows and settings made a pair's stack."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xcorr.campaign import frozen_settings
+from xcorr.ledger import read_ledger
+from xcorr.pes.items import WINDOW_REASONS, Chunk, SlotAccount
+from xcorr.pes.orient import sources
+from xcorr.pes.result_file import stack_path
+from xcorr.pes.segments import NS
+from xcorr.pes.shards import series_path
+from xcorr.provenance.condition import Condition
+from xcorr.provenance.lineage import Lineage
+from xcorr.provenance.store import ProvenanceError, reading
+from xcorr.results import Results
+
+FIELDS = ("station_1", "station_2", "distance_km", "azimuth_deg", "snr", "symmetry", "n_windows")
+CHAIN = ("ReadStation", "ConditionStation", "NormalizeStation", "TransformStation")
+
+
+class CampaignLineage:
+    """Answers for one campaign; open it in a ``with`` block."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.settings = folder, frozen_settings(folder)
+        self._open = contextlib.ExitStack()
+        self.results = self._open.enter_context(Results(folder))
+        ledger = self._open.enter_context(contextlib.closing(read_ledger(folder)))
+        self.accounts: dict[tuple[int, int], SlotAccount] = {(s, a.slot): a for s, a in ledger.accounts()}
+        self.generation = {s.path: s.generation for s in ledger.shards()}
+        self.stations = self.results.dataset("stations")["id"].astype(str).tolist()
+        self.ends = self.results.dataset("pairs")[["station_1", "station_2"]]
+        self.starts = self.results.dataset("pieces")["start_ns"]
+        try:
+            self.store: sqlite3.Connection | None = self._open.enter_context(reading(folder))
+        except ProvenanceError:
+            self.store = None  # level off: the ledger knows enough
+
+    def __enter__(self) -> CampaignLineage:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close the files."""
+        self._open.close()
+
+    # -- back -----------------------------------------------------------------------------------------------
+
+    def of_pair(
+        self, first: str, second: str, components: str = "ZZ", stack: str = "linear", band: str = ""
+    ) -> Lineage:
+        """Return where a pair's stack came from. Raises ResultsError for what is not in the results."""
+        self.results.get(first, second, components, stack, band)
+        row = self.results.row(first, second)
+        found = Lineage()
+        self._add_stack(found, row, components, stack, band)
+        self._describe(found)
+        return found
+
+    def _add_stack(self, found: Lineage, row: int, components: str, stack: str, band: str) -> None:
+        first, second = (self.stations[k] for k in self.ends[row])
+        place = f"{band or 'main'}/{components}/{first}-{second}"
+        group = self.results.file[stack_path(band, stack, components)]
+        product = f"stack:{stack}/{place}"
+        pieces = [self._add_piece(found, row, part, piece, band) for part, piece in self._pieces(row, components, band)]
+        found.step(product, f"StackRows:{stack}/{place}", pieces)
+        found.entities[product] |= {
+            "file": str(self.results.path),
+            "n_windows": int(group["n_windows"][row]),
+            "snr": float(group["snr"][row]),
+        }
+
+    def _pieces(self, row: int, components: str, band: str) -> Iterator[tuple[str, int]]:
+        """Yield the stored component pairs and pieces, with windows, that went into a stack."""
+        for part in sources(components):
+            path = series_path(band, part, "series_n_windows")
+            if path not in self.results.file:
+                raise ProvenanceError(f"{self.folder}: the series were not kept, nor what went into each")
+            for piece in np.flatnonzero(self.results.file[path][:, row]):
+                yield part, int(piece)
+
+    def _add_piece(self, found: Lineage, row: int, components: str, piece: int, band: str) -> str:
+        numbers = [int(k) for k in self.ends[row]]
+        first, second = (self.stations[k] for k in numbers)
+        chunk_start, shard = self._shard(row, piece)
+        name = f"{Chunk(0, chunk_start, 0, 0, 0).name}.{self.generation.get(shard, 0):02d}"
+        at = f"{name}/{(int(self.starts[piece]) - chunk_start) // NS}/{band or 'main'}/{components}/{first}-{second}"
+        spectra = [
+            self._add_station(found, k, chunk_start, name, letter)
+            for k, letter in zip(numbers, components, strict=True)
+        ]
+        found.step(f"series:{at}", f"CorrelateStrips:{at}", list(dict.fromkeys(spectra)))
+        path = series_path(band, components, "series_n_windows")
+        found.entities[f"series:{at}"] |= {"file": shard, "n_windows": int(self.results.file[path][piece, row])}
+        return f"series:{at}"
+
+    def _shard(self, row: int, piece: int) -> tuple[int, str]:
+        """Return the start of a piece's chunk (ns) and the shard that holds a row of it."""
+        size = self.settings.data.chunk_s * NS
+        start = int(self.starts[piece]) // size * size
+        for at, first, rows, path in self.results.dataset("shards").tolist():
+            if int(self.starts[at]) == start and first <= row < first + rows:
+                return start, path.decode()
+        raise ProvenanceError(f"{self.folder}: no shard holds row {row} in the chunk that begins at {start}")
+
+    def _add_station(self, found: Lineage, number: int, start: int, chunk: str, letter: str) -> str:
+        """Add the chain from a station's files to its spectra in a chunk; return the name of the spectra."""
+        identity, letters = f"{chunk}/{self.stations[number]}", self.settings.components
+        before = f"StationSource.output:{identity}"
+        found.entities.setdefault(before, {})
+        account = self.accounts[start, number * len(letters) + letters.index(letter)]
+        for k, element in enumerate(CHAIN):
+            activity, product = f"{element}({before})", f"{element}.output:{identity}"
+            files = [f"file:{path}" for path, _, _ in account.files] if k == 0 else []
+            found.step(product, activity, [before, *files])
+            before = product
+        for path, size, mtime in account.files:
+            found.entities[f"file:{path}"] |= {"bytes": size, "mtime_ns": mtime}
+        windows = {r: n for r, n in zip(WINDOW_REASONS, account.windows, strict=True) if n}
+        found.entities[before][f"windows.{letter}"] = ", ".join(f"{n} {r}" for r, n in windows.items())
+        found.entities[before][f"channel.{letter}"] = account.seed_id
+        return before
+
+    # -- forward --------------------------------------------------------------------------------------------
+
+    def of_file(self, path: str) -> Lineage:
+        """Return every product that a waveform file had a part in. Raises ProvenanceError for a file never read."""
+        wanted = os.path.abspath(path)
+        letters, found = self.settings.components, Lineage()
+        hits = [
+            (start, slot)
+            for (start, slot), a in self.accounts.items()
+            if any(os.path.abspath(name) == wanted for name, _, _ in a.files)
+        ]
+        if not hits:
+            raise ProvenanceError(f"{path}: no file that this campaign has read")
+        used = [(start, slot) for start, slot in hits if self.accounts[start, slot].windows[0]]
+        for start, slot in used:
+            self._touched_by(found, start, slot // len(letters), letters[slot % len(letters)], wanted)
+        found.entities.setdefault(f"file:{wanted}", {})
+        self._describe(found)
+        return found
+
+    def _touched_by(self, found: Lineage, start: int, number: int, letter: str, path: str) -> None:
+        """Add the stacks of a station's pairs whose pieces of a chunk were made with one of its channels."""
+        size = self.settings.data.chunk_s * NS
+        pieces = np.flatnonzero(self.starts // size * size == start)
+        for band in self.results.bands:
+            for components in self.results.components:
+                parts = sources(components)
+                for end, column in enumerate(("station_1", "station_2")):
+                    concerned = [part for part in parts if part[end] == letter]
+                    if not concerned:
+                        continue
+                    for row in np.flatnonzero(self.ends[column] == number):
+                        hits = [
+                            self._add_piece(found, int(row), part, int(piece), band)
+                            for part in concerned
+                            for piece in pieces
+                            if self.results.file[series_path(band, part, "series_n_windows")][piece, row]
+                        ]
+                        if hits:
+                            self._add_stacks_of(found, int(row), components, band, hits)
+
+    def _add_stacks_of(self, found: Lineage, row: int, components: str, band: str, pieces: list[str]) -> None:
+        first, second = (self.stations[k] for k in self.ends[row])
+        for stack in self.results.stacks:
+            place = f"{stack}/{band or 'main'}/{components}/{first}-{second}"
+            found.step(f"stack:{place}", f"StackRows:{place}", pieces)
+
+    # -- attributes -----------------------------------------------------------------------------------------
+
+    def _describe(self, found: Lineage) -> None:
+        """Add what was recorded: times and workers of invocations, checksums of files."""
+        if self.store is None:
+            return
+        for name, attributes in found.activities.items():
+            row = self.store.execute(
+                "SELECT worker, begun, ended FROM invocation WHERE id = ? ORDER BY begun DESC LIMIT 1", (name,)
+            ).fetchone()
+            if row:
+                attributes |= dict(zip(("worker", "begun", "ended"), row, strict=True))
+        for name, attributes in found.entities.items():
+            if name.startswith("file:"):
+                row = self.store.execute(
+                    "SELECT sha256 FROM file WHERE path = ? AND bytes = ? AND mtime_ns = ?",
+                    (name.removeprefix("file:"), attributes.get("bytes"), attributes.get("mtime_ns")),
+                ).fetchone()
+                if row:
+                    attributes["sha256"] = row[0]
+
+    def where(
+        self, condition: str, components: str = "ZZ", stack: str = "linear", band: str = ""
+    ) -> list[dict[str, Any]]:
+        """Return the pairs whose stack passes a condition on its metadata (:data:`FIELDS`), a row each."""
+        test = Condition(condition, FIELDS)
+        if stack not in self.results.stacks or components not in self.results.components:
+            raise ProvenanceError(
+                f"no stack {stack!r} of {components!r}; there are {self.results.stacks} of {self.results.components}"
+            )
+        group = self.results.file[stack_path(band, stack, components)]
+        pairs, names = self.results.dataset("pairs"), np.array(self.stations)
+        columns = {
+            "station_1": names[pairs["station_1"]],
+            "station_2": names[pairs["station_2"]],
+            "distance_km": pairs["distance_m"] / 1000,
+            "azimuth_deg": pairs["azimuth_deg"],
+            **{name: group[name][...] for name in ("snr", "symmetry", "n_windows")},
+        }
+        passing = np.flatnonzero(np.broadcast_to(test.of_columns(columns), len(pairs)))
+        return [{name: columns[name][row].item() for name in FIELDS} for row in passing]

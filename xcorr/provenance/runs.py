@@ -1,0 +1,139 @@
+"""The record of a run: who, when, with which software and settings, and of which elements."""
+
+from __future__ import annotations
+
+import dataclasses
+import getpass
+import hashlib
+import inspect
+import json
+import os
+import reprlib
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from xcorr.core import GenericPE, Observer, WorkflowGraph
+from xcorr.core.derivation import parse_derivation
+from xcorr.provenance.recorder import Recorder
+from xcorr.provenance.store import INSERTS, NAME, create, folder_of, reading, take_in
+
+RUNNING, DONE = "running", "done"
+
+
+@dataclasses.dataclass(frozen=True)
+class Circumstances:
+    """What a run is made with: level of provenance, mapping, workers, software, settings and their hash."""
+
+    level: str
+    mapping: str
+    workers: int | None
+    software: str
+    settings_hash: str
+    settings: str
+
+
+class Run:
+    """A run that is being recorded; ``number`` counts the runs of a campaign from 1."""
+
+    def __init__(self, campaign: Path, number: int, level: str) -> None:
+        self.campaign, self.number, self.level = campaign, number, level
+
+    def observers(self, graph: WorkflowGraph) -> list[Observer]:
+        """Record the elements of a graph, and return what is to watch it."""
+        elements, _ = graph.flattened()
+        rows = [(self.number, *describe(e)) for e in elements]
+        store = create(folder_of(self.campaign) / NAME, indexed=True)
+        try:
+            store.executemany(INSERTS["element"], rows)
+        finally:
+            store.close()
+        return [] if self.level == "run" else [Recorder(self.campaign, self.number, self.level)]
+
+
+def describe(element: GenericPE) -> tuple[str, str, str, str, str, str]:
+    """Return name, class, version, content hash, derivation and parameters (JSON) of an element."""
+    parse_derivation(element.derivation, element.id)
+    parameters = {name: _brief(getattr(element, name)) for name in _parameters(type(element)) if name in vars(element)}
+    kind = f"{type(element).__module__}:{type(element).__qualname__}"
+    return element.id, kind, element.version, content_hash(type(element)), element.derivation, json.dumps(parameters)
+
+
+def _parameters(kind: type) -> list[str]:
+    return [name for name in inspect.signature(kind).parameters if not name.startswith("_")]
+
+
+def _brief(value: Any) -> Any:
+    return value if isinstance(value, str | int | float | bool | None) else reprlib.repr(value)
+
+
+def content_hash(kind: type) -> str:
+    """Return the SHA-256 of the file that defines a class; "" for one that has none."""
+    try:
+        path = inspect.getsourcefile(kind)
+    except TypeError:
+        return ""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path and Path(path).is_file() else ""
+
+
+@contextmanager
+def recorded(campaign: Path, how: Circumstances) -> Iterator[Run | None]:
+    """Record a run: None for level ``off``. What workers of runs that were killed left behind is taken in first."""
+    if how.level == "off":
+        yield None
+        return
+    folder_of(campaign).mkdir(parents=True, exist_ok=True)
+    take_in(campaign)
+    run = Run(campaign, _begin(campaign, how), how.level)
+    try:
+        yield run
+    except BaseException as error:
+        _end(campaign, run.number, f"{type(error).__name__}: {error}".splitlines()[0])
+        raise
+    _end(campaign, run.number, DONE)
+
+
+def _begin(campaign: Path, how: Circumstances) -> int:
+    store = create(folder_of(campaign) / NAME, indexed=True)
+    try:
+        number: int = store.execute("SELECT coalesce(max(id), 0) + 1 FROM run").fetchone()[0]
+        row = (number, time.time(), None, RUNNING, how.level, how.mapping, how.workers, getpass.getuser())
+        host = (socket.gethostname(), os.getpid(), how.software, how.settings_hash, how.settings)
+        store.execute(INSERTS["run"], (*row, *host))
+        return number
+    finally:
+        store.close()
+
+
+def _end(campaign: Path, number: int, status: str) -> None:
+    take_in(campaign)
+    store = create(folder_of(campaign) / NAME, indexed=True)
+    try:
+        store.execute("UPDATE run SET ended = ?, status = ? WHERE id = ?", (time.time(), status, number))
+    finally:
+        store.close()
+
+
+def changed_elements(campaign: Path) -> list[str]:
+    """Return a line for every element whose code is not what it was when the campaign last ran with it."""
+    import importlib
+
+    with reading(campaign) as store:
+        rows = store.execute(
+            "SELECT name, class, content_hash FROM element AS e WHERE content_hash != '' AND run = "
+            "(SELECT max(run) FROM element WHERE name = e.name) ORDER BY name"
+        ).fetchall()
+    changed = []
+    for name, place, before in rows:
+        module, _, attribute = place.partition(":")
+        try:
+            kind = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError):
+            changed.append(f"{name}: {place} is not there any more")
+            continue
+        if content_hash(kind) != before:
+            changed.append(f"{name}: the file of {place} has changed since the last run")
+    return changed

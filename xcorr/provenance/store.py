@@ -1,0 +1,115 @@
+"""Where provenance is kept: one SQLite file per campaign, and while a run goes on one per worker beside it.
+
+A worker writes to its own file alone, in batches; the run that ends, or the next one, takes them into the store. So a
+crash at any moment leaves files that can be read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from xcorr.core import XcorrError
+
+FOLDER, NAME = "provenance", "store.sqlite"
+VERSION = 1
+TABLES = {  # columns, and those that are unique
+    "run": ("id begun ended status level mapping workers user host pid software settings_hash settings", "id"),
+    "element": ("run name class version content_hash derivation parameters", "run, name"),
+    "instance": ("run element instance worker received written skipped retried seconds", ""),
+    "invocation": ("run id element instance worker seq port input key begun ended status", ""),
+    "product": ("run id element instance port seq key at", ""),
+    "item": ("run id kind bytes metadata", ""),
+    "file": ("path bytes mtime_ns sha256", "path, bytes, mtime_ns"),
+    "kept": ("run id path bytes sha256 rule", "path"),
+}
+INSERTS = {
+    table: f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(columns.split()))})"
+    for table, (columns, _) in TABLES.items()
+}
+INDEXES = {
+    "invocation_id": "invocation (id)",
+    "invocation_input": "invocation (input)",
+    "invocation_seq": "invocation (run, element, instance, seq)",
+    "product_id": "product (id)",
+    "product_seq": "product (run, element, instance, seq)",
+    "item_id": "item (id)",
+}
+
+
+class ProvenanceError(XcorrError, LookupError):
+    """Provenance that is not there, or a question that cannot be asked."""
+
+
+def folder_of(campaign: Path) -> Path:
+    """Return the folder of a campaign's provenance."""
+    return campaign / FOLDER
+
+
+def worker_file(campaign: Path, run: int, worker: int) -> Path:
+    """Return the file that a worker of a run writes."""
+    return folder_of(campaign) / f"run-{run:05d}-worker-{worker}.sqlite"
+
+
+def create(path: Path, indexed: bool) -> sqlite3.Connection:
+    """Open a file, making its tables if they are not there."""
+    database = sqlite3.connect(path, timeout=60, isolation_level=None)
+    database.execute("PRAGMA synchronous = NORMAL")
+    if database.execute("PRAGMA user_version").fetchone()[0] != VERSION:
+        tables = ""
+        for name, (columns, unique) in TABLES.items():
+            key = f", UNIQUE ({unique})" if unique else ""
+            tables += f"CREATE TABLE IF NOT EXISTS {name} ({', '.join(columns.split())}{key});"
+        indexes = "".join(f"CREATE INDEX IF NOT EXISTS {n} ON {on};" for n, on in INDEXES.items() if indexed)
+        database.executescript(f"BEGIN; {tables} {indexes} PRAGMA user_version = {VERSION}; COMMIT;")
+    return database
+
+
+def take_in(campaign: Path) -> None:
+    """Take the files of workers that have ended into the store, each once. Only for who holds the campaign's lock."""
+    store = create(folder_of(campaign) / NAME, indexed=True)
+    try:
+        for path in sorted(folder_of(campaign).glob("run-*.sqlite")):
+            with contextlib.closing(sqlite3.connect(path)) as worker:
+                whole = worker.execute("PRAGMA user_version").fetchone()[0] == VERSION  # rolls a cut transaction back
+            if whole:
+                store.execute("ATTACH ? AS worker", (str(path),))
+                store.execute("BEGIN")
+                for table in TABLES:
+                    store.execute(f"INSERT OR IGNORE INTO main.{table} SELECT * FROM worker.{table}")
+                store.execute("COMMIT")
+                store.execute("DETACH worker")
+            path.unlink()
+            path.with_name(f"{path.name}-journal").unlink(missing_ok=True)
+    finally:
+        store.close()
+
+
+@contextlib.contextmanager
+def reading(campaign: Path) -> Iterator[sqlite3.Connection]:
+    """Open the store of a campaign to ask; what workers have written and nobody has taken in yet is part of it.
+
+    Raises ProvenanceError if there is none.
+    """
+    folder = folder_of(campaign)
+    if not (folder / NAME).exists():
+        raise ProvenanceError(
+            f"there is no provenance in {str(campaign)!r}: it has not been run, or with provenance.level = 'off'"
+        )
+    database = sqlite3.connect(f"{(folder / NAME).resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    try:
+        waiting = sorted(folder.glob("run-*.sqlite"))[:9]  # SQLite attaches ten at most
+        parts = ["main"]
+        for k, path in enumerate(waiting):
+            database.execute("ATTACH ? AS ?", (f"{path.resolve().as_uri()}?mode=ro", f"part{k}"))
+            if database.execute(f"PRAGMA part{k}.user_version").fetchone()[0] == VERSION:
+                parts.append(f"part{k}")
+        if len(parts) > 1:
+            for table in TABLES:
+                union = " UNION ALL ".join(f"SELECT * FROM {part}.{table}" for part in parts)
+                database.execute(f"CREATE TEMP VIEW {table} AS {union}")
+        yield database
+    finally:
+        database.close()
