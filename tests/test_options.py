@@ -88,7 +88,7 @@ CASES = [
 ]  # fmt: skip
 SAME = ("correlate.block",)  # changes how, not what
 ELSEWHERE = {
-    "run.storm_nimbus": ("test_storm.py", "test_the_demo_has_the_same_bits"),
+    "run.storm_nimbus": ("test_storm.py", "test_the_demo_has_the_same_bits_and_lineage"),
     "provenance.level": ("test_provenance.py", "test_no_level_changes_a_result"),
     **{
         f"keep.{key}": ("test_provenance.py", test)

@@ -13,11 +13,13 @@ from xcorr import results
 from xcorr.campaign_run import run_campaign
 from xcorr.pes import NormalizeStation, TransformStation, whiten
 from xcorr.pes.condition import Conditioning, condition
-from xcorr.pes.items import Segment
+from xcorr.pes.items import WINDOW_REASONS, Segment
 from xcorr.pes.metadata import find_response, inverse_response, read_inventory
 from xcorr.pes.normalize import Normalization
 from xcorr.pes.segments import clean, exact_rate
 from xcorr.pes.whiten import Band
+from xcorr.provenance.campaign_lineage import CampaignLineage
+from xcorr.provenance.document import write as write_provenance
 from xcorr.settings_file import build
 
 BAND, EDGE_S, LENGTH, LAGS = (0.05, 0.4), 40.0, 3600, 120
@@ -241,3 +243,37 @@ def test_ratios_of_components_are_kept_with_weights_per_station_only(real_data):
         expected = truth if per == "station" else np.ones_like(truth)
         np.testing.assert_allclose(ratio[:, inside], expected[:, inside], rtol=1e-4)
     assert np.median(truth[:, inside]) < 0.9 or np.median(truth[:, inside]) > 1.1
+
+
+def test_kansas_lineage_names_files_windows_and_settings(kansas):
+    report = json.loads((kansas / "report.json").read_text())
+    by_slot = {(a["slot"], a["chunk"]): a for a in report["channel_chunk"]}
+    with CampaignLineage(kansas) as found, results.open(kansas) as r:
+        lineage = found.of_pair("KS.A7K2", "KS.C9M3")
+        common = r.get("KS.A7K2", "KS.C9M3", stack=None)["n_windows"].values
+        expected = {
+            f"file:{path}"
+            for code in ("A7K2", "C9M3")
+            for day in np.flatnonzero(common)
+            for path, _, _ in by_slot[f"KS.{code}.Z", day]["files"]
+        }
+        assert {n for n in lineage.entities if n.startswith("file:")} == expected
+        assert len(expected) >= 2 * 7
+        spectra = {n: a for n, a in lineage.entities.items() if n.startswith("TransformStation.output:")}
+        days = [str(t)[:10].replace("-", "") for t in r.pieces[:, 0]]
+        for name, attributes in spectra.items():
+            day, code = days.index(name.split(":")[1][:8]), name.rpartition(".")[2]
+            windows = by_slot[f"KS.{code}.Z", day]["windows"]
+            told = dict(reversed(part.split(" ", 1)) for part in attributes["windows.Z"].split(", "))
+            assert {r: int(n) for r, n in told.items()} == {
+                r: n for r, n in zip(WINDOW_REASONS, windows, strict=True) if n
+            }
+        text = write_provenance(kansas, lineage, "json")
+        assert "band_hz = [0.05, 0.4]" in json.dumps(json.loads(text)).encode().decode("unicode_escape")
+        path = by_slot["KS.B4Q8.Z", 2]["files"][0][0]
+        touched = found.of_file(path)
+    stacks = {n.rpartition("/")[2] for n in touched.entities if n.startswith("stack:")}
+    assert stacks == {"KS.A7K2-KS.B4Q8", "KS.B4Q8-KS.C9M3", "KS.B4Q8-KS.D2X6"}
+    series = [n for n in touched.entities if n.startswith("series:")]
+    in_days = {d for d in range(7) if path in [p for p, _, _ in by_slot["KS.B4Q8.Z", d]["files"]]}
+    assert len(series) == 3 * len(in_days)

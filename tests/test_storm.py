@@ -23,6 +23,7 @@ from conftest import ROOT
 from hypothesis import HealthCheck, Phase, given, seed
 from hypothesis import settings as how
 from hypothesis import strategies as st
+from test_provenance import lineages
 
 from xcorr import results
 from xcorr.campaign_run import run_campaign
@@ -300,13 +301,14 @@ def test_arrays_of_any_size_arrive_as_they_were(storm):
 
 
 @needs_storm
-def test_the_demo_has_the_same_bits(cluster, storm, demo, tmp_path):
+def test_the_demo_has_the_same_bits_and_lineage(cluster, storm, demo, tmp_path):
     configs = ROOT / "configs" / "demo"
     plain = load(configs / "xcorr.toml")
     plain["run"] = {"mapping": "storm", "workers": 2, "storm": {"nimbus": cluster.nimbus}}
     finished = run_campaign(configs / "stations.txt", tmp_path / "x.xcorr", build(plain))
     assert finished.exit_code == 0
     assert list(differences(demo, tmp_path / "x.xcorr")) == []
+    assert lineages(tmp_path / "x.xcorr") == lineages(demo)
     assert sum(finished.report["workers"]["bytes_moved"].values()) > 0
 
 
