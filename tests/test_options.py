@@ -88,6 +88,7 @@ CASES = [
 ]  # fmt: skip
 SAME = ("correlate.block",)  # changes how, not what
 ELSEWHERE = {
+    "run.memory": ("test_plan.py", "test_memory_decides_how_many_chunks_are_open"),
     "run.storm_nimbus": ("test_storm.py", "test_the_demo_has_the_same_bits_and_lineage"),
     "provenance.level": ("test_provenance.py", "test_no_level_changes_a_result"),
     **{

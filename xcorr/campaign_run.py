@@ -23,6 +23,7 @@ from xcorr.pes.metadata import read_inventory, station_coordinates
 from xcorr.pes.process import prepare_process
 from xcorr.pes.result_file import NAME as RESULTS
 from xcorr.pes.stack import StackRequest, stack_requests
+from xcorr.plan import chunks_at_once, worker_count
 from xcorr.progress import Progress, summarize
 from xcorr.provenance.keep import Keeper, check_rules
 from xcorr.provenance.runs import Circumstances, Run, recorded
@@ -172,12 +173,13 @@ def _run_locked(
     warnings = _other_kernel(ledger)
     check_space(folder, space_needed(settings, found, todo))
     check_rules(settings.keep)
+    at_once = chunks_at_once(settings, found, worker_count(settings), len(found.chunks))
     workers = []
     attributes = {"settings_hash": settings.hash(), "software": campaign.software()}
     with recorded(folder, _circumstances(settings)) as record:
         for number, chunks in todo.items():
             generation = found.generations[number]
-            graph = pipeline.correlation_workflow(settings, found, generation, chunks, folder, attributes)
+            graph = pipeline.correlation_workflow(settings, found, generation, chunks, at_once, folder, attributes)
             watch = [WorkerLog(folder), *_watch(settings, generation, chunks, progress)]
             if record is not None:
                 watch += record.observers(graph)

@@ -52,6 +52,7 @@ def main() -> None:
     \b
     xcorr init                                  write stations.txt and xcorr.toml to start from
     xcorr run stations.txt --source sds:DIR     the main job
+    xcorr plan stations.txt --source sds:DIR    what it would take
     xcorr info stations.xcorr                   what came of it
     xcorr plot stations.xcorr                   a record section
     xcorr status | verify | stack | export | pack   campaigns, see their --help
@@ -63,34 +64,51 @@ def main() -> None:
     """
 
 
+def _asked(command: Any) -> Any:
+    """Add the options that say what is wanted, the same for every command that looks at a source."""
+    options = (
+        click.option(
+            "-c", "--config", type=EXISTING_FILE, help="Settings; default: xcorr.toml beside the list, if there is one."
+        ),
+        click.option(
+            "--source",
+            help="Waveforms: sds:DIR, files:DIR_OR_GLOB, or fdsn:URL (or a provider ObsPy knows, such as fdsn:IRIS).",
+        ),
+        click.option("--metadata", help="StationXML path or glob."),
+        click.option("--start", help="First time wanted, UTC; default: the archive's."),
+        click.option("--end", help="End of the time wanted, UTC; default: the archive's."),
+        click.option(
+            "--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help="Override a setting, in TOML."
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _how(command: Any) -> Any:
+    """Add the options that say how to run."""
+    options = (
+        click.option(
+            "-o", "--output", type=OPTIONAL_PATH, help="Campaign folder; default: <name of the list>.xcorr beside it."
+        ),
+        click.option("-m", "--mapping", help="How to run: sequential, threads, processes, mpi or storm."),
+        click.option(
+            "-n", "--workers", type=click.IntRange(min=1), help="Number of workers; default: the cores this may use."
+        ),
+        click.option("--memory", help="Most that all processes together may take, such as 4GB."),
+        click.option("--json", "as_json", is_flag=True, help="For machines: JSON."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @main.command("run")
 @click.argument("stations", type=EXISTING_FILE)
-@click.option(
-    "-c",
-    "--config",
-    type=EXISTING_FILE,
-    help="Settings; default: xcorr.toml beside the list, if there is one.",
-)
-@click.option(
-    "-o", "--output", type=OPTIONAL_PATH, help="Campaign folder; default: <name of the list>.xcorr beside it."
-)
-@click.option("-m", "--mapping", help="How to run: sequential, threads, processes, mpi or storm.")
-@click.option(
-    "-n",
-    "--workers",
-    type=click.IntRange(min=1),
-    help="Number of workers; default: the cores this process may use.",
-)
-@click.option(
-    "--source",
-    help="Waveforms: sds:DIR, files:DIR_OR_GLOB, or fdsn:URL (or a provider that ObsPy knows, such as fdsn:IRIS).",
-)
-@click.option("--metadata", help="StationXML path or glob.")
-@click.option("--start", help="First time wanted, UTC; default: the archive's.")
-@click.option("--end", help="End of the time wanted, UTC; default: the archive's.")
-@click.option("--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help="Override a setting, in TOML.")
+@_asked
+@_how
 @click.option("--refresh", is_flag=True, help="Make again what was made from files that have changed since.")
-@click.option("--json", "as_json", is_flag=True, help="Events and summary as JSON lines.")
 def run(
     stations: Path,
     config: Path | None,
@@ -110,6 +128,27 @@ def run(
     from xcorr import command
 
     sys.exit(command.run(stations, config, output, assignments, as_json, refresh, options))
+
+
+@main.command()
+@click.argument("stations", type=EXISTING_FILE)
+@_asked
+@_how
+def plan(
+    stations: Path,
+    config: Path | None,
+    output: Path | None,
+    assignments: tuple[str, ...],
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Say what `xcorr run` with the same options would take: pairs, operations, bytes, files, memory and time.
+
+    The first time on a machine, or with other settings, a calibration takes some seconds.
+    """
+    from xcorr import command
+
+    command.plan(stations, config, output, assignments, as_json, options)
 
 
 @main.command()
@@ -170,12 +209,7 @@ def compare(first: Path, second: Path) -> None:
 
 @main.command()
 @click.argument("stations", type=EXISTING_FILE, required=False)
-@click.option("-c", "--config", type=EXISTING_FILE, help="Settings; default: xcorr.toml beside the list.")
-@click.option("--source", help="Waveforms, as for xcorr run.")
-@click.option("--metadata", help="StationXML path or glob.")
-@click.option("--start", help="First time wanted, UTC.")
-@click.option("--end", help="End of the time wanted, UTC.")
-@click.option("--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help="Override a setting, in TOML.")
+@_asked
 def doctor(stations: Path | None, config: Path | None, assignments: tuple[str, ...], **options: Any) -> None:
     """Say what is installed and works, and with STATIONS also what its source holds; name the cures (exit code 1)."""
     from xcorr import command

@@ -56,11 +56,51 @@ def _settings(
     beside = stations.parent / "xcorr.toml"
     config = config or (beside if beside.is_file() else None)
     plain = load(config) if config else {}
-    for section, keys in (("data", ("source", "metadata", "start", "end")), ("run", ("mapping", "workers"))):
+    for section, keys in (("data", ("source", "metadata", "start", "end")), ("run", ("mapping", "workers", "memory"))):
         for key in keys:
             if options.get(key) is not None:
                 plain.setdefault(section, {})[key] = options[key]
     return build(override(plain, assignments))
+
+
+def plan(
+    stations: Path,
+    config: Path | None,
+    output: Path | None,
+    assignments: tuple[str, ...],
+    as_json: bool,
+    options: Mapping[str, Any],
+) -> None:
+    """Print what a run would take."""
+    import dataclasses
+    import tempfile
+
+    from xcorr.campaign_run import look_around
+    from xcorr.ledger import Ledger, LedgerError, read_ledger
+    from xcorr.members import Members
+    from xcorr.plan import calibrated, forecast, worker_count
+    from xcorr.work import plan_work
+
+    settings = _settings(stations, config, assignments, options)
+    folder = output or stations.with_suffix(".xcorr")
+    with tempfile.TemporaryDirectory() as nowhere:
+        try:
+            ledger = read_ledger(folder)
+        except LedgerError:
+            ledger = Ledger(Path(nowhere))
+        found = look_around(stations, settings, Members.from_json(ledger.fact("members")))
+        todo = plan_work(found, ledger, settings)
+        ledger.close()
+    made = forecast(settings, found, todo, calibrated(settings, folder), worker_count(settings))
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(made)))
+        return
+    click.echo(f"stations   {made.stations}, {made.pairs} pairs, {made.chunks} chunk(s)")
+    click.echo(f"work       {made.flops / 1e9:.1f} GFLOP in products and inverse transforms")
+    click.echo(f"reading    {made.bytes_read / 1e6:.1f} MB")
+    click.echo(f"writing    {made.bytes_written / 1e6:.1f} MB in {made.files} files")
+    click.echo(f"memory     {made.memory_bytes / 1e6:.0f} MB at most, {made.open_chunks} chunk(s) at once")
+    click.echo(f"time       {made.seconds:.1f} s on {made.workers} worker(s) of {settings.run.mapping}")
 
 
 def doctor(stations: Path | None, config: Path | None, assignments: tuple[str, ...], options: Mapping[str, Any]) -> int:

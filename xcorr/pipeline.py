@@ -26,6 +26,7 @@ from xcorr.pes.catalogue import read_catalogue
 from xcorr.pes.condition import Conditioning
 from xcorr.pes.estimate import Estimator
 from xcorr.pes.items import Chunk
+from xcorr.pes.layout import Layout
 from xcorr.pes.normalize import Normalization
 from xcorr.pes.result_file import Tables
 from xcorr.pes.segments import NS
@@ -97,27 +98,13 @@ def series_shape(settings: Settings, chunks: int) -> SeriesShape:
     return SeriesShape(names, settings.component_pairs, lags, chunks, len(substacks_of(settings)))
 
 
-def correlation_workflow(
-    settings: Settings,
-    found: Survey,
-    generation: Generation,
-    todo: Sequence[Chunk],
-    folder: Path,
-    attributes: dict[str, Any],
-) -> WorkflowGraph:
-    """Return the workflow from the requests of a generation, for some chunks, to shards in ``folder``."""
+def preparing(settings: Settings) -> tuple[ConditionStation, NormalizeStation, TransformStation]:
+    """Return the elements between reading and correlating."""
     c, n, w = settings.condition, settings.normalize, settings.whiten
-    bands, estimator, substacks = bands_of(settings), estimator_of(settings), substacks_of(settings)
-    web = settings.data.fdsn_retries, settings.data.fdsn_requests_per_s
-    windowing = windowing_of(settings)
+    windowing, estimator = windowing_of(settings), estimator_of(settings)
     conditioning = Conditioning(c.rate_hz, c.band_hz, c.corners, settings.edge_s)
     shared = settings.rotates or "station" in (n.per, w.per)
-    shape, layout = series_shape(settings, len(todo)), generation.layout
-    requests = tuple(found.requests(settings, generation, todo))
-    names = tuple(s.name for s in found.stations[: layout.stations])
-    chain = (
-        StationSource(requests, settings.run.open_chunks),
-        ReadStation(c.band_hz[1], settings.edge_s, c.max_gap_s, c.zeros_are_gaps_s, *web),
+    return (
         ConditionStation(
             conditioning, windowing, c.response, settings.data.metadata, c.water_level_db, shared, events(settings)
         ),
@@ -125,16 +112,41 @@ def correlation_workflow(
             Normalization(n.method, settings.normalize_window_s, n.per, n.band_hz, n.clip_n, n.mute_factor)
         ),
         TransformStation(
-            bands,
+            bands_of(settings),
             windowing.step,
             w.method,
             w.smooth_hz,
             w.per,
             estimator,
             settings.correlate.autocorrelations and estimator.keeps_power,
-            substacks,
+            substacks_of(settings),
         ),
-        CorrelateStrips(layout, bands, window_total(settings), names, estimator, substacks),
+    )
+
+
+def correlator(settings: Settings, layout: Layout, names: Sequence[str]) -> CorrelateStrips:
+    """Return the element that correlates the stations of a layout."""
+    total, how = window_total(settings), estimator_of(settings)
+    return CorrelateStrips(layout, bands_of(settings), total, tuple(names), how, substacks_of(settings))
+
+
+def correlation_workflow(
+    settings: Settings,
+    found: Survey,
+    generation: Generation,
+    todo: Sequence[Chunk],
+    open_chunks: int,
+    folder: Path,
+    attributes: dict[str, Any],
+) -> WorkflowGraph:
+    """Return the workflow from the requests of a generation, for some chunks, to shards in ``folder``."""
+    c, shape, layout = settings.condition, series_shape(settings, len(todo)), generation.layout
+    web = settings.data.fdsn_retries, settings.data.fdsn_requests_per_s
+    return chained(
+        StationSource(tuple(found.requests(settings, generation, todo)), open_chunks),
+        ReadStation(c.band_hz[1], settings.edge_s, c.max_gap_s, c.zeros_are_gaps_s, *web),
+        *preparing(settings),
+        correlator(settings, layout, [s.name for s in found.stations[: layout.stations]]),
         WriteShards(
             str(folder),
             layout,
@@ -147,7 +159,6 @@ def correlation_workflow(
         ),
         KeepLedger(str(folder)),
     )
-    return _chained(*chain)
 
 
 def events(settings: Settings) -> tuple[tuple[int, int], ...]:
@@ -165,14 +176,15 @@ def stack_workflow(
     """Return the workflow from shards to ``xcorr.h5``."""
     chunks = len(tables.pieces) // tables.substacks
     shape, stacking = series_shape(settings, chunks), stacking_of(settings)
-    return _chained(
+    return chained(
         StackSource(requests),
         StackRows(str(folder), shape, settings.outputs, settings.stack.methods, stacking, settings.stack.keep_series),
         WriteResults(str(folder), tables),
     )
 
 
-def _chained(*elements: Any) -> WorkflowGraph:
+def chained(*elements: Any) -> WorkflowGraph:
+    """Return elements connected one after another, output to input."""
     graph = WorkflowGraph()
     for first, second in itertools.pairwise(elements):
         graph.connect(first, "output", second, "input")

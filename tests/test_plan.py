@@ -1,0 +1,90 @@
+"""What a run will take, said beforehand."""
+
+import dataclasses
+import json
+import time
+
+import pytest
+from archives import settings, station_list, write
+
+from xcorr.campaign_run import look_around, run_campaign
+from xcorr.compare import differences
+from xcorr.plan import Costs, calibrate, chunks_at_once, forecast, memory_bytes, parse_bytes
+from xcorr.settings import SettingsError
+
+
+@pytest.fixture
+def root(tmp_path):
+    for code in ("AAA", "BBB", "CCC"):
+        write(tmp_path / "sds", code)
+    return tmp_path / "sds"
+
+
+def test_the_plan_is_what_is_done(root, tmp_path, invoke, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    stations = station_list(tmp_path, "AAA", "BBB", "CCC")
+    how = settings(root)
+    options = ["--source", f"sds:{root}", "--start", "2024-03-01", "--end", "2024-03-01T02:00:00"]
+    plain = {"data.chunk_s": 3600, "condition.band_hz": [0.1, 1.0], "window.length_s": 600.0, "window.step_s": 600.0}
+    plain |= {"correlate.max_lag_s": 30.0, "correlate.block": 8}
+    options += [word for key, value in plain.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+    asked = invoke("plan", stations, *options, "--json")
+    assert asked.exit_code == 0, asked.output
+    plan = json.loads(asked.output)
+    assert not (tmp_path / "stations.xcorr").exists(), "planning writes nothing"
+    finished = run_campaign(stations, tmp_path / "x.xcorr", how)
+    report = finished.report
+    assert (plan["stations"], plan["pairs"], plan["chunks"]) == (3, report["pairs"], report["chunks"])
+    shards = list((tmp_path / "x.xcorr" / "shards").iterdir())
+    assert plan["files"] == len(shards) + 4
+    series = 4 * 3 * 2 * 241
+    assert plan["bytes_written"] == series + 4 * 3 * 2 * 241, "series, and a stack with its error"
+    assert plan["bytes_read"] == sum(p.stat().st_size for p in root.rglob("*.061"))
+    begin = time.perf_counter()
+    assert json.loads(invoke("plan", stations, *options, "--json").output)["seconds"] == plan["seconds"]
+    assert time.perf_counter() - begin < 1.0, "the calibration is kept"
+    again = json.loads(invoke("plan", stations, *options, "-o", tmp_path / "x.xcorr", "--json").output)
+    assert again["files"] == 4, "what is there is not planned again"
+    assert "time" in invoke("plan", stations, *options).output
+
+
+def test_calibration_measures_something(root, tmp_path):
+    costs = calibrate(settings(root), tmp_path)
+    assert all(0 < value < 1 for value in dataclasses.astuple(costs))
+    assert costs.station_s > costs.pair_s > costs.sample_s
+
+
+def test_time_grows_with_what_is_to_do(root, tmp_path):
+    stations, how = station_list(tmp_path, "AAA", "BBB", "CCC"), settings(root)
+    found = look_around(stations, how)
+    costs = Costs(1e-8, 2.0, 1e-4, 1e-8)
+    todo = {0: [dataclasses.replace(c, wanted=(0,)) for c in found.chunks]}
+    both, one = forecast(how, found, todo, costs, 1), forecast(how, found, {0: todo[0][:1]}, costs, 1)
+    assert both.seconds > one.seconds
+    assert both.flops == 2 * one.flops
+
+
+def test_memory_decides_how_many_chunks_are_open(root, tmp_path):
+    stations = station_list(tmp_path, "AAA", "BBB", "CCC")
+    found = look_around(stations, settings(root))
+    one, two = (memory_bytes(settings(root), found, 1, k) for k in (1, 2))
+    assert one < two
+    tight, roomy = (settings(root, run={"memory": f"{round(b / 1000) + 1}kB"}) for b in (one, two))
+    assert (chunks_at_once(tight, found, 1, 2), chunks_at_once(roomy, found, 1, 2)) == (1, 2)
+    run_campaign(stations, tmp_path / "tight.xcorr", tight)
+    run_campaign(stations, tmp_path / "roomy.xcorr", roomy)
+    assert list(differences(tmp_path / "tight.xcorr", tmp_path / "roomy.xcorr")) == []
+    with pytest.raises(SettingsError, match=r"take about 0\.\d GB for one chunk; allow more"):
+        run_campaign(stations, tmp_path / "none.xcorr", settings(root, run={"memory": "10MB"}))
+    assert not list(tmp_path.glob("none.xcorr/shards/*.h5"))
+
+
+@pytest.mark.parametrize("text", ["", "4", "GB", "4 gigs", "-4GB", "1.2.3GB"])
+def test_wrong_sizes(text):
+    with pytest.raises(SettingsError, match="write a size such as"):
+        parse_bytes(text)
+
+
+@pytest.mark.parametrize(("text", "size"), [("4GB", 4e9), ("1.5 GiB", 1.5 * 2**30), ("800MB", 8e8), (" 2TB ", 2e12)])
+def test_sizes(text, size):
+    assert parse_bytes(text) == size
