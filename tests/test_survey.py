@@ -315,7 +315,7 @@ SETTINGS = {
 def test_every_setting_reaches_its_element(three, tmp_path):
     made = settings(three, **SETTINGS)
     found = look_around(station_list(tmp_path, "AAA", "BBB"), made)
-    graph = pipeline.correlation_workflow(made, found, found.generations[0], found.chunks, tmp_path, {})
+    graph = pipeline.correlation_workflow(made, found, found.generations[0], found.chunks, 2, tmp_path, {})
     e = {type(x).__name__: x for x in graph.elements()}
     assert e["StationSource"].open_groups == 3
     read = e["ReadStation"]
