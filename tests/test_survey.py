@@ -11,6 +11,7 @@ from conftest import ROOT
 
 from xcorr import pipeline, results
 from xcorr.campaign_run import look_around, run_campaign
+from xcorr.plan import chunks_at_once
 from xcorr.settings_file import build, load
 
 
@@ -315,7 +316,8 @@ SETTINGS = {
 def test_every_setting_reaches_its_element(three, tmp_path):
     made = settings(three, **SETTINGS)
     found = look_around(station_list(tmp_path, "AAA", "BBB"), made)
-    graph = pipeline.correlation_workflow(made, found, found.generations[0], found.chunks, 2, tmp_path, {})
+    at_once = chunks_at_once(made, found, 1, 5)
+    graph = pipeline.correlation_workflow(made, found, found.generations[0], found.chunks, at_once, tmp_path, {})
     e = {type(x).__name__: x for x in graph.elements()}
     assert e["StationSource"].open_groups == 3
     read = e["ReadStation"]

@@ -15,8 +15,9 @@ from xcorr.pes.items import WINDOW_REASONS, Float32
 from xcorr.pes.result_file import NAME as RESULTS
 from xcorr.results import Results
 
-SECTION_PAIRS = 300  # shown of each component pair, evenly by distance
+SECTION_PAIRS = 200  # shown of each component pair, evenly by distance
 SECTION_WIDTH = 600  # lags shown, at most
+MANY = 50  # rows that are read together in the time of one
 LABELLED = 60  # stations, up to which the map has names
 LISTED = 100  # lines and errors; all are in report.json
 STYLE = """body{font:15px/1.45 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#222}
@@ -115,7 +116,9 @@ def _section(results: Results, components: str) -> str:
         return f"<p>{components}: no pair has data.</p>"
     width = len(results.lags_s)
     lags = np.unique(np.linspace(0, width - 1, min(width, SECTION_WIDTH)).round().astype(int))
-    gather = np.array([group["mean"][int(row)][lags] for row in rows])
+    mean = group["mean"]
+    few = len(rows) * MANY < len(mean)  # then rows are read one by one, else all at once
+    gather = np.array([mean[int(row)] for row in rows])[:, lags] if few else mean[...][rows][:, lags]
     peak = np.abs(gather).max(axis=1, keepdims=True)
     scaled = np.divide(gather, peak, out=np.zeros_like(gather), where=peak > 0)
     known = distance[np.isfinite(distance)]
@@ -161,7 +164,7 @@ def _figure(image: np.ndarray, caption: str) -> str:
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
+    Image.fromarray(image).save(buffer, "PNG", compress_level=2)
     data = base64.b64encode(buffer.getvalue()).decode()
     height = min(480, max(120, 4 * len(image)))
     picture = f'<img style="height:{height}px" alt="" src="data:image/png;base64,{data}">'
