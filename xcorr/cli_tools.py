@@ -42,10 +42,10 @@ def workflow_run(
 
     Prints what nothing else takes.
     """
-    from xcorr import command
+    from xcorr import command_tools
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    command.workflow_run(module, mapping, workers, iterations, data, data_file, plan_only, provenance)
+    command_tools.workflow_run(module, mapping, workers, iterations, data, data_file, plan_only, provenance)
 
 
 @workflow.command("draw")
@@ -54,9 +54,9 @@ def workflow_run(
 @click.option("-o", "--output", type=OPTIONAL_PATH, help="File to write; default: the terminal.")
 def workflow_draw(module: str, kind: str, output: Path | None) -> None:
     """Draw the graph of MODULE[:ATTRIBUTE] or FILE.py[:ATTRIBUTE]."""
-    from xcorr import command
+    from xcorr import command_tools
 
-    command.workflow_draw(module, kind, output)
+    command_tools.workflow_draw(module, kind, output)
 
 
 @click.group()
@@ -85,9 +85,9 @@ def storm_down() -> None:
 @storm.command("status")
 def storm_status() -> None:
     """Say whether it is up, its free slots and topologies (exit code 1: not up)."""
-    from xcorr import command
+    from xcorr import command_tools
 
-    sys.exit(command.storm_status())
+    sys.exit(command_tools.storm_status())
 
 
 @click.group()
@@ -108,9 +108,9 @@ def pe_list() -> None:
 @click.argument("name")
 def pe_show(name: str) -> None:
     """Show an element's description, ports and parameters."""
-    from xcorr import command
+    from xcorr import command_tools
 
-    command.pe_show(name)
+    command_tools.pe_show(name)
 
 
 @click.group()
