@@ -189,11 +189,12 @@ class Worker:
             if instance.node.rank <= above:
                 return False
             if instance.inbox:
+                before, origin = self.token, self.origin
                 port, data, token, sender, self.origin = instance.inbox.popleft()
                 self.backlog -= 1
-                before, self.token = self.token, token
+                self.token = token
                 self.run_item(instance, {port: data})
-                self.token = before
+                self.token, self.origin = before, origin
                 if sender >= 0 and isinstance(token, Receipt):
                     self.taken[sender].append(token.number)
                 if token is not None:
@@ -217,8 +218,9 @@ class Worker:
 
     def run_item(self, instance: Instance, inputs: dict[str, Any]) -> None:
         """Run one item through an instance, and what comes of it through everything downstream."""
+        origin = self.origin
         for tell in self.invoked:
-            tell(instance.statistics, inputs, self.origin)
+            tell(instance.statistics, inputs, origin)
         self.depth += 1
         nested = self.nested
         start = perf_counter()
@@ -241,6 +243,7 @@ class Worker:
         statistics.seconds += elapsed - self.nested + nested
         self.nested = nested + elapsed
         self.depth -= 1
+        self.origin = origin
         for tell in self.processed:
             tell(statistics)
 

@@ -16,9 +16,11 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Sequence
+from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, Listener, wait
 from pathlib import Path
 from typing import Any
@@ -32,10 +34,11 @@ from xcorr.mappings.run import Outcome, available_cores, merge_results, tell_pro
 from xcorr.mappings.storm_cluster import Cluster, status
 from xcorr.mappings.storm_nimbus import Nimbus, StormError, idl
 from xcorr.mappings.storm_topology import Stage, placed, topology
-from xcorr.mappings.storm_worker import STOP
+from xcorr.mappings.storm_worker import STOP, host_id
 
 PROGRAM = "xcorr-storm-worker"
 BEGIN_S = 120.0  # for all tasks to report
+GREETING_S = 10.0  # for a task that has called to say who it is
 END_S = 30.0  # for Storm to end them
 HEAP_MB = 192  # of a worker JVM: items of any size go through it in parts
 _log = logging.getLogger("xcorr.mappings")
@@ -135,14 +138,15 @@ class _Run:
         socket = listener._listener._socket  # type: ignore[attr-defined]
         deadline = time.monotonic() + BEGIN_S
         while len(self.reports) < self.plan.workers:
-            if wait([socket], 0.5):
-                connection = listener.accept()
-                name, place, host, process = connection.recv()
+            greeting = _greeting(listener) if wait([socket], 0.5) else None
+            if greeting is not None:
+                connection, name, place, host, process = greeting
                 worker = first[name] + place
                 if worker in self.reports:
                     raise WorkerDied(f"task {worker} ({name}) died at its start{self._said()}")
                 self.reports[worker], hosts[worker] = connection, host
-                self.here.append(process)
+                if host == host_id():
+                    self.here.append(process)
             elif time.monotonic() > deadline:
                 raise StormError(
                     f"{self.plan.workers - len(self.reports)} of {self.plan.workers} tasks did not begin within "
@@ -164,6 +168,8 @@ class _Run:
         while len(results) < len(self.reports):
             for ready in wait([*of, again], 0.5):
                 if ready is again:
+                    if _greeting(listener) is None:
+                        continue
                     raise WorkerDied("Storm has started a task again, so one has died; what was in it is lost")
                 assert isinstance(ready, Connection)
                 try:
@@ -207,6 +213,23 @@ class _Run:
             os.kill(process, signal.SIGKILL)
         for connection in self.reports.values():
             connection.close()
+
+
+def _greeting(listener: Listener) -> tuple[Any, ...] | None:
+    """Return a new connection and what a task says of itself; None for a stranger."""
+    accepted: list[tuple[Any, ...]] = []
+
+    def accept() -> None:
+        try:
+            connection = listener.accept()
+            accepted.append((connection, *connection.recv()))
+        except (EOFError, OSError, AuthenticationError) as error:
+            _log.warning("somebody who is no task of this run called: %s", type(error).__name__)
+
+    waiting = threading.Thread(target=accept, daemon=True)
+    waiting.start()
+    waiting.join(GREETING_S)
+    return accepted[0] if accepted else None
 
 
 def _is_alive(process: int) -> bool:

@@ -32,6 +32,7 @@ from xcorr.mappings.storm_transport import StormTransport
 STOP = "stop"
 LINGER_S = 20.0  # for Storm to end this process
 BEGIN_EVERY_S = 0.5
+orphaned = threading.Event()  # set when the coordinator has gone
 
 
 def host_id() -> str:
@@ -83,6 +84,7 @@ class Coordinator:
 
     def abandon(self) -> NoReturn:
         """End the topology, which nobody else will, and this process."""
+        orphaned.set()
         try:
             Nimbus(self.conf["xcorr.nimbus"]).kill(self.conf["xcorr.name"])
         except StormError as error:
@@ -128,7 +130,8 @@ def main() -> None:
     channel = Channel(*take_standard_streams())
 
     def leave(*_: Any) -> None:
-        shutil.rmtree(channel.setup.conf.get("xcorr.memory", ""), ignore_errors=True)
+        if orphaned.is_set():  # else the coordinator cleans up, and others may still read what this task wrote
+            shutil.rmtree(channel.setup.conf["xcorr.memory"], ignore_errors=True)
         os._exit(0)
 
     signal.signal(signal.SIGTERM, leave)

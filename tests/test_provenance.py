@@ -1,5 +1,6 @@
 """Provenance: recording, lineage, documents, rules of what is kept."""
 
+import dataclasses
 import hashlib
 import json
 import signal
@@ -29,7 +30,8 @@ from xcorr.provenance.document import document_of, document_of_runs
 from xcorr.provenance.lineage import Lineage, item_lineage
 from xcorr.provenance.runs import Circumstances, changed_elements, recorded
 from xcorr.provenance.store import INSERTS, NAME, ProvenanceError, folder_of, reading
-from xcorr.settings_file import build, load
+from xcorr.settings import Keep
+from xcorr.settings_file import build, load, to_toml
 
 LEVELS = ("off", "run", "element", "invocation", "item")
 HERE = Path(__file__).parent
@@ -427,6 +429,8 @@ def test_a_rule_keeps_exactly_what_it_says(demo, tmp_path, mapping):
         ({"element": "ConditionStation", "condition": "snr > 3"}, "no field 'snr'"),
         ({"element": "ConditionStation", "condition": "gaps ** 2 > 3"}, "is not allowed"),
         ({"element": "ConditionStation", "condition": "gaps >"}, "not understood"),
+        ({"element": "ConditionStation", "condition": "station in 'XX.A'"}, "write a list"),
+        ({"element": "ConditionStation", "condition": "windows_used > '20'"}, "not supported"),
         ({"element": "ConditionStation", "condition": "__import__('os')"}, "is not allowed"),
     ],
 )
@@ -454,6 +458,105 @@ def test_conditions(text, expected):
     assert Condition(text, ("a", "b", "c", "flag"))({"a": 1, "b": 2.0, "c": "x", "flag": False}) is expected
 
 
+@pytest.mark.parametrize("level", ["invocation", "off"])
+def test_a_file_that_cannot_be_read_costs_itself(tmp_path, monkeypatch, level):
+    import builtins
+
+    for code in ("AAA", "BBB", "CCC"):
+        write(tmp_path / "sds", code)
+    usual = builtins.open
+
+    def refuse(path, *rest, **more):
+        if "CCC" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return usual(path, *rest, **more)
+
+    monkeypatch.setattr(builtins, "open", refuse)
+    how = settings(tmp_path / "sds", provenance={"level": level})
+    finished = run_campaign(station_list(tmp_path, "AAA", "BBB", "CCC"), tmp_path / "x.xcorr", how)
+    assert finished.exit_code == 3
+    assert finished.report["pairs_with_data"] == 1
+
+
+@pytest.mark.parametrize("grouping", ["all", "global", None])
+def test_an_item_keeps_its_name_on_every_way(tmp_path, grouping):
+    """To several instances, some of them here: what is called first must not give its name to the next."""
+
+    class_of = Relay(2, grouping)
+    graph = WorkflowGraph()
+    graph.connect(ListSource(range(6)), "output", class_of, "input")
+    graph.connect(class_of, "output", Gather(), "input")
+    record(tmp_path, graph, "threads", 2)
+    sources = set(written(tmp_path, "ListSource"))
+    with reading(tmp_path) as store:
+        taken = {n for (n,) in store.execute("SELECT input FROM invocation WHERE element = 'Relay'")}
+        last = {n for (n,) in store.execute("SELECT input FROM invocation WHERE element = 'Gather'")}
+    assert taken == sources
+    assert last == set(written(tmp_path, "Relay"))
+
+
+class Relay(GenericPE):
+    """Passes items on, from several instances."""
+
+    def __init__(self, instances, grouping):
+        super().__init__(instances)
+        self._add_input("input", grouping=grouping)
+        self._add_output("output")
+
+    def _process(self, inputs):
+        return {"output": inputs["input"]}
+
+
+def test_garbage_of_a_crash_is_put_aside(tmp_path, caplog):
+    graph = WorkflowGraph()
+    graph.connect(ListSource([1]), "output", Gather(), "input")
+    record(tmp_path, graph)
+    (folder_of(tmp_path) / "run-00009-worker-0.sqlite").write_bytes(b"garbage" * 1000)
+    (folder_of(tmp_path) / "run-00009-worker-1.sqlite").touch()
+    with reading(tmp_path) as store:
+        assert store.execute("SELECT count(*) FROM run").fetchone() == (1,)
+    record(tmp_path, graph)
+    assert "cannot be read" in caplog.text
+    assert [p.name for p in folder_of(tmp_path).glob("run-*")] == ["run-00009-worker-0.damaged"]
+
+
+def test_what_is_kept_again_has_its_new_checksum(tmp_path):
+    for code in ("AAA", "BBB"):
+        write(tmp_path / "sds", code)
+    how = dataclasses.replace(
+        settings(tmp_path / "sds"), keep=(Keep("ConditionStation", condition="station == 'XX.AAA'"),)
+    )
+    stations = station_list(tmp_path, "AAA", "BBB")
+    run_campaign(stations, tmp_path / "x.xcorr", how)
+    before = ask.query(tmp_path / "x.xcorr", kept=True)
+    write(tmp_path / "sds", "AAA", np.random.default_rng(9).integers(-99, 99, 72_000).astype(np.int32))
+    run_campaign(stations, tmp_path / "x.xcorr", how, refresh=True)
+    after = ask.query(tmp_path / "x.xcorr", kept=True)
+    assert [r["path"] for r in after] == [r["path"] for r in before]
+    for row in after:
+        assert row["sha256"] == hashlib.sha256(Path(row["path"]).read_bytes()).hexdigest()
+    assert after != before
+
+
+def test_questions_without_series(tmp_path, invoke):
+    for code in ("AAA", "BBB"):
+        write(tmp_path / "sds", code)
+    lean = settings(tmp_path / "sds", stack={"keep_series": False})
+    run_campaign(station_list(tmp_path, "AAA", "BBB"), tmp_path / "x.xcorr", lean)
+    file = next((tmp_path / "sds").rglob("*AAA*061"))
+    for options in (["--touched-by", file], ["--made", "XX.AAA-XX.BBB"], ["--where", "snr > 0", "--band", "no"]):
+        answer = invoke("prov", "query", tmp_path / "x.xcorr", *options)
+        assert answer.exit_code == 2
+        assert "were not kept" in answer.output or "in band 'no'" in answer.output
+
+
 def test_a_comparison_that_cannot_be_is_an_error():
     with pytest.raises(ProvenanceError, match="not supported"):
         Condition("c > 1", ("c",))({"c": "x"})
+
+
+def test_a_condition_of_several_lines_can_be_written_and_read_again():
+    import tomllib
+
+    made = build({"keep": [{"element": "ReadStation", "condition": "(gaps > 1\n and station == 'X\"\\')\t"}]})
+    assert build(tomllib.loads(to_toml(made.as_dict()))) == made

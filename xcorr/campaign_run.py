@@ -173,7 +173,8 @@ def _run_locked(
     warnings = _other_kernel(ledger)
     check_space(folder, space_needed(settings, found, todo))
     check_rules(settings.keep)
-    at_once = chunks_at_once(settings, found, worker_count(settings), len(found.chunks))
+    most = max((len(chunks) for chunks in todo.values()), default=1)
+    at_once = chunks_at_once(settings, found, worker_count(settings), most) if todo else 1
     workers = []
     attributes = {"settings_hash": settings.hash(), "software": campaign.software()}
     with recorded(folder, _circumstances(settings)) as record:

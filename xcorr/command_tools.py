@@ -37,10 +37,14 @@ def workflow_run(
     if provenance is None:
         outcome = run(graph, inputs, mapping, workers)
     else:
+        from xcorr.lock import CampaignLock
         from xcorr.provenance.runs import Circumstances, recorded
 
         provenance.mkdir(parents=True, exist_ok=True)
-        with recorded(provenance, Circumstances("item", mapping, workers, "", "", module)) as record:
+        with (
+            CampaignLock(provenance),
+            recorded(provenance, Circumstances("item", mapping, workers, "", "", module)) as record,
+        ):
             assert record is not None
             outcome = run(graph, inputs, mapping, workers, record.observers(graph))
     for element, ports in outcome.results.items():

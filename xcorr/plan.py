@@ -78,7 +78,7 @@ def parse_bytes(text: str) -> int:
 
 
 def forecast(settings: Settings, found: Survey, todo: dict[int, list[Chunk]], costs: Costs, workers: int) -> Forecast:
-    """Return what a run will take. Raises SettingsError if even one chunk at a time does not fit run.memory."""
+    """Return what a run will take. Raises SettingsError if run.memory does not even allow one chunk."""
     open_chunks = chunks_at_once(settings, found, workers, max((len(c) for c in todo.values()), default=1))
     files = {path for coverages in found.archive.coverages.values() for c in coverages for path in [c.path]}
     size = sum(os.path.getsize(p) for p in files if os.path.isfile(p))
@@ -132,15 +132,28 @@ def raw_ratio(found: Survey, rate_hz: float) -> float:
     return 1.0
 
 
-def chunks_at_once(settings: Settings, found: Survey, workers: int, chunks: int) -> int:
-    """Return how many chunks may be open within run.memory, at most run.open_chunks.
+def memory_limit(settings: Settings) -> int:
+    """Return run.memory in bytes; by default 80 % of what this machine has."""
+    if settings.run.memory is not None:
+        return parse_bytes(settings.run.memory)
+    return int(0.8 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
-    Raises SettingsError if not even one.
+
+def chunks_at_once(settings: Settings, found: Survey, workers: int, chunks: int) -> int:
+    """Return how many chunks may be open within the memory there is, at most run.open_chunks.
+
+    Raises SettingsError if run.memory does not even allow one. On a Storm cluster, whose memory this machine cannot
+    know, it counts only where it is given.
     """
-    limit = parse_bytes(settings.run.memory)
-    for count in range(min(settings.run.open_chunks, max(chunks, 1)), 0, -1):
+    most = min(settings.run.open_chunks, max(chunks, 1))
+    if settings.run.memory is None and settings.run.mapping == "storm":
+        return most
+    limit = memory_limit(settings)
+    for count in range(most, 0, -1):
         if memory_bytes(settings, found, workers, count) <= limit:
             return count
+    if settings.run.memory is None:
+        return 1
     need = memory_bytes(settings, found, workers, 1)
     raise SettingsError(
         f"run.memory = {settings.run.memory!r}: {len(found.stations)} stations on {workers} worker(s) take about "

@@ -186,7 +186,9 @@ class Run:
 
     mapping: str = setting("sequential", "How to run the workflow; see xcorr run --help.")
     workers: int | None = setting(None, "Number of workers; default: the cores this process may use.", least=1)
-    memory: str = setting("4GB", "Most that all processes together may take; fewer chunks are then open at once.")
+    memory: str | None = setting(
+        None, "Most that all processes together may take, such as '4GB'; default: 80 % of the machine's."
+    )
     open_chunks: int = setting(2, "Chunks under way at once, if memory allows.", least=1)
     storm_nimbus: str | None = setting(
         None, "storm: host:port of Nimbus; default: the cluster of `xcorr storm up`, or one for this run."

@@ -143,6 +143,8 @@ class CampaignLineage:
         ]
         if not hits:
             raise ProvenanceError(f"{path}: no file that this campaign has read")
+        if "series_n_windows" not in self.results.file:
+            raise ProvenanceError(f"{self.folder}: the series were not kept, nor what went into each")
         used = [(start, slot) for start, slot in hits if self.accounts[start, slot].windows[0]]
         for start, slot in used:
             self._touched_by(found, start, slot // len(letters), letters[slot % len(letters)], wanted)
@@ -203,9 +205,11 @@ class CampaignLineage:
     ) -> list[dict[str, Any]]:
         """Return the pairs whose stack passes a condition on its metadata (:data:`FIELDS`), a row each."""
         test = Condition(condition, FIELDS)
-        if stack not in self.results.stacks or components not in self.results.components:
+        r = self.results
+        if stack not in r.stacks or components not in r.components or band not in r.bands:
             raise ProvenanceError(
-                f"no stack {stack!r} of {components!r}; there are {self.results.stacks} of {self.results.components}"
+                f"no stack {stack!r} of {components!r} in band {band!r}; "
+                f"there are {r.stacks} of {r.components} in {r.bands}"
             )
         group = self.results.file[stack_path(band, stack, components)]
         pairs, names = self.results.dataset("pairs"), np.array(self.stations)

@@ -56,6 +56,9 @@ class Condition:
         elif isinstance(node, ast.Compare) and all(type(op) in OPERATORS for op in node.ops):
             for part in (node.left, *node.comparators):
                 self._check(part)
+            for op, right in zip(node.ops, node.comparators, strict=True):
+                if isinstance(op, ast.In | ast.NotIn) and not isinstance(right, ast.List | ast.Tuple):
+                    raise ProvenanceError(f"condition {self.text!r}: after 'in' write a list, such as ['XX.A', 'XX.B']")
             return
         elif isinstance(node, ast.BoolOp | ast.List | ast.Tuple):
             for part in node.values if isinstance(node, ast.BoolOp) else node.elts:

@@ -37,6 +37,9 @@ KEEPABLE: dict[str, tuple[Any, tuple[str, ...]]] = {  # what an element's output
 }
 
 
+TEXTS = ("chunk", "station", "network", "band", "components")  # metadata that are texts; others are numbers
+
+
 def check_rules(rules: Sequence[Keep]) -> list[Condition]:
     """Return the conditions of rules. Raises ProvenanceError for an unknown element, port, field or operator."""
     conditions = []
@@ -48,7 +51,9 @@ def check_rules(rules: Sequence[Keep]) -> list[Condition]:
             )
         if rule.port != "output":
             raise ProvenanceError(f"keep.port = {rule.port!r}: {rule.element} has the port 'output' alone")
-        conditions.append(Condition(rule.condition, KEEPABLE[rule.element][1]))
+        fields = KEEPABLE[rule.element][1]
+        conditions.append(Condition(rule.condition, fields))
+        conditions[-1]({name: "" if name in TEXTS else 0 for name in fields})  # can its values be compared?
     return conditions
 
 

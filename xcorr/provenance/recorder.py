@@ -144,9 +144,12 @@ class _OfWorker(_Totals):
         if len(self.files) >= KNOWN_FILES:
             self.files.clear()
         self.files[path] = None
-        status = os.stat(path)
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            status = os.stat(path)
+            with open(path, "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:
+            return  # the ledger says why it could not be read; it has no checksum
         self.rows["file"].append((path, status.st_size, status.st_mtime_ns, digest))
 
     def processed(self, statistics: InstanceStatistics) -> None:

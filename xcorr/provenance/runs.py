@@ -100,12 +100,19 @@ def _begin(campaign: Path, how: Circumstances) -> int:
     store = create(folder_of(campaign) / NAME, indexed=True)
     try:
         number: int = store.execute("SELECT coalesce(max(id), 0) + 1 FROM run").fetchone()[0]
-        row = (number, time.time(), None, RUNNING, how.level, how.mapping, how.workers, getpass.getuser())
+        row = (number, time.time(), None, RUNNING, how.level, how.mapping, how.workers, _user())
         host = (socket.gethostname(), os.getpid(), how.software, how.settings_hash, how.settings)
         store.execute(INSERTS["run"], (*row, *host))
         return number
     finally:
         store.close()
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # containers run under numbers without a name
+        return str(os.getuid())
 
 
 def _end(campaign: Path, number: int, status: str) -> None:

@@ -7,6 +7,7 @@ crash at any moment leaves files that can be read.
 from __future__ import annotations
 
 import contextlib
+import logging
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ from xcorr.core import XcorrError
 
 FOLDER, NAME = "provenance", "store.sqlite"
 VERSION = 1
+ATTACHED = 9  # databases besides the store; SQLite takes ten
+_log = logging.getLogger("xcorr.provenance")
 TABLES = {  # columns, and those that are unique
     "run": ("id begun ended status level mapping workers user host pid software settings_hash settings", "id"),
     "element": ("run name class version content_hash derivation parameters", "run, name"),
@@ -72,19 +75,35 @@ def take_in(campaign: Path) -> None:
     store = create(folder_of(campaign) / NAME, indexed=True)
     try:
         for path in sorted(folder_of(campaign).glob("run-*.sqlite")):
-            with contextlib.closing(sqlite3.connect(path)) as worker:
-                whole = worker.execute("PRAGMA user_version").fetchone()[0] == VERSION  # rolls a cut transaction back
-            if whole:
-                store.execute("ATTACH ? AS worker", (str(path),))
-                store.execute("BEGIN")
-                for table in TABLES:
-                    store.execute(f"INSERT OR IGNORE INTO main.{table} SELECT * FROM worker.{table}")
-                store.execute("COMMIT")
-                store.execute("DETACH worker")
-            path.unlink()
-            path.with_name(f"{path.name}-journal").unlink(missing_ok=True)
+            try:
+                _take_in_one(store, path)
+            except sqlite3.DatabaseError as error:  # a power cut may leave anything; it is kept, out of the way
+                if store.in_transaction:
+                    store.execute("ROLLBACK")
+                _log.warning("%s cannot be read: %s", path, error)
+                path.replace(path.with_suffix(".damaged"))
     finally:
         store.close()
+
+
+def _take_in_one(store: sqlite3.Connection, path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as worker:
+        whole = worker.execute("PRAGMA user_version").fetchone()[0] == VERSION  # rolls a cut transaction back
+        worker.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if whole:
+        store.execute("ATTACH ? AS worker", (str(path),))
+        try:
+            store.execute("BEGIN")
+            for table in TABLES:
+                how = "REPLACE" if table == "kept" else "IGNORE"  # what is kept again replaces what was there
+                store.execute(f"INSERT OR {how} INTO main.{table} SELECT * FROM worker.{table}")
+            store.execute("COMMIT")
+        finally:
+            if store.in_transaction:
+                store.execute("ROLLBACK")
+            store.execute("DETACH worker")
+    path.unlink()
+    path.with_name(f"{path.name}-journal").unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -100,12 +119,17 @@ def reading(campaign: Path) -> Iterator[sqlite3.Connection]:
         )
     database = sqlite3.connect(f"{(folder / NAME).resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
     try:
-        waiting = sorted(folder.glob("run-*.sqlite"))[:9]  # SQLite attaches ten at most
+        waiting = sorted(folder.glob("run-*.sqlite"))
+        if len(waiting) > ATTACHED:
+            _log.warning("%d workers are writing; the answer knows %d of them", len(waiting), ATTACHED)
         parts = ["main"]
-        for k, path in enumerate(waiting):
-            database.execute("ATTACH ? AS ?", (f"{path.resolve().as_uri()}?mode=ro", f"part{k}"))
-            if database.execute(f"PRAGMA part{k}.user_version").fetchone()[0] == VERSION:
-                parts.append(f"part{k}")
+        for k, path in enumerate(waiting[:ATTACHED]):
+            try:
+                database.execute("ATTACH ? AS ?", (f"{path.resolve().as_uri()}?mode=ro", f"part{k}"))
+                if database.execute(f"PRAGMA part{k}.user_version").fetchone()[0] == VERSION:
+                    parts.append(f"part{k}")
+            except sqlite3.DatabaseError as error:  # cut in the middle of a batch: the next run takes in the rest
+                _log.warning("%s is left out for now: %s", path, error)
         if len(parts) > 1:
             for table in TABLES:
                 union = " UNION ALL ".join(f"SELECT * FROM {part}.{table}" for part in parts)
