@@ -149,6 +149,7 @@ def add(source: str) -> list[Entry]:
             stored.unlink()
         raise
     _write_index({**_index(), **{e.name: e for e in new}})
+    _drop_unused()
     return new
 
 
@@ -174,8 +175,8 @@ def _in_file(path: Path, attribute: str, digest: str, target: str) -> Iterator[E
     if path.suffix == ".toml":
         from xcorr.core.workflow_file import read_workflow
 
-        plain = tomllib.loads(path.read_text())
         read_workflow(path)
+        plain = tomllib.loads(path.read_text())
         docs = str(plain.get("docs", ""))
         name, version = str(plain.get("name", path.stem)), str(plain.get("version", "1"))
         yield Entry(name, "workflow", version, digest, docs, OWN, target)
@@ -198,11 +199,17 @@ def remove(name: str) -> None:
     known = _index()
     if name not in known:
         raise RegistryError(f"none of your own is called {name!r}{nearest(name, known)}")
-    gone = known.pop(name)
+    del known[name]
     _write_index(known)
-    file = gone.target.partition(":")[0]
-    if not any(e.target.partition(":")[0] == file for e in known.values()):
-        (folder() / "files" / file).unlink(missing_ok=True)
+    _drop_unused()
+
+
+def _drop_unused() -> None:
+    """Remove the stored files that nothing in the index names any more."""
+    used = {e.target.partition(":")[0] for e in _index().values()}
+    for path in (folder() / "files").iterdir():
+        if path.is_file() and path.name not in used:
+            path.unlink()
 
 
 def find(name: str) -> Entry:
@@ -220,12 +227,12 @@ def load(name: str) -> Any:
         return registry.load(f"{entry.kind}s", name)
     file, _, attribute = entry.target.partition(":")
     path = folder() / "files" / file
+    if hashlib.sha256(path.read_bytes()).hexdigest() != entry.content_hash:
+        raise WorkflowLoadError(f"{path} is not what was added as {name!r}: remove it and add it again")
     if path.suffix == ".toml":
         from xcorr.core.workflow_file import read_workflow
 
         return read_workflow(path)
-    if hashlib.sha256(path.read_bytes()).hexdigest() != entry.content_hash:
-        raise WorkflowLoadError(f"{path} is not what was added as {name!r}: remove it and add it again")
     return getattr(load_file(path), attribute)
 
 

@@ -24,9 +24,9 @@ from typing import Any
 
 from xcorr.core import Observer, Plan, XcorrError
 from xcorr.core.loop import Worker
-from xcorr.core.message import Abort, Report, Stopped, WorkerDied
+from xcorr.core.message import Report, Stopped, WorkerDied
 from xcorr.core.observe import WorkerStatistics
-from xcorr.mappings.processes import describe_unpicklable, send_report
+from xcorr.mappings.processes import describe_unpicklable, failures_told, send_report
 from xcorr.mappings.run import Outcome, available_cores, merge_results, tell_progress
 
 INSTALL = "pip install 'xcorr[mpi-local]' (mpi4py with an MPI of its own), or 'xcorr[mpi]' where an MPI is installed"
@@ -224,8 +224,8 @@ def rank_main(work: Path, address: str) -> None:
     _unlink_shared_memory(world)
     reports = Client(address, "AF_UNIX", authkey=bytes.fromhex(os.environ["XCORR_MPI_KEY"]))
     threading.Thread(target=_end_with_coordinator, args=(reports,), daemon=True).start()
-    nothing = WorkerStatistics(world.rank, [])
-    try:
+    finished = False
+    with failures_told(reports, world.rank, "rank"):
         path, main_file, pickled = pickle.loads(work.read_bytes())
         sys.path[:] = path
         load_main(main_file)
@@ -235,13 +235,9 @@ def rank_main(work: Path, address: str) -> None:
         worker.run()
         transport.finish()
         send_report(reports, Report(world.rank, worker.statistics(), worker.results))
-    except XcorrError as error:
-        send_report(reports, Report(world.rank, nothing, failure=error))
-        signal.pause()
-    except (Exception, Abort) as error:
-        failure = XcorrError(f"rank {world.rank} could not run: {type(error).__name__}: {error}")
-        send_report(reports, Report(world.rank, nothing, failure=failure))
-        signal.pause()
+        finished = True
+    if not finished:
+        signal.pause()  # until the coordinator ends all ranks
 
 
 def _unlink_shared_memory(world: Any) -> None:

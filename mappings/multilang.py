@@ -6,6 +6,7 @@ pipes away before anything else can write to them. A thread reads and answers he
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -41,12 +42,12 @@ def take_standard_streams() -> tuple[BinaryIO, BinaryIO]:
 
 
 class Channel:
-    """The pipes to the JVM. ``tuples`` holds the fields of the tuples that came; None at the end of the stream."""
+    """The pipes to the JVM. ``tuples`` holds the fields of the tuples that came."""
 
     def __init__(self, from_jvm: BinaryIO, to_jvm: BinaryIO) -> None:
         self._from, self._to = from_jvm, to_jvm
         self._writing = threading.Lock()
-        self.tuples: queue.SimpleQueue[list[str] | None] = queue.SimpleQueue()
+        self.tuples: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
         self.setup = self._shake_hands()
 
     def _shake_hands(self) -> Setup:
@@ -60,21 +61,21 @@ class Channel:
         return Setup(hello["conf"], int(context["taskid"]), components)
 
     def listen(self, ended: Callable[[], None]) -> None:
-        """Begin to read, in a thread; ``ended`` is called when the JVM has gone."""
+        """Begin to read, in a thread; ``ended``, called when the JVM has gone, ends the process."""
         threading.Thread(target=self._listen, args=(ended,), daemon=True).start()
 
     def _listen(self, ended: Callable[[], None]) -> None:
-        while (message := self._read()) is not None:
-            if isinstance(message, list):
-                continue  # the tasks that an emitted tuple went to
-            if "command" in message:  # to a spout: next, ack, fail, activate, deactivate
-                self.tuples.put([message["command"]])
-            elif message["stream"] == HEARTBEAT:
-                self._write({"command": "sync"})
-            else:
-                self.tuples.put(message["tuple"])
-                self._write({"command": "ack", "id": message["id"]})
-        self.tuples.put(None)
+        with contextlib.suppress(BrokenPipeError):  # the JVM may die with tuples in the pipe
+            while (message := self._read()) is not None:
+                if isinstance(message, list):
+                    continue  # the tasks that an emitted tuple went to
+                if "command" in message:  # to a spout: next, ack, fail, activate, deactivate
+                    self.tuples.put([message["command"]])
+                elif message["stream"] == HEARTBEAT:
+                    self._write({"command": "sync"})
+                else:
+                    self.tuples.put(message["tuple"])
+                    self._write({"command": "ack", "id": message["id"]})
         ended()
 
     def emit(self, stream: str, fields: list[str]) -> None:

@@ -6,6 +6,7 @@ Workers are forked from a server process that has imported the elements' modules
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.forkserver
@@ -15,7 +16,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import DupFd
@@ -104,9 +105,8 @@ def _work(index: int, work: bytes, peers: list[Any], arena: Any, reports: Connec
     """Be a worker: run, report, and stay until the coordinator has everything."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connected = [(k, end, descriptor.detach()) for k, end, descriptor in peers]
-    nothing = WorkerStatistics(index, [])
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    try:
+    with failures_told(reports, index, "worker"):
         plan, observers = pickle.loads(work)
         transport = SocketTransport(index, connected, arena.detach())
         worker = Worker(plan, index, transport, observers, lambda s: reports.send(Report(index, s)))
@@ -114,11 +114,19 @@ def _work(index: int, work: bytes, peers: list[Any], arena: Any, reports: Connec
         send_report(reports, Report(index, worker.statistics(), worker.results))
         while not reports.poll():
             transport.receive(block=True)
+
+
+@contextlib.contextmanager
+def failures_told(reports: Connection, index: int, what: str) -> Iterator[None]:
+    """Report what goes wrong in a worker's work, and go on behind it."""
+    try:
+        yield
+        return
     except XcorrError as error:
-        send_report(reports, Report(index, nothing, failure=error))
+        failure = error
     except (Exception, Abort) as error:
-        failure = XcorrError(f"worker {index} could not run: {type(error).__name__}: {error}")
-        send_report(reports, Report(index, nothing, failure=failure))
+        failure = XcorrError(f"{what} {index} could not run: {type(error).__name__}: {error}")
+    send_report(reports, Report(index, WorkerStatistics(index, []), failure=failure))
 
 
 def send_report(reports: Connection, report: Report) -> None:

@@ -31,9 +31,9 @@ from xcorr.core.observe import WorkerStatistics
 from xcorr.mappings.mpi import main_file
 from xcorr.mappings.processes import describe_unpicklable
 from xcorr.mappings.run import Outcome, available_cores, merge_results, tell_progress
-from xcorr.mappings.storm_cluster import Cluster, status
+from xcorr.mappings.storm_cluster import Cluster, send_signal, status
 from xcorr.mappings.storm_nimbus import Nimbus, StormError, idl
-from xcorr.mappings.storm_topology import Stage, placed, topology
+from xcorr.mappings.storm_topology import placed, topology
 from xcorr.mappings.storm_worker import STOP, host_id
 
 PROGRAM = "xcorr-storm-worker"
@@ -100,8 +100,8 @@ class _Run:
                 f"the Storm cluster at {self.nimbus.address} has {supervisors} supervisor(s) with {free} free "
                 f"slot(s), and {self.jvms} are wanted: choose fewer with -n, or wait"
             )
-        self.memory.mkdir()
         key, host = os.urandom(16), self.nimbus.own_address()
+        self.memory.mkdir()
         try:
             with Listener((host, 0), backlog=self.plan.workers + 1, authkey=key) as listener:
                 self.nimbus.submit(self.name, topology(self.stages, _program()), self._conf(listener, key))
@@ -157,7 +157,10 @@ class _Run:
             connection.send((worker, hosts, list(sys.path), main_file(), work))
 
     def _said(self) -> str:
-        errors = self.nimbus.errors(self.name)
+        try:
+            errors = self.nimbus.errors(self.name)
+        except StormError as error:
+            return f"; {error}"
         return f"; Storm says: {'; '.join(errors[:3])}" if errors else "; Storm reports no error"
 
     def _gather(self, listener: Listener) -> Outcome:
@@ -210,7 +213,7 @@ class _Run:
         while any(map(_is_alive, self.here)) and time.monotonic() < deadline:
             time.sleep(0.1)
         for process in filter(_is_alive, self.here):  # where no supervisor is left to end them
-            os.kill(process, signal.SIGKILL)
+            send_signal(process, signal.SIGKILL)
         for connection in self.reports.values():
             connection.close()
 
@@ -246,6 +249,3 @@ def _program() -> str:
     if not program.exists():
         raise StormError(f"there is no {program}: install xcorr in this environment (pip install 'xcorr[storm]')")
     return str(program)
-
-
-__all__ = ["Stage", "StormMapping"]

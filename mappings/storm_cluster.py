@@ -75,12 +75,12 @@ def up() -> dict[str, Any]:
 
 def status() -> dict[str, Any] | None:
     """Return the state of the shared cluster: ``nimbus``, ``keeper``, ``version``; None if it is not up."""
-    path = shared_folder() / STATE
-    if not path.exists():
+    try:
+        state: dict[str, Any] = json.loads((shared_folder() / STATE).read_text())
+        command = Path(f"/proc/{state['keeper']}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
         return None
-    state: dict[str, Any] = json.loads(path.read_text())
-    command = Path(f"/proc/{state['keeper']}/cmdline")
-    return state if command.exists() and b"storm_cluster" in command.read_bytes() else None
+    return state if b"storm_cluster" in command else None
 
 
 def down() -> bool:
@@ -223,7 +223,7 @@ class Keeper:
             deadline = time.monotonic() + GRACE_S
             while members := [p for s in self.sessions for p in _in_session(s)]:
                 for process in members:
-                    _signal(process, how)
+                    send_signal(process, how)
                 for daemon in self.processes.values():
                     daemon.poll()
                 if time.monotonic() > deadline:
@@ -238,7 +238,8 @@ def _of_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _signal(process: int, how: int) -> None:
+def send_signal(process: int, how: int) -> None:
+    """Send a signal to a process, unless it has ended."""
     try:
         os.kill(process, how)
     except ProcessLookupError:

@@ -57,16 +57,17 @@ def storm_home() -> Path:
     if maven is None:
         raise StormError("the first Storm cluster here needs Maven (Debian: apt install maven) to get Storm's jars")
     home.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=home.parent, prefix=".storm-") as folder:
+    with tempfile.TemporaryDirectory(dir=home.parent, prefix=".storm-") as outer:
+        folder = Path(outer, home.name)
+        folder.mkdir()
         for part, artifact in PARTS.items():
-            _resolve(maven, artifact, Path(folder, part))
-        Path(folder, "log4j2").mkdir()
-        Path(folder, "log4j2", "cluster.xml").write_text(LOGGING.format(path=DAEMON_LOG))
-        Path(folder, "log4j2", "worker.xml").write_text(LOGGING.format(path=WORKER_LOG))
-        Path(folder, "complete").touch()
+            _resolve(maven, artifact, folder / part)
+        (folder / "log4j2").mkdir()
+        (folder / "log4j2" / "cluster.xml").write_text(LOGGING.format(path=DAEMON_LOG))
+        (folder / "log4j2" / "worker.xml").write_text(LOGGING.format(path=WORKER_LOG))
+        (folder / "complete").touch()
         if not home.exists():
-            shutil.copytree(folder, home.with_suffix(".part"), dirs_exist_ok=True)
-            home.with_suffix(".part").replace(home)
+            folder.rename(home)
     return home
 
 

@@ -40,7 +40,7 @@ class StormTransport:
             if stage.name in mine.neighbours:
                 self.way |= {stage.first + k: (stage.name, key_of(k, stage.tasks)) for k in range(stage.tasks)}
         self.way.pop(worker, None)
-        self.pending: dict[int, list[tuple[bytes, list[memoryview]]]] = {w: [] for w in self.way}
+        self.pending: dict[int, list[tuple[bytes, list[bytes]]]] = {w: [] for w in self.way}
         self.pending_bytes = dict.fromkeys(self.way, 0)
         self.sent = dict.fromkeys(self.way, 0)
         self.expected = dict.fromkeys(self.way, 0)
@@ -65,12 +65,10 @@ class StormTransport:
         """Serialise a message; it leaves with the next look for others, or when enough has come together."""
         body, buffers = pickled(message)
         size = len(body) + sum(b.nbytes for b in buffers)
-        if buffers and self.hosts[worker] == self.hosts[self.worker]:
-            buffers = [memoryview(self._put_aside(b)) for b in buffers]
-        else:
-            buffers = [memoryview(bytes(b)) for b in buffers]  # the sender may change them before they leave
-        self.pending[worker].append((body, buffers))
-        self.pending_bytes[worker] += len(body) + sum(b.nbytes for b in buffers)
+        aside = self.hosts[worker] == self.hosts[self.worker]
+        parts = [self._put_aside(b) if aside else bytes(b) for b in buffers]  # copies: the sender may change them
+        self.pending[worker].append((body, parts))
+        self.pending_bytes[worker] += len(body) + sum(map(len, parts))
         if self.pending_bytes[worker] >= FLUSH_BYTES or len(self.pending[worker]) >= FLUSH_MESSAGES:
             self._flush(worker)
         return size
@@ -86,7 +84,7 @@ class StormTransport:
         if not pending:
             return
         aside = self.hosts[worker] == self.hosts[self.worker]
-        frame = pickle.dumps((aside, [(body, [bytes(b) for b in buffers]) for body, buffers in pending]), 5)
+        frame = pickle.dumps((aside, pending), 5)
         pieces = [frame[low : low + PART_BYTES] for low in range(0, len(frame), PART_BYTES)]
         number = self.sent[worker]
         self.sent[worker] += 1
@@ -113,8 +111,6 @@ class StormTransport:
         try:
             fields = self.channel.tuples.get(seconds > 0, seconds or None)
             while True:
-                if fields is None:
-                    raise WorkerDied("Storm's worker process has gone")
                 self._take(fields[-1])
                 fields = self.channel.tuples.get_nowait()
         except queue.Empty:

@@ -14,17 +14,16 @@ import socket
 import sys
 import threading
 import time
+from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
 from typing import Any, NoReturn
 
-from xcorr.core import XcorrError
 from xcorr.core.loop import Worker
-from xcorr.core.message import Abort, Report
-from xcorr.core.observe import WorkerStatistics
+from xcorr.core.message import Report
 from xcorr.mappings.mpi import load_main
 from xcorr.mappings.multilang import Channel, take_standard_streams
-from xcorr.mappings.processes import send_report
+from xcorr.mappings.processes import failures_told, send_report
 from xcorr.mappings.storm_nimbus import Nimbus, StormError
 from xcorr.mappings.storm_topology import BEGIN, DRIVER
 from xcorr.mappings.storm_transport import StormTransport
@@ -32,7 +31,7 @@ from xcorr.mappings.storm_transport import StormTransport
 STOP = "stop"
 LINGER_S = 20.0  # for Storm to end this process
 BEGIN_EVERY_S = 0.5
-orphaned = threading.Event()  # set when the coordinator has gone
+over = threading.Event()  # the run is, or its coordinator has gone: nobody reads any more what was put aside
 
 
 def host_id() -> str:
@@ -41,10 +40,10 @@ def host_id() -> str:
     return f"{socket.gethostname()} {boot.read_text().strip() if boot.exists() else ''}"
 
 
-def drive(channel: Channel) -> None:
+def drive(channel: Channel) -> NoReturn:
     """Be the spout: tell the tasks to begin, which Storm lets it when all its connections are up."""
-    while (fields := channel.tuples.get()) is not None:
-        if fields[0] == "next":
+    while True:
+        if channel.tuples.get()[0] == "next":
             channel.emit(BEGIN, [BEGIN])
             time.sleep(BEGIN_EVERY_S)
         channel.sync()
@@ -55,11 +54,10 @@ class Coordinator:
 
     def __init__(self, conf: dict[str, Any]) -> None:
         self.conf = conf
-        self.told_to_stop = threading.Event()
         host, _, port = conf["xcorr.coordinator"].rpartition(":")
         try:
             self.reports: Connection = Client((host, int(port)), authkey=bytes.fromhex(conf["xcorr.key"]))
-        except (OSError, EOFError):
+        except (OSError, EOFError, AuthenticationError):  # the port may have another owner by now
             self.abandon()
 
     def join(self, place: tuple[str, int]) -> Any:
@@ -77,14 +75,13 @@ class Coordinator:
     def _watch(self) -> None:
         try:
             if self.reports.recv() == STOP:
-                self.told_to_stop.set()
-                return
+                over.set()
         except (EOFError, OSError):
             self.abandon()
 
     def abandon(self) -> NoReturn:
         """End the topology, which nobody else will, and this process."""
-        orphaned.set()
+        over.set()
         try:
             Nimbus(self.conf["xcorr.nimbus"]).kill(self.conf["xcorr.name"])
         except StormError as error:
@@ -100,8 +97,7 @@ def work(channel: Channel) -> None:
     worker, hosts, path, main_file, pickled_work = coordinator.join(channel.setup.place())
     memory.mkdir(exist_ok=True)
     coordinator.watch()
-    nothing = WorkerStatistics(worker, [])
-    try:
+    with failures_told(reports, worker, "task"):
         while channel.tuples.get() != [BEGIN]:
             pass  # pings of tasks that began sooner: they ask again
         sys.path[:] = path
@@ -112,14 +108,9 @@ def work(channel: Channel) -> None:
         loop = Worker(plan, worker, transport, observers, lambda s: reports.send(Report(worker, s)))
         loop.run()
         send_report(reports, Report(worker, loop.statistics(), loop.results))
-        while not coordinator.told_to_stop.is_set():
+        while not over.is_set():
             transport.receive(block=True)
-    except XcorrError as error:
-        send_report(reports, Report(worker, nothing, failure=error))
-    except (Exception, Abort) as error:
-        failure = XcorrError(f"task {worker} could not run: {type(error).__name__}: {error}")
-        send_report(reports, Report(worker, nothing, failure=failure))
-    coordinator.told_to_stop.wait()
+    over.wait()
     shutil.rmtree(memory, ignore_errors=True)
     time.sleep(LINGER_S)
 
@@ -130,7 +121,7 @@ def main() -> None:
     channel = Channel(*take_standard_streams())
 
     def leave(*_: Any) -> None:
-        if orphaned.is_set():  # else the coordinator cleans up, and others may still read what this task wrote
+        if over.is_set():  # else the coordinator cleans up, and others may still read what this task wrote
             shutil.rmtree(channel.setup.conf["xcorr.memory"], ignore_errors=True)
         os._exit(0)
 

@@ -216,6 +216,11 @@ class RawStation(OfStation):
         """The accounts of its slots."""
         return tuple(c.account for c in self.channels if c.account.slot != HELPER)
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files it was read from, those of channels that only turn others included."""
+        return tuple(dict.fromkeys(path for c in self.channels for path, _, _ in c.account.files))
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ConditionedStation(OfStation):

@@ -93,7 +93,9 @@ def _combined(own: int, known: Sequence[Trace], matrix: np.ndarray) -> Trace:
     verdicts = np.array([t.verdict for _, t in parts])
     if not mask.any():
         return _failed(trace, "the channels it is made of have no valid sample in common")
-    return Trace(trace.component, trace.account, data * mask, mask, verdicts.max(axis=0, initial=USED))
+    files = tuple(dict.fromkeys(file for _, part in parts for file in part.account.files))
+    account = dataclasses.replace(trace.account, files=files)
+    return Trace(trace.component, account, data * mask, mask, verdicts.max(axis=0, initial=USED))
 
 
 def _failed(trace: Trace, reason: str) -> Trace:

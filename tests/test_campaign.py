@@ -1,14 +1,17 @@
 """Campaigns: nothing lost, nothing done twice. Kills, new days, new stations, locks, full disks, damage."""
 
+import contextlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from pathlib import Path
@@ -19,14 +22,15 @@ import obspy
 import pytest
 from archives import START, settings, station_list, trace, waveform, write
 from conftest import ROOT
+from processes import marked
 
 from xcorr import results
 from xcorr.campaign import CampaignError
 from xcorr.campaign_run import run_campaign
 from xcorr.compare import differences
 from xcorr.export import ExportError, pack
-from xcorr.ledger import Ledger
-from xcorr.lock import CampaignLock, Locked
+from xcorr.ledger import Ledger, LedgerError
+from xcorr.lock import CampaignLock, Locked, is_running
 from xcorr.members import Members
 from xcorr.verify import problems, state
 
@@ -170,6 +174,56 @@ def test_refresh_makes_again_what_came_from_changed_files(days, tmp_path):
     assert same(tmp_path / "x.xcorr", tmp_path / "y.xcorr")
 
 
+def test_refresh_keeps_what_is_no_longer_listed(days, tmp_path):
+    run_campaign(station_list(tmp_path, "AAA", "BBB", "CCC"), tmp_path / "x.xcorr", daily(days, 1))
+    before = checksums(tmp_path / "x.xcorr")
+    again = run_campaign(station_list(tmp_path, "AAA", "CCC"), tmp_path / "x.xcorr", daily(days, 1), refresh=True)
+    assert (again.report["shards_kept"], again.report["pairs_with_data"]) == (1, 3)
+    assert checksums(tmp_path / "x.xcorr") == before
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_BUSY, sqlite3.SQLITE_CANTOPEN])
+def test_a_ledger_that_cannot_be_used_now_is_not_lost(days, tmp_path, monkeypatch, code):
+    folder, stations = tmp_path / "x.xcorr", station_list(tmp_path, "AAA", "BBB")
+    run_campaign(stations, folder, daily(days, 1, stack={"keep_series": False}))
+    before = (folder / "ledger.sqlite").read_bytes()
+    with monkeypatch.context() as patch, contextlib.ExitStack() as held:
+        if code == sqlite3.SQLITE_BUSY:
+            connect = sqlite3.connect
+            patch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, **{**k, "timeout": 0.1}))
+            other = held.enter_context(contextlib.closing(connect(folder / "ledger.sqlite", isolation_level=None)))
+            other.execute("BEGIN EXCLUSIVE")
+        else:
+            descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
+            held.callback(resource.setrlimit, resource.RLIMIT_NOFILE, descriptors)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, descriptors[1]))
+        with pytest.raises(LedgerError, match=r"cannot be used now: (database is locked|unable to open database file)"):
+            Ledger(folder)
+    assert (folder / "ledger.sqlite").read_bytes() == before
+    with contextlib.closing(Ledger(folder)) as ledger:
+        assert len(ledger.shards()) == 1
+
+
+def test_a_look_at_a_campaign_does_not_keep_a_run_out(tmp_path):
+    """Whoever asks for the state of a campaign holds its lock for a moment."""
+    (tmp_path / "lock").touch()
+    looks = threading.Event()
+
+    def look():
+        while not looks.is_set():
+            is_running(tmp_path)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        for _ in range(200):
+            with CampaignLock(tmp_path):
+                pass
+    finally:
+        looks.set()
+        thread.join()
+
+
 def test_what_failed_is_tried_again_and_what_is_absent_is_not(days, tmp_path):
     root = tmp_path / "sds"
     shutil.copytree(days, root)
@@ -285,7 +339,7 @@ def test_every_flipped_byte_of_a_shard_is_found_or_does_not_matter(days, tmp_pat
         shard.write_bytes(whole)
 
 
-def test_a_full_disk_is_seen_before_the_start_and_stops_cleanly(days, tmp_path):
+def test_a_full_disk_is_seen_before_the_start_and_stops_cleanly(days, tmp_path, monkeypatch):
     disk = tmp_path / "small"
     disk.mkdir()
     if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "none", disk]).returncode:
@@ -296,14 +350,12 @@ def test_a_full_disk_is_seen_before_the_start_and_stops_cleanly(days, tmp_path):
         with pytest.raises(CampaignError, match=r"the run would write 0\.5 MB and the disk has 0\.\d MB free"):
             run_campaign(stations, disk / "x.xcorr", wide)
         subprocess.run(["mount", "-o", "remount,size=1350k", disk], check=True)
-        import xcorr.campaign_run as module
-
-        kept, module.space_needed = module.space_needed, lambda *_: 0  # as if another program filled the disk meanwhile
-        try:
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                "xcorr.pipeline.bytes_to_write", lambda *_: 0
+            )  # as if another program filled the disk meanwhile
             with pytest.raises(Exception, match="is full: .* make room and run again: what is finished is kept"):
                 run_campaign(stations, disk / "y.xcorr", wide)
-        finally:
-            module.space_needed = kept
         assert list((disk / "y.xcorr").rglob(".*.part")) == []
         assert 0 < len(list((disk / "y.xcorr").glob("shards/*.h5"))) < 4
         subprocess.run(["mount", "-o", "remount,size=30m", disk], check=True)
@@ -325,9 +377,12 @@ def test_new_stacks_without_waveforms(days, tmp_path, invoke):
     wanted = {"methods": ["linear", "pws", "robust"], "pws_power": 3.0}
     run_campaign(stations, tmp_path / "y.xcorr", daily(days, 3, stack=wanted))
     assert same(folder, tmp_path / "y.xcorr")
-    result = invoke("stack", folder, "--set", "correlate.max_lag_s=10")
-    assert result.exit_code == 2
-    assert "only stack settings can be new here" in result.output
+    before = (folder / "campaign.toml").read_bytes()
+    for other in ("correlate.max_lag_s=10", "data.source=sds:/elsewhere", "data.end=2024-03-02"):
+        result = invoke("stack", folder, "--set", other)
+        assert result.exit_code == 2
+        assert "only stack settings can be new here" in result.output
+    assert (folder / "campaign.toml").read_bytes() == before
 
 
 @pytest.mark.parametrize("until", [1, 3])
@@ -418,16 +473,7 @@ class Run:
 
     def family(self):
         """The program and its workers."""
-        found = []
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                marked = self.mark.encode() in (entry / "environ").read_bytes()
-                alive = (entry / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
-            except OSError:
-                continue
-            if marked and alive:
-                found.append(int(entry.name))
-        return sorted(found)
+        return marked(self.mark)
 
 
 def kill_one(arguments, folder, rng, wait_for):

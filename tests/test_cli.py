@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from archives import station_list, waveform, write
 from conftest import ROOT
 
 from xcorr.settings_file import build
@@ -73,6 +74,83 @@ def test_plot(demo, tmp_path, invoke, options, monkeypatch):
     picture = Path(result.output.split()[-1])
     assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert picture.stat().st_size > 10_000
+
+
+def test_lags_shown_of_a_pair(demo, tmp_path, invoke):
+    pictures = [tmp_path / "whole.png", tmp_path / "part.png"]
+    for picture, more in zip(pictures, ([], ["--max-lag", 20, "--components", "ZZ"]), strict=True):
+        assert invoke("plot", demo, "--pair", "XX.D00", "XX.D01", "-o", picture, *more).exit_code == 0
+    assert pictures[0].read_bytes() != pictures[1].read_bytes()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("prov", "CAMPAIGN", "-o", "/nonexistent/x.json"),
+        ("export", "CAMPAIGN", "--format", "csv", "-o", "/nonexistent/x.csv"),
+        ("export", "CAMPAIGN", "--format", "netcdf", "-o", "/nonexistent/x.nc"),
+        ("init", "/proc/x"),
+        ("workflow", "draw", "xcorr.core.testing", "-o", "/nonexistent/x.dot"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_named(demo, invoke, words):
+    result = invoke(*(demo if word == "CAMPAIGN" else word for word in words))
+    assert result.exit_code in (1, 2)
+    assert result.output.startswith("error: ")
+
+
+def test_options_that_choose_among_results(tmp_path, invoke):
+    """What is asked for on the command line is what is answered."""
+    for code in ("AAA", "BBB"):
+        for channel in ("BHZ", "BHN"):
+            write(tmp_path / "sds", code, waveform(len(code + channel) + ord(code[0])), channel=channel)
+    config, folder = tmp_path / "own.toml", tmp_path / "x.xcorr"
+    config.write_text(TWO_BANDS)
+    stations = station_list(tmp_path, "AAA", "BBB")
+    words = ["run", stations, "-c", config, "--source", f"sds:{tmp_path}/sds", "-o", folder, "-m", "sequential"]
+    refused = invoke(*words, "--memory", "1MB")
+    assert (refused.exit_code, "run.memory = '1MB'" in refused.output) == (2, True)
+    assert invoke(*words, "--memory", "2GB").exit_code == 0
+    assert "2 of them kept" in invoke(*words, "--refresh").output
+    assert "0 chunk(s) at once" not in invoke("plan", *words[1:], "--refresh").output
+    tables = set()
+    for more in ([], ["--stack", "pws"], ["--band", "low"], ["--stack", "pws", "--band", "low"]):
+        target = tmp_path / f"{len(tables)}.csv"
+        assert invoke("export", folder, "--format", "csv", "-o", target, *more).exit_code == 0
+        tables.add(target.read_bytes())
+    assert len(tables) == 4
+    chosen = ["--components", "NN", "--stack", "pws", "--band", "low"]
+    text = invoke("prov", folder, "--pair", "XX.AAA-XX.BBB", *chosen).output
+    assert "stack:pws/low/NN/XX.AAA-XX.BBB" in text
+    file = next((tmp_path / "sds").rglob("*AAA..BHN*"))
+    assert "stack:pws/low/NN" in invoke("prov", folder, "--file", file, "--direction", "forward").output
+    assert "leave --direction out" in invoke("prov", folder, "--file", file, "--direction", "back").output
+    made = invoke("prov", "query", folder, "--made", "XX.AAA-XX.BBB", "--components", "NN", "--stack", "pws").output
+    assert "BHN" in made
+    assert "BHZ" not in made
+    assert invoke("prov", "query", folder, "--kept").output == "nothing\n"
+
+
+TWO_BANDS = """
+[data]
+channels = ["BH?"]
+start = "2024-03-01"
+end = "2024-03-01T02:00:00"
+chunk_s = 3600
+[condition]
+band_hz = [0.1, 1.0]
+[window]
+length_s = 600.0
+step_s = 600.0
+[correlate]
+components = ["ZZ", "NN"]
+max_lag_s = 30.0
+[stack]
+methods = ["linear", "pws"]
+[[bands]]
+name = "low"
+band_hz = [0.1, 0.5]
+"""
 
 
 def test_plot_of_what_is_not_there(demo, invoke):

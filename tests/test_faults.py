@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from processes import marked
 
 ALL = ("sequential", "threads", "processes", "mpi")
 OTHER_PROCESSES = ("processes", "mpi")
@@ -35,17 +36,7 @@ class Program:
 
     def family(self):
         """The processes that carry the mark."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    marked = self.mark.encode() in (entry / "environ").read_bytes()
-                    alive = (entry / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
-                except OSError:
-                    continue
-                if marked and alive:
-                    found.append(int(entry.name))
-        return found
+        return marked(self.mark)
 
     def wait_for_workers(self, count):
         self.process.stdout.readline()

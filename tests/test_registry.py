@@ -82,6 +82,29 @@ def test_add_list_search_show_remove(home, invoke):
     assert invoke("registry", "show", "Scale").exit_code == 2
 
 
+def test_files_that_are_no_longer_named_go(home, invoke):
+    invoke("registry", "add", home / "mine.py")
+    (home / "mine.py").write_text(OWN.replace("1.2", "1.3"))
+    assert "Scale 1.3: element" in invoke("registry", "add", home / "mine.py").output
+    assert len(list((home / "data").rglob("mine_*.py"))) == 1
+
+
+def test_a_stored_workflow_that_was_edited_is_refused(home, invoke):
+    invoke("registry", "add", home / "mine.py")
+    invoke("registry", "add", home / "scaled.toml")
+    stored = next((home / "data").rglob("scaled_*.toml"))
+    stored.write_text(WORKFLOW.replace("[1, 2, 3]", "[7]"))
+    result = invoke("workflow", "run", "scaled")
+    assert (result.exit_code, "is not what was added" in result.output) == (2, True)
+
+
+@pytest.mark.parametrize("content", [b"name = ", b"\xff\xfe"])
+def test_a_workflow_file_that_is_no_toml_is_refused(home, invoke, content):
+    (home / "bad.toml").write_bytes(content)
+    result = invoke("registry", "add", home / "bad.toml")
+    assert (result.exit_code, result.output.startswith("error: ")) == (2, True)
+
+
 def test_installed_ones_are_described_without_being_executed(home, monkeypatch):
     import importlib
 

@@ -1,5 +1,9 @@
 """Known truths: delays by every method, plane waves, an isotropic field, rotation, selection, bands, orientation."""
 
+import hashlib
+import os
+from pathlib import Path
+
 import numpy as np
 import obspy
 import pytest
@@ -14,6 +18,7 @@ from xcorr import results
 from xcorr.campaign_run import look_around, run_campaign
 from xcorr.pes import estimate
 from xcorr.pes.estimate import METHODS
+from xcorr.provenance import ask
 from xcorr.selection import chosen_pairs
 from xcorr.settings import Correlate, SettingsError
 from xcorr.stations import Station
@@ -360,6 +365,26 @@ def test_channels_of_any_direction_give_z_n_e(tmp_path, channels, components):
     for pair, expected in both[1].items():
         scale = max(np.abs(v).max() for v in both[1].values())
         np.testing.assert_allclose(both[0][pair], expected, atol=2e-4 * scale)
+
+
+def test_files_of_channels_that_only_turn_others_are_known(tmp_path):
+    channels = {"BHZ": (0.0, -90.0), "BH1": (33.0, 0.0), "BH2": (123.0, 0.0)}
+    for code in ("AAA", "BBB"):
+        for channel in channels:
+            path = write(tmp_path / "sds", code, waveform(len(code + channel)), channel=channel)
+    data = {"metadata": str(inventory(tmp_path, channels))}
+    made = settings(tmp_path / "sds", data=data, correlate={"components": ["NN"]}, provenance={"level": "item"})
+    stations, folder = station_list(tmp_path, "AAA", "BBB"), tmp_path / "x.xcorr"
+    run_campaign(stations, folder, made)
+    files = {str(p) for p in (tmp_path / "sds").rglob("*.BH[12].*061")}
+    rows = [r for r in ask.query(folder, made="XX.AAA-XX.BBB", components="NN") if "file" in r]
+    assert {r["file"] for r in rows} == files
+    for row in rows:
+        assert row["sha256"] == hashlib.sha256(Path(row["file"]).read_bytes()).hexdigest()
+    assert ask.query(folder, touched_by=str(path), components="NN")
+    assert run_campaign(stations, folder, made, refresh=True).report["shards_kept"] == 2
+    os.utime(path)  # BH2, of which there is no slot
+    assert run_campaign(stations, folder, made, refresh=True).report["shards_kept"] == 0
 
 
 def test_channels_1_and_2_without_metadata_fail_with_the_reason(tmp_path):

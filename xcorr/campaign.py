@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import json
 import os
 import platform
@@ -22,7 +23,7 @@ from xcorr.pes.items import WINDOW_REASONS, SlotAccount
 from xcorr.pes.result_file import Tables
 from xcorr.pes.segments import NS
 from xcorr.selection import geometry
-from xcorr.settings import Settings, SettingsError
+from xcorr.settings import Keep, Settings, SettingsError
 from xcorr.settings_file import build, load, to_toml
 from xcorr.stations import Station
 from xcorr.survey import Survey
@@ -54,7 +55,7 @@ def freeze_settings(folder: Path, settings: Settings) -> None:
     Raises CampaignError, with what differs, if the folder holds a campaign with other settings.
     """
     known = folder / CAMPAIGN_MARK
-    if known.exists() and _hash_in(known.read_text()) != settings.hash():
+    if known.exists() and recorded_hash(folder) != settings.hash():
         raise CampaignError(
             f"{folder} holds a campaign with other settings:\n{_difference(known, settings)}\n"
             "choose another folder with -o, or remove it"
@@ -93,17 +94,19 @@ def _difference(known: Path, settings: Settings) -> str:
 
 def recorded_hash(folder: Path) -> str:
     """Return the settings' hash that ``campaign.toml`` names."""
-    return _hash_in((folder / CAMPAIGN_MARK).read_text())
+    lines = (folder / CAMPAIGN_MARK).read_text(errors="replace").splitlines()
+    return next((line.removeprefix(HASH_LINE) for line in lines if line.startswith(HASH_LINE)), "")
 
 
-def leftovers(folder: Path) -> list[Path]:
-    """Return the files that a run has not finished."""
-    return sorted([*folder.glob(".*.part"), *(folder / "shards").glob(".*.part")])
+def leftovers(folder: Path, kept: Sequence[Keep] = ()) -> list[Path]:
+    """Return the files that a run has not finished; ``kept`` are the rules of the items that it keeps."""
+    places = {folder, folder / "shards", *(folder / rule.folder / rule.element for rule in kept)}
+    return sorted(path for place in places for path in place.glob(".*.part"))
 
 
-def remove_leftovers(folder: Path) -> None:
+def remove_leftovers(folder: Path, kept: Sequence[Keep] = ()) -> None:
     """Remove the unfinished files of runs that have ended. Only for who holds the lock."""
-    for path in leftovers(folder):
+    for path in leftovers(folder, kept):
         path.unlink(missing_ok=True)
 
 
@@ -124,19 +127,16 @@ def _campaign_text(settings: Settings) -> str:
     return "\n".join(head) + to_toml(plain)
 
 
-def _hash_in(text: str) -> str:
-    return next((line.removeprefix(HASH_LINE) for line in text.splitlines() if line.startswith(HASH_LINE)), "")
-
-
 def kernel() -> str:
     """Return processor and BLAS kernel, which decide the last bits."""
     import threadpoolctl
 
     libraries = [i for i in threadpoolctl.threadpool_info() if i["user_api"] == "blas"]
     names = [f"{i['internal_api']} {i['version']} {i.get('architecture', '')}".strip() for i in libraries]
-    return ", ".join([platform.machine(), *dict.fromkeys(names)])
+    return ", ".join([platform.machine(), *sorted(set(names))])
 
 
+@functools.cache
 def software() -> str:
     """Return the names and versions that decide results, as one line."""
     return ", ".join(f"{name} {version(name)}" for name in SOFTWARE)

@@ -32,7 +32,7 @@ from xcorr.settings import Settings, SettingsError
 from xcorr.settings_file import build, override, to_toml
 from xcorr.stations import ListRow, read_station_list
 from xcorr.survey import Survey, patterns_of, survey, survey_of, time_limits
-from xcorr.work import check_space, plan_work, space_needed
+from xcorr.work import check_space, plan_work
 from xcorr.worker_log import WorkerLog
 
 FINISHED, NOTHING, SOME_FAILED = 0, 1, 3
@@ -108,6 +108,7 @@ def run_campaign(
     show it: ``bar``, ``line`` or ``json``; None: not at all. Raises XcorrError for what cannot be run.
     """
     start = time.perf_counter()
+    check_rules(settings.keep)
     prepare_process()
     if settings.run.workers != 1:
         warm_up(settings.run.mapping, ELEMENT_MODULES)
@@ -115,14 +116,14 @@ def run_campaign(
     campaign.make_folder(folder)
     with CampaignLock(folder):
         campaign.freeze_settings(folder, settings)
-        campaign.remove_leftovers(folder)
+        campaign.remove_leftovers(folder, settings.keep)
         ledger = Ledger(folder, settings.hash())
         try:
             report = _persist(
                 folder, settings, lambda: _run_locked(list_path, folder, settings, ledger, found, progress, refresh)
             )
         except BaseException:
-            campaign.remove_leftovers(folder)
+            campaign.remove_leftovers(folder, settings.keep)
             raise
         finally:
             ledger.close()
@@ -144,7 +145,7 @@ def _persist(folder: Path, settings: Settings, attempt: Callable[[], dict[str, A
             if not left:
                 raise
             _log.warning("%s; going on with what is stored", error)
-            campaign.remove_leftovers(folder)
+            campaign.remove_leftovers(folder, settings.keep)
 
 
 def _run_locked(
@@ -169,12 +170,11 @@ def _run_locked(
     }
     if wanted:
         _require_series(folder, ledger)
-    ledger.keep_fact("expected", str(len(done | wanted)))
-    warnings = _other_kernel(ledger)
-    check_space(folder, space_needed(settings, found, todo))
-    check_rules(settings.keep)
+    check_space(folder, pipeline.bytes_to_write(settings, found, todo))
     most = max((len(chunks) for chunks in todo.values()), default=1)
     at_once = chunks_at_once(settings, found, worker_count(settings), most) if todo else 1
+    ledger.keep_fact("expected", str(len(done | wanted)))
+    warnings = _other_kernel(ledger)
     workers = []
     attributes = {"settings_hash": settings.hash(), "software": campaign.software()}
     with recorded(folder, _circumstances(settings)) as record:
@@ -223,12 +223,12 @@ def _other_kernel(ledger: Ledger) -> list[str]:
 def restack(folder: Path, assignments: Sequence[str] = ()) -> Path:
     """Make ``xcorr.h5`` again from the shards, without looking at waveforms; return its path.
 
-    ``assignments`` are new values of stack settings (``stack.methods=[...]``); others are those of the campaign and
-    cannot be changed. Raises SettingsError for those, CampaignError where there is no campaign.
+    ``assignments`` are new values of stack settings (``stack.methods=[...]``) and of how to run; others are those of
+    the campaign and cannot be changed. Raises SettingsError for those, CampaignError where there is no campaign.
     """
     old = campaign.frozen_settings(folder)
     settings = build(override(old.as_dict(), assignments))
-    if settings.hash() != old.hash():
+    if settings.hash() != old.hash() or _of_inputs(settings) != _of_inputs(old):
         raise SettingsError(f"only stack settings can be new here, and not stack.substack_s: {', '.join(assignments)}")
     prepare_process()
     with CampaignLock(folder):
@@ -246,6 +246,11 @@ def restack(folder: Path, assignments: Sequence[str] = ()) -> Path:
         finally:
             ledger.close()
     return folder / RESULTS
+
+
+def _of_inputs(settings: Settings) -> dict[str, Any]:
+    """Return the settings that say what is in the shards, and all others that stacking does not look at."""
+    return {name: values for name, values in settings.as_dict().items() if name not in ("stack", "run")}
 
 
 def _circumstances(settings: Settings) -> Circumstances:
@@ -286,7 +291,7 @@ def _options(settings: Settings) -> dict[str, Any]:
 def _watch(settings: Settings, generation: Generation, chunks: Sequence[Chunk], style: str | None) -> list[Observer]:
     if style is None:
         return []
-    layout, shape = generation.layout, pipeline.series_shape(settings, 1)
+    layout, shape = generation.layout, pipeline.series_shape(settings)
     items = len(chunks) * sum(bool(layout.strips_of(k)) for k in range(layout.stations))
     runs = sum(len(layout.partners(i, b)) > 0 for i in range(layout.stations) for b in range(layout.blocks))
     written = runs * len(layout.pairs) * len(shape.bands) * shape.substacks + len(layout.strips)

@@ -36,6 +36,9 @@ class _Group(click.Group):
         except Exception as error:
             from xcorr.core.errors import ElementError, XcorrError
 
+            if isinstance(error, OSError) and not isinstance(error, XcorrError) and error.filename is not None:
+                click.echo(f"error: {error.filename}: {error.strerror}", err=True)
+                ctx.exit(1)
             if not isinstance(error, XcorrError):
                 raise
             if isinstance(error, ElementError):
@@ -98,6 +101,7 @@ def _how(command: Any) -> Any:
         ),
         click.option("--memory", help="Most that all processes together may take, such as 4GB."),
         click.option("--json", "as_json", is_flag=True, help="For machines: JSON."),
+        click.option("--refresh", is_flag=True, help="Make again what was made from files that have changed since."),
     )
     for option in reversed(options):
         command = option(command)
@@ -108,16 +112,7 @@ def _how(command: Any) -> Any:
 @click.argument("stations", type=EXISTING_FILE)
 @_asked
 @_how
-@click.option("--refresh", is_flag=True, help="Make again what was made from files that have changed since.")
-def run(
-    stations: Path,
-    config: Path | None,
-    output: Path | None,
-    assignments: tuple[str, ...],
-    as_json: bool,
-    refresh: bool,
-    **options: Any,
-) -> None:
+def run(**given: Any) -> None:
     """Correlate all pairs of the stations of a list.
 
     STATIONS has a station per line: NET STA, NET.STA.LOC.CHA (with * and ?), a CSV with coordinates, or FDSN station
@@ -127,28 +122,21 @@ def run(
     """
     from xcorr import command
 
-    sys.exit(command.run(stations, config, output, assignments, as_json, refresh, options))
+    sys.exit(command.run(**given))
 
 
 @main.command()
 @click.argument("stations", type=EXISTING_FILE)
 @_asked
 @_how
-def plan(
-    stations: Path,
-    config: Path | None,
-    output: Path | None,
-    assignments: tuple[str, ...],
-    as_json: bool,
-    **options: Any,
-) -> None:
+def plan(**given: Any) -> None:
     """Say what `xcorr run` with the same options would take: pairs, operations, bytes, files, memory and time.
 
     The first time on a machine, or with other settings, a calibration takes some seconds.
     """
     from xcorr import command
 
-    command.plan(stations, config, output, assignments, as_json, options)
+    command.plan(**given)
 
 
 @main.command()
@@ -183,18 +171,11 @@ def info(results: Path, as_json: bool) -> None:
 @click.option("--availability", is_flag=True, help="Windows used by channel and chunk instead.")
 @click.option("--components", default="ZZ", show_default=True, help="Component pair.")
 @click.option("--max-lag", type=float, help="Largest lag shown (s).")
-def plot(
-    results: Path,
-    output: Path | None,
-    pair: tuple[str, str] | None,
-    availability: bool,
-    components: str,
-    max_lag: float | None,
-) -> None:
+def plot(**given: Any) -> None:
     """Draw a record section by distance, one pair, or the availability of data."""
     from xcorr import command
 
-    click.echo(f"wrote {command.plot(results, output, pair, availability, components, max_lag)}")
+    click.echo(f"wrote {command.plot(**given)}")
 
 
 @main.command()
@@ -210,11 +191,11 @@ def compare(first: Path, second: Path) -> None:
 @main.command()
 @click.argument("stations", type=EXISTING_FILE, required=False)
 @_asked
-def doctor(stations: Path | None, config: Path | None, assignments: tuple[str, ...], **options: Any) -> None:
+def doctor(**given: Any) -> None:
     """Say what is installed and works, and with STATIONS also what its source holds; name the cures (exit code 1)."""
     from xcorr import command
 
-    sys.exit(command.doctor(stations, config, assignments, options))
+    sys.exit(command.doctor(**given))
 
 
 @main.command()

@@ -28,16 +28,7 @@ def workflow() -> None:
 @click.option("-f", "--file", "data_file", type=EXISTING_FILE, help="The same, from a file.")
 @click.option("--provenance", type=OPTIONAL_PATH, help="Folder to record every invocation in; ask with xcorr prov.")
 @click.option("--plan", "plan_only", is_flag=True, help="Print instances and placement instead of running.")
-def workflow_run(
-    module: str,
-    mapping: str,
-    workers: int | None,
-    iterations: int | None,
-    data: str | None,
-    data_file: Path | None,
-    plan_only: bool,
-    provenance: Path | None,
-) -> None:
+def workflow_run(**given: Any) -> None:
     """Run the graph of MODULE[:ATTRIBUTE], FILE.py[:ATTRIBUTE], a workflow file (FILE.toml) or a registered workflow.
 
     Prints what nothing else takes.
@@ -45,7 +36,7 @@ def workflow_run(
     from xcorr import command_tools
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    command_tools.workflow_run(module, mapping, workers, iterations, data, data_file, plan_only, provenance)
+    command_tools.workflow_run(**given)
 
 
 @workflow.command("draw")
@@ -131,21 +122,18 @@ def registry_add(source: str) -> None:
 @registry.command("list")
 def registry_list() -> None:
     """List all names; nothing is executed."""
-    from xcorr.core import catalog
+    from xcorr import command_tools
 
-    for entry in catalog.entries():
-        click.echo(f"{entry.name:24} {entry.kind:9} {entry.version:8} {entry.place:10} {entry.summary}")
+    command_tools.registry_list()
 
 
 @registry.command("search")
 @click.argument("text")
 def registry_search(text: str) -> None:
     """List what has TEXT in its name or description; nothing is executed."""
-    from xcorr.core import catalog
+    from xcorr import command_tools
 
-    for entry in catalog.entries():
-        if text.lower() in f"{entry.name} {entry.docs}".lower():
-            click.echo(f"{entry.name:24} {entry.kind:9} {entry.version:8} {entry.place:10} {entry.summary}")
+    command_tools.registry_list(text)
 
 
 @registry.command("show")
@@ -202,14 +190,11 @@ def prov() -> None:
 @click.option("-o", "--output", type=OPTIONAL_PATH, help="File to write; default: the terminal.")
 def prov_export(campaign: Path, kind: str, output: Path | None, **asked: Any) -> None:
     """Export all runs, or the lineage of one product, as a W3C PROV document or a picture."""
+    from xcorr import command_tools
     from xcorr.provenance import ask
 
     text = ask.export(campaign, kind, **asked)
-    if output is None:
-        click.echo(text, nl=False)
-    else:
-        output.write_text(text)
-        click.echo(f"wrote {output}")
+    command_tools.write_out(text, output)
 
 
 @prov.command("query")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +27,14 @@ STATIONS_EXAMPLE = """# One station per line: NET STA, or NET.STA.LOC.CHA with *
 
 
 def run(
+    *,
     stations: Path,
     config: Path | None,
     output: Path | None,
     assignments: tuple[str, ...],
     as_json: bool,
     refresh: bool,
-    options: Mapping[str, Any],
+    **options: Any,
 ) -> int:
     """Run a campaign and print its summary; return the exit code."""
     settings = _settings(stations, config, assignments, options)
@@ -62,19 +63,21 @@ def _settings(
 
 
 def plan(
+    *,
     stations: Path,
     config: Path | None,
     output: Path | None,
     assignments: tuple[str, ...],
     as_json: bool,
-    options: Mapping[str, Any],
+    refresh: bool,
+    **options: Any,
 ) -> None:
     """Print what a run would take."""
     import dataclasses
     import tempfile
 
     from xcorr.campaign_run import look_around
-    from xcorr.ledger import Ledger, LedgerError, read_ledger
+    from xcorr.ledger import NAME, Ledger, read_ledger
     from xcorr.members import Members
     from xcorr.plan import calibrated, forecast, worker_count
     from xcorr.work import plan_work
@@ -82,12 +85,9 @@ def plan(
     settings = _settings(stations, config, assignments, options)
     folder = output or stations.with_suffix(".xcorr")
     with tempfile.TemporaryDirectory() as nowhere:
-        try:
-            ledger = read_ledger(folder)
-        except LedgerError:
-            ledger = Ledger(Path(nowhere))
+        ledger = read_ledger(folder) if (folder / NAME).exists() else Ledger(Path(nowhere))
         found = look_around(stations, settings, Members.from_json(ledger.fact("members")))
-        todo = plan_work(found, ledger, settings)
+        todo = plan_work(found, ledger, settings, refresh)
         ledger.close()
     made = forecast(settings, found, todo, calibrated(settings, folder), worker_count(settings))
     if as_json:
@@ -101,7 +101,7 @@ def plan(
     click.echo(f"time       {made.seconds:.1f} s on {made.workers} worker(s) of {settings.run.mapping}")
 
 
-def doctor(stations: Path | None, config: Path | None, assignments: tuple[str, ...], options: Mapping[str, Any]) -> int:
+def doctor(*, stations: Path | None, config: Path | None, assignments: tuple[str, ...], **options: Any) -> int:
     """Print what works and the cures; return 1 if something needed does not."""
     from xcorr.doctor import examine, examine_source
 
@@ -154,8 +154,10 @@ def summary(report: Mapping[str, Any], folder: Path) -> str:
 
 
 def _busy(report: Mapping[str, Any]) -> str:
+    from xcorr.progress import busy_shares
+
     workers = report["workers"]
-    shares = [f"{cpu / max(workers['wall_seconds'][w], 1e-3):.0%}" for w, cpu in workers["cpu_seconds"].items()]
+    shares = [f"{share:.0%}" for share in busy_shares(workers).values()]
     moved = sum(workers["bytes_moved"].values()) / 1e6
     return f"; {len(shares)} worker(s), busy {', '.join(shares)}" + (
         f"; {moved:.0f} MB moved between them" if moved else ""
@@ -205,7 +207,8 @@ def info(path: Path, as_json: bool) -> None:
 
 
 def plot(
-    path: Path,
+    *,
+    results: Path,
     output: Path | None,
     pair: tuple[str, str] | None,
     availability: bool,
@@ -213,20 +216,21 @@ def plot(
     max_lag: float | None,
 ) -> Path:
     """Draw a figure of results; return the path of the picture."""
-    from xcorr import plots, results
+    from xcorr import plots
+    from xcorr.results import Results, ResultsError
 
-    folder = path if path.is_dir() else path.parent
+    folder = results if results.is_dir() else results.parent
     name = "availability" if availability else "-".join(pair) if pair else "section"
     target = output or folder / f"{name}.png"
     if availability:
         report = folder / "report.json"
         if not report.is_file():
-            raise results.ResultsError(f"there is no report.json in {str(folder)!r}; a finished run writes it")
+            raise ResultsError(f"there is no report.json in {str(folder)!r}; a finished run writes it")
         plots.availability(json.loads(report.read_text()), target)
         return target
-    with results.open(path) as found:
+    with Results(results) as found:
         if pair:
-            plots.pair(found, target, *pair, components)
+            plots.pair(found, target, *pair, components, max_lag)
         else:
             plots.record_section(found, target, components, max_lag)
     return target
@@ -253,23 +257,23 @@ def verify(folder: Path) -> int:
     """Print what is wrong with a campaign; return 0 if nothing is."""
     from xcorr.verify import problems
 
-    count = 0
-    for line in problems(folder):
-        click.echo(line)
-        count += 1
-    click.echo(
-        f"{count} problem(s); running the campaign again repairs them" if count else "everything is there and whole"
+    return _tell(
+        problems(folder), "problem(s); running the campaign again repairs them", "everything is there and whole"
     )
-    return 1 if count else 0
 
 
 def compare(first: Path, second: Path) -> int:
     """Print how two results differ; return 0 if they do not."""
     from xcorr.compare import differences
 
+    return _tell(differences(first, second), "dataset(s) differ", "all datasets are the same to the bit")
+
+
+def _tell(lines: Iterable[str], bad: str, good: str) -> int:
+    """Print lines as they come, and what they come to; return 0 if there are none."""
     count = 0
-    for line in differences(first, second):
+    for line in lines:
         click.echo(line)
         count += 1
-    click.echo(f"{count} dataset(s) differ" if count else "all datasets are the same to the bit")
+    click.echo(f"{count} {bad}" if count else good)
     return 1 if count else 0

@@ -14,6 +14,7 @@ from xcorr.core.errors import GraphError
 
 
 def workflow_run(
+    *,
     module: str,
     mapping: str,
     workers: int | None,
@@ -62,11 +63,16 @@ def workflow_draw(module: str, kind: str, output: Path | None) -> None:
     from xcorr.core.draw import FORMATS
     from xcorr.core.loading import load_graph
 
-    text = FORMATS[kind](load_graph(module))
+    write_out(FORMATS[kind](load_graph(module)), output)
+
+
+def write_out(text: str, output: Path | None) -> None:
+    """Write a text to a file, or to the terminal."""
     if output is None:
         click.echo(text, nl=False)
     else:
         output.write_text(text)
+        click.echo(f"wrote {output}")
 
 
 def _inputs(graph: WorkflowGraph, iterations: int | None, data: str | None, data_file: Path | None) -> dict[Any, Any]:
@@ -102,6 +108,15 @@ def storm_status() -> int:
     for name, how in nimbus.topologies().items():
         click.echo(f"{name}: {how}")
     return 0
+
+
+def registry_list(text: str = "") -> None:
+    """List the entries of the registry that have a text in their name or description."""
+    from xcorr.core import catalog
+
+    for entry in catalog.entries():
+        if text.lower() in f"{entry.name} {entry.docs}".lower():
+            click.echo(f"{entry.name:24} {entry.kind:9} {entry.version:8} {entry.place:10} {entry.summary}")
 
 
 def pe_show(name: str) -> None:

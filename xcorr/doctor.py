@@ -14,14 +14,16 @@ from typing import NamedTuple
 from xcorr.core import XcorrError
 from xcorr.settings import Settings
 
-NEEDED = ("numpy", "scipy", "obspy", "h5py", "pyproj", "xarray", "matplotlib", "click", "threadpoolctl")
+NEEDED = ("numpy", "scipy", "obspy", "h5py", "pyproj", "xarray", "matplotlib", "click", "threadpoolctl", "pillow")
 OPTIONAL = {
+    "prov": "pip install 'xcorr[provenance]', for xcorr prov",
     "mpi4py": "pip install 'xcorr[mpi-local]' (or 'xcorr[mpi]' with an MPI of the system), for -m mpi",
     "thriftpy2": "pip install 'xcorr[storm]', for -m storm",
     "h5netcdf": "pip install 'xcorr[export]', for xcorr export --format netcdf",
     "zarr": "pip install 'xcorr[export]', for xcorr export --format zarr",
     "pyasdf": "pip install 'xcorr[export]', for xcorr export --format asdf",
 }
+IMPORTED_AS = {"pillow": "PIL"}
 LITTLE_BYTES = 1 << 30
 
 
@@ -53,7 +55,7 @@ def examine(folder: Path) -> Iterator[Finding]:
 
 def _package(name: str, cure: str, needed: bool = False) -> Finding:
     try:
-        importlib.import_module(name)
+        importlib.import_module(IMPORTED_AS.get(name, name))
         return Finding(name, True, version(name), "", needed)
     except (ImportError, PackageNotFoundError, OSError, RuntimeError) as error:  # a library may be missing below it
         return Finding(name, False, f"{type(error).__name__}: {error}".splitlines()[0], cure, needed)

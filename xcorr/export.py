@@ -13,7 +13,7 @@ from xcorr.campaign import remove_leftovers
 from xcorr.core import XcorrError
 from xcorr.lock import CampaignLock
 from xcorr.pes.result_file import NAME
-from xcorr.pes.shards import require_space, sync_and_rename
+from xcorr.pes.shards import chunk_shape, require_space, sync_and_rename
 from xcorr.results import Results
 
 if TYPE_CHECKING:
@@ -30,12 +30,14 @@ def export(
     """Write the stacks of all pairs with data to ``target`` and return their number.
 
     ``reverse`` turns the lag axis round, to the sign convention of ObsPy's ``correlate``, yam and dispel4py. Raises
-    ExportError if the target exists, the kind is unknown, or a package is missing.
+    ExportError if the target exists, its folder does not, the kind is unknown, or a package is missing.
     """
     if kind not in WRITERS:
         raise ExportError(f"format {kind!r} is not one of {', '.join(WRITERS)}")
     if target.exists():
         raise ExportError(f"{target} exists already; remove it or choose another with -o")
+    if not target.absolute().parent.is_dir():
+        raise ExportError(f"there is no folder {str(target.parent)!r} to write {target.name!r} in; make it")
     pairs = list(_pairs(results, stack, reverse, band))
     if not pairs:
         raise ExportError(f"there is no pair with a stack {stack!r} to export")
@@ -206,8 +208,7 @@ def _copy_all(path: Path, temporary: Path) -> None:
                 elif isinstance(item, h5py.Group):
                     target.create_group(name)
                 elif item.is_virtual:
-                    rows = max(1, (128 << 10) // (4 * item.shape[-1]))
-                    shape = (*(1,) * (item.ndim - 2), min(rows, item.shape[-2]), item.shape[-1])
+                    shape = (*(1,) * (item.ndim - 2), *chunk_shape(item.shape[-1], item.shape[-2]))
                     made = target.create_dataset(
                         name, item.shape, item.dtype, chunks=shape, fletcher32=True, fillvalue=item.fillvalue
                     )

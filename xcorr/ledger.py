@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from xcorr.core import GenericPE, XcorrError
+from xcorr.database import is_damage
 from xcorr.pes.items import ShardRecord, SlotAccount
 from xcorr.pes.shards import CHUNK_TIMES, ShardContent, ShardError, read_shard
 
@@ -45,7 +46,7 @@ class Shard:
 
 
 class LedgerError(XcorrError, OSError):
-    """A ledger that is missing or damaged."""
+    """A ledger that is missing, damaged, or cannot be used now."""
 
 
 def read_ledger(folder: Path) -> Ledger:
@@ -59,7 +60,7 @@ def read_ledger(folder: Path) -> Ledger:
         ledger._database.isolation_level = None
         _check(ledger._database)
     except sqlite3.DatabaseError as error:
-        raise LedgerError(f"{NAME}: damaged: {error}") from error
+        raise LedgerError(f"{NAME}: {'damaged' if is_damage(error) else 'cannot be read now'}: {error}") from error
     return ledger
 
 
@@ -77,13 +78,18 @@ def _check(database: sqlite3.Connection) -> None:
 
 
 class Ledger:
-    """The ledger in a campaign folder, made or made again where it is missing or damaged."""
+    """The ledger in a campaign folder, made or made again where it is missing or damaged.
+
+    Raises LedgerError where it cannot be used now, as when another process holds it.
+    """
 
     def __init__(self, folder: Path, settings_hash: str = "") -> None:
         self.folder, self.settings_hash = folder, settings_hash
         try:
             self._database = self._open()
-        except sqlite3.DatabaseError:
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise LedgerError(f"{folder / NAME} cannot be used now: {error}") from error
             for name in (NAME, NAME + "-journal"):
                 (folder / name).unlink(missing_ok=True)
             self._database = self._open()

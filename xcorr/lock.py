@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from xcorr.core import XcorrError
 
 NAME = "lock"
+ATTEMPTS, PAUSE_S = 10, 0.03
 
 
 class Locked(XcorrError, OSError):
@@ -32,14 +34,12 @@ class CampaignLock:
     def __enter__(self) -> CampaignLock:
         """Take the lock."""
         self._file = self.path.open("a+")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not self._taken():
             self._file.close()
             other = holder(self.path.parent) or {"pid": "?", "host": "?"}
             raise Locked(
                 f"{self.path.parent} is in use by process {other['pid']} on {other['host']}: wait for it, or end it"
-            ) from None
+            )
         owner = holder(self.path.parent)
         if owner is not None and owner["host"] != socket.gethostname():
             self._file.close()
@@ -49,6 +49,16 @@ class CampaignLock:
             )
         self._write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
         return self
+
+    def _taken(self) -> bool:
+        """Return whether the lock could be taken; who only looks at a campaign holds it for a moment."""
+        for _ in range(ATTEMPTS):
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                time.sleep(PAUSE_S)
+        return False
 
     def _write(self, text: str) -> None:
         self._file.seek(0)
@@ -79,7 +89,7 @@ def is_running(folder: Path) -> bool:
     path = folder / NAME
     if not path.exists():
         return False
-    with path.open("a+") as file:
+    with path.open() as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -91,11 +91,25 @@ def stacking_of(settings: Settings) -> Stacking:
     )
 
 
-def series_shape(settings: Settings, chunks: int) -> SeriesShape:
-    """Return what the shards of a run hold."""
+def series_shape(settings: Settings, chunks: int = 1) -> SeriesShape:
+    """Return what the shards of a run hold; ``chunks`` is for who stacks them."""
     names = tuple(b.name for b in bands_of(settings))
     lags = 2 * settings.samples(settings.correlate.max_lag_s) + 1
     return SeriesShape(names, settings.component_pairs, lags, chunks, len(substacks_of(settings)))
+
+
+def bytes_to_write(settings: Settings, found: Survey, todo: dict[int, list[Chunk]]) -> int:
+    """Return the bytes of the series and stacks that a run will write, at most."""
+    shape = series_shape(settings)
+    rows = sum(
+        len(found.generations[number].layout.strip_rows(strip))
+        for number, chunks in todo.items()
+        for chunk in chunks
+        for strip in chunk.wanted or ()
+    )
+    copied = len(found.chunks) * shape.substacks > 1 or not settings.stack.keep_series  # else the stacks are the series
+    stacks = found.rows * len(settings.outputs) * (len(settings.stack.methods) + 1) * copied
+    return 4 * shape.lags * len(shape.bands) * (rows * len(shape.pairs) * shape.substacks + stacks)
 
 
 def preparing(settings: Settings) -> tuple[ConditionStation, NormalizeStation, TransformStation]:
@@ -140,7 +154,7 @@ def correlation_workflow(
     attributes: dict[str, Any],
 ) -> WorkflowGraph:
     """Return the workflow from the requests of a generation, for some chunks, to shards in ``folder``."""
-    c, shape, layout = settings.condition, series_shape(settings, len(todo)), generation.layout
+    c, shape, layout = settings.condition, series_shape(settings), generation.layout
     web = settings.data.fdsn_retries, settings.data.fdsn_requests_per_s
     return chained(
         StationSource(tuple(found.requests(settings, generation, todo)), open_chunks),

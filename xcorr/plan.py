@@ -89,11 +89,9 @@ def forecast(settings: Settings, found: Survey, todo: dict[int, list[Chunk]], co
         for chunk in chunks:
             rows = sum(len(layout.strip_rows(s)) for s in chunk.wanted or ())
             station_chunks, pairs, pieces = station_chunks + stations, pairs + rows, pieces + len(chunk.wanted or ())
-    shape, grid = pipeline.series_shape(settings, 1), pipeline.bands_of(settings)[0].grid
+    shape, grid = pipeline.series_shape(settings), pipeline.bands_of(settings)[0].grid
     each = len(settings.component_pairs) * len(shape.bands) * shape.substacks
-    written = 4 * pairs * each * shape.lags
-    stacks = found.rows * len(settings.outputs) * len(shape.bands) * (len(settings.stack.methods) + 1)
-    everything = written + (4 * stacks * shape.lags if len(found.chunks) * shape.substacks > 1 else 0)
+    written = pipeline.bytes_to_write(settings, found, todo)
     rate = settings.condition.rate_hz
     samples = station_chunks * len(settings.components) * settings.data.chunk_s * rate * raw_ratio(found, rate)
     cores = min(workers, available_cores())
@@ -103,10 +101,10 @@ def forecast(settings: Settings, found: Survey, todo: dict[int, list[Chunk]], co
         grid.nfft
     )
     mapping = settings.run.mapping
-    seconds = START_S.get(mapping, 1.0) + busy / (cores * SHARE.get(mapping, 0.8)) + everything * costs.byte_s
+    seconds = START_S.get(mapping, 1.0) + busy / (cores * SHARE.get(mapping, 0.8)) + written * costs.byte_s
     memory = memory_bytes(settings, found, workers, open_chunks)
     return Forecast(
-        *(len(found.stations), found.rows, len(found.chunks), float(flops), size, everything, pieces + 4),
+        *(len(found.stations), found.rows, len(found.chunks), float(flops), size, written, pieces + 4),
         *(memory, open_chunks, workers, round(seconds, 1)),
     )
 

@@ -56,7 +56,9 @@ def _binned(gather: np.ndarray, distance: np.ndarray) -> tuple[np.ndarray, np.nd
     return means, np.array([distance[bins == b].mean() for b in filled])
 
 
-def pair(results: Results, path: Path, first: str, second: str, components: str = "ZZ") -> None:
+def pair(
+    results: Results, path: Path, first: str, second: str, components: str = "ZZ", max_lag_s: float | None = None
+) -> None:
     """Draw one pair: its stack with twice the standard error, and the series over time below."""
     stack = results.get(first, second, components)
     if not np.isfinite(stack.values).all():
@@ -78,6 +80,9 @@ def pair(results: Results, path: Path, first: str, second: str, components: str 
     extent = (results.lags_s[0], results.lags_s[-1], days[1], days[0])
     below.imshow(series.values, aspect="auto", cmap="RdBu", vmin=-limit, vmax=limit, extent=extent)
     below.yaxis_date()
+    shown = max_lag_s or results.lags_s[-1]
+    for axes in (above, below):
+        axes.set_xlim(-shown, shown)
     below.set_xlabel("lag (s); positive: from station 1 to station 2")
     _save(figure, path)
 

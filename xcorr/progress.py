@@ -34,6 +34,11 @@ def summarize(workers: Sequence[WorkerStatistics]) -> dict[str, Any]:
     }
 
 
+def busy_shares(summary: dict[str, Any]) -> dict[str, float]:
+    """Return, by worker, the CPU time inside elements as a share of the wall time, from :func:`summarize`."""
+    return {w: cpu / max(summary["wall_seconds"][w], 1e-3) for w, cpu in summary["cpu_seconds"].items()}
+
+
 class Progress(Observer):
     """Shows how far a run has come.
 
@@ -106,10 +111,7 @@ class Progress(Observer):
             full = round(BAR * done / number) if number else BAR
             lines.append(f"{stage:18} [{'#' * full}{' ' * (BAR - full)}] {done}/{number}")
         moved = [f"{c}: {size / 1e6:.1f} MB" for c, size in self.latest["bytes_moved"].items()]
-        cpu = [
-            f"{w}: {self.latest['cpu_seconds'][w] / max(float(self.latest['wall_seconds'][w]), 1e-3):.0%}"
-            for w in self.latest["cpu_seconds"]
-        ]
+        cpu = [f"{w}: {share:.0%}" for w, share in busy_shares(self.latest).items()]
         rates = [f"{v:g} {k.replace('_', ' ')}" for k, v in self._rates().items()]
         lines.append(f"{'moved':18} {', '.join(moved) or 'nothing'}")
         lines.append(f"{'busy':18} worker {', '.join(cpu)}   {', '.join(rates)}")

@@ -13,6 +13,7 @@ import numpy as np
 
 from xcorr.pes.items import WINDOW_REASONS, Float32
 from xcorr.pes.result_file import NAME as RESULTS
+from xcorr.progress import busy_shares
 from xcorr.results import Results
 
 SECTION_PAIRS = 200  # shown of each component pair, evenly by distance
@@ -194,10 +195,7 @@ def _throughput(report: Mapping[str, Any]) -> str:
     rate = report["windows"]["used"] / max(workers["seconds"], 1e-3)
     pace = f"{workers['seconds']:.1f} s of it at work, {rate:,.0f} windows a second"
     text = f"<p>{report['seconds']} s in all, {pace}.</p>"
-    shares = [
-        (f"worker {w}", f"{cpu / max(workers['wall_seconds'][w], 1e-3):.0%} busy")
-        for w, cpu in workers["cpu_seconds"].items()
-    ]
+    shares = [(f"worker {w}", f"{share:.0%} busy") for w, share in busy_shares(workers).items()]
     moved = [(name, f"{size / 1e6:.1f} MB") for name, size in workers["bytes_moved"].items()]
     return text + _table(workers["items"].items(), ("element", "items")) + _table([*shares, *moved])
 

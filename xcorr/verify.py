@@ -35,7 +35,7 @@ def problems(folder: Path) -> Iterator[str]:
     yield from (f"{Path(path).name}: missing" for path in known)
     yield from _in_results(folder, settings.hash())
     if not lock.is_running(folder):
-        yield from (f"{p.name}: left over from a run that was ended" for p in campaign.leftovers(folder))
+        yield from (f"{p.name}: left over from a run that was ended" for p in campaign.leftovers(folder, settings.keep))
 
 
 def _known(folder: Path) -> dict[str, Any] | str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
-from xcorr import campaign, pipeline
+from xcorr import campaign
 from xcorr.ledger import Ledger, Shard
 from xcorr.pes.items import Chunk, SlotAccount, SlotRequest
 from xcorr.pes.read import fingerprint
@@ -18,7 +19,7 @@ def plan_work(found: Survey, ledger: Ledger, settings: Settings, refresh: bool =
     """Return what is to be done: by generation, the chunks with the strips that they lack.
 
     A strip is done again where data of more time are wanted, where one of its stations failed, or, with ``refresh``,
-    where the inputs of one have changed.
+    where the inputs of one have changed. A station without data in the source now keeps what it has.
     """
     shards = {(s.start_ns, s.generation, s.strip): s for s in ledger.shards()}
     starts = sorted({c.start_ns for c in found.chunks} | {s.start_ns for s in shards.values()})
@@ -27,9 +28,10 @@ def plan_work(found: Survey, ledger: Ledger, settings: Settings, refresh: bool =
     chunk_at = {c.start_ns: c for c in found.chunks}
     for start, account in ledger.accounts():
         number = account.slot // letters
-        if start in chunk_at and (
-            account.is_error or (refresh and _changed(account, slots(number, chunk_at[start])[account.slot % letters]))
-        ):
+        if start not in chunk_at or not found.stations[number].channels:
+            continue
+        wanted = slots(number, chunk_at[start])
+        if account.is_error or (refresh and _changed(account, wanted, account.slot % letters)):
             again.setdefault(start, set()).add(number)
     todo: dict[int, list[Chunk]] = {}
     for generation in found.generations:
@@ -58,26 +60,17 @@ def _is_done(shard: Shard | None, chunk: Chunk) -> bool:
     return shard is not None and shard.data_start_ns <= chunk.data_start_ns and chunk.data_end_ns <= shard.data_end_ns
 
 
-def _changed(account: SlotAccount, slot: SlotRequest) -> bool:
-    """Return whether the files that a slot would be read from are others than those it was read from."""
-    now = {c.seed_id: {fingerprint(f) for f in c.files} for c in slot.candidates}
+def _changed(account: SlotAccount, slots: Sequence[SlotRequest], own: int) -> bool:
+    """Return whether the files that a slot (``own`` in its station's) would be read from are others than they were.
+
+    A slot that was turned from several channels was read from the files of them all.
+    """
     if not account.seed_id:
-        return bool(now)
-    return now.get(account.seed_id) != set(account.files)
-
-
-def space_needed(settings: Settings, found: Survey, todo: dict[int, list[Chunk]]) -> int:
-    """Return the bytes that a run will write, at most."""
-    shape = pipeline.series_shape(settings, 1)
-    lag_bytes = 4 * shape.lags * len(shape.bands)
-    shards = sum(
-        len(found.generations[g].layout.strip_rows(strip))
-        for g, chunks in todo.items()
-        for c in chunks
-        for strip in c.wanted or ()
-    )
-    stacks = found.rows * len(settings.outputs) * (len(settings.stack.methods) + 1)
-    return lag_bytes * (shards * len(shape.pairs) * shape.substacks + stacks)
+        return bool(slots[own].candidates)
+    now = {c.seed_id: {fingerprint(f) for f in c.files} for slot in slots for c in slot.candidates}
+    of_slot = now.pop(account.seed_id, set())
+    rest = set(account.files) - of_slot
+    return not of_slot <= set(account.files) or rest != set().union(*(f for f in now.values() if f & rest)) - of_slot
 
 
 def check_space(folder: Path, needed: int) -> None:

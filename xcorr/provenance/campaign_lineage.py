@@ -40,6 +40,7 @@ class CampaignLineage:
         self.stations = self.results.dataset("stations")["id"].astype(str).tolist()
         self.ends = self.results.dataset("pairs")[["station_1", "station_2"]]
         self.starts = self.results.dataset("pieces")["start_ns"]
+        self.shards = self.results.dataset("shards")
         try:
             self.store: sqlite3.Connection | None = self._open.enter_context(reading(folder))
         except ProvenanceError:
@@ -107,9 +108,10 @@ class CampaignLineage:
         """Return the start of a piece's chunk (ns) and the shard that holds a row of it."""
         size = self.settings.data.chunk_s * NS
         start = int(self.starts[piece]) // size * size
-        for at, first, rows, path in self.results.dataset("shards").tolist():
-            if int(self.starts[at]) == start and first <= row < first + rows:
-                return start, path.decode()
+        s = self.shards
+        holds = (s["first_row"] <= row) & (row < s["first_row"] + s["rows"]) & (self.starts[s["piece"]] == start)
+        for path in s["path"][holds]:
+            return start, path.decode()
         raise ProvenanceError(f"{self.folder}: no shard holds row {row} in the chunk that begins at {start}")
 
     def _add_station(self, found: Lineage, number: int, start: int, chunk: str, letter: str) -> str:

@@ -41,6 +41,10 @@ class Condition:
         except (SyntaxError, ValueError) as error:
             raise ProvenanceError(f"condition {text!r}: not understood ({error}); allowed are {ALLOWED}") from None
         self._check(self._tree)
+        if isinstance(self._tree, ast.List | ast.Tuple) or (
+            isinstance(self._tree, ast.Constant) and not isinstance(self._tree.value, bool)
+        ):
+            raise ProvenanceError(f"condition {text!r}: it is neither true nor false; allowed are {ALLOWED}")
 
     def _check(self, node: ast.AST) -> None:
         if isinstance(node, ast.Name):
@@ -77,7 +81,7 @@ class Condition:
         """Return which rows pass, for columns of values."""
         try:
             return self._value(self._tree, columns)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise ProvenanceError(f"condition {self.text!r}: {error}") from error
 
     def _value(self, node: ast.AST, columns: Mapping[str, Any]) -> Any:

@@ -93,8 +93,8 @@ class _OfWorker(Observer):
         text = f"{rule.element}.{rule.port} where {rule.condition or 'always'}"
         database = create(worker_file(self.of.campaign, self.of.run, self.worker), indexed=False)
         try:
-            database.execute("DELETE FROM kept WHERE path = ?", (str(path),))
-            database.execute(INSERTS["kept"], (self.of.run, name, str(path), size, digest, text))
+            row = self.of.run, name, str(path), size, digest, text
+            database.execute(INSERTS["kept"].replace("IGNORE", "REPLACE"), row)
         finally:
             database.close()
 

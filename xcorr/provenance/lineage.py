@@ -98,7 +98,9 @@ class _Walk:
         """Return everything reached from an item."""
         self.found.entities[item] = {}
         todo, seen = deque([item]), {item}
-        while todo and len(self.found.entities) < MOST:
+        while todo:
+            if len(self.found.entities) > MOST:
+                raise ProvenanceError(f"the lineage of {item!r} is of more than {MOST:,} items; ask for less of it")
             for other in self._back(todo.popleft()) if direction == "back" else self._forward(todo.popleft()):
                 if other not in seen:
                     seen.add(other)

@@ -62,13 +62,13 @@ class Recorder(Observer):
     def at_work(self, plan: Plan, worker: int) -> Observer:
         """Return the recorder of a worker."""
         path = worker_file(self.folder, self.run, worker)
-        return (_Totals if self.level == "element" else _OfWorker)(path, self, plan, worker)
+        return _Totals(path, self, worker) if self.level == "element" else _OfWorker(path, self, plan, worker)
 
 
 class _Totals(Observer):
     """Records the totals of every instance alone."""
 
-    def __init__(self, path: Path, of: Recorder, plan: Plan, worker: int) -> None:
+    def __init__(self, path: Path, of: Recorder, worker: int) -> None:
         self.database, self.of, self.worker = create(path, indexed=False), of, worker
 
     def ended(self, statistics: list[InstanceStatistics]) -> None:
@@ -90,7 +90,7 @@ class _OfWorker(_Totals):
     """Records every invocation of one worker, in batches; what is under way is written with each."""
 
     def __init__(self, path: Path, of: Recorder, plan: Plan, worker: int) -> None:
-        super().__init__(path, of, plan, worker)
+        super().__init__(path, of, worker)
         self.patterns = {n.name: parse_derivation(n.element.derivation, n.name).kind for n in plan.nodes}
         self.keys = {n.name: n.element.derivation_key for n in plan.nodes}
         self.several = {n.name for n in plan.nodes if len(n.workers) > 1 and not n.interchangeable}

@@ -7,6 +7,7 @@ import getpass
 import hashlib
 import inspect
 import json
+import operator
 import os
 import reprlib
 import socket
@@ -137,8 +138,11 @@ def changed_elements(campaign: Path) -> list[str]:
     for name, place, before in rows:
         module, _, attribute = place.partition(":")
         try:
-            kind = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError):
+            kind = operator.attrgetter(attribute)(importlib.import_module(module))
+        except ImportError as error:
+            changed.append(f"{name}: {place} cannot be imported here, so nobody can tell ({error})")
+            continue
+        except AttributeError:
             changed.append(f"{name}: {place} is not there any more")
             continue
         if content_hash(kind) != before:

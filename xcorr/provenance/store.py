@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xcorr.core import XcorrError
+from xcorr.database import is_damage
 
 FOLDER, NAME = "provenance", "store.sqlite"
 VERSION = 1
@@ -78,8 +79,8 @@ def take_in(campaign: Path) -> None:
             try:
                 _take_in_one(store, path)
             except sqlite3.DatabaseError as error:  # a power cut may leave anything; it is kept, out of the way
-                if store.in_transaction:
-                    store.execute("ROLLBACK")
+                if not is_damage(error):
+                    raise ProvenanceError(f"{path} cannot be taken into the provenance store now: {error}") from error
                 _log.warning("%s cannot be read: %s", path, error)
                 path.replace(path.with_suffix(".damaged"))
     finally:

@@ -1,0 +1,193 @@
+"""What the storm mapping does at its edges, without a cluster."""
+
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from multiprocessing import AuthenticationError, Pipe
+from multiprocessing.connection import Client, Listener
+
+import pytest
+from elements import chain
+from test_storm import Peer, tuple_of
+
+from xcorr.core import make_plan
+from xcorr.core.message import Report, WorkerDied
+from xcorr.core.observe import WorkerStatistics
+from xcorr.core.testing import ListSink, ListSource
+from xcorr.mappings import storm
+from xcorr.mappings.storm_topology import placed
+from xcorr.mappings.storm_worker import host_id
+
+KEY = b"key of the run"
+over = threading.Event()  # the silent one may go
+
+
+class NoNimbus:
+    """What a run asks of Nimbus at its end."""
+
+    address = "127.0.0.1:1"
+    killed = ()
+
+    def kill(self, name):
+        self.killed += (name,)
+
+
+@pytest.fixture
+def listener():
+    with Listener(("127.0.0.1", 0), backlog=8, authkey=KEY) as it:
+        yield it
+
+
+@pytest.fixture
+def started():
+    """Call in threads, which are joined at the end."""
+    threads = []
+
+    def start(call, *arguments):
+        threads.append(threading.Thread(target=call, args=arguments))
+        threads[-1].start()
+
+    yield start
+    for thread in threads:
+        thread.join(10)
+
+
+def two_tasks():
+    return storm._Run(NoNimbus(), make_plan(chain(ListSource([1]), ListSink()), 2), ())
+
+
+def greet(address, stage, host, process):
+    connection = Client(address, authkey=KEY)
+    connection.send((stage.name, 0, host, process))
+    return connection
+
+
+def speaks_http(address):
+    with socket.create_connection(address) as stranger:
+        stranger.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        stranger.recv(1000)
+
+
+def has_another_key(address):
+    with pytest.raises((AuthenticationError, OSError)):
+        Client(address, authkey=b"another")
+
+
+def leaves_at_once(address):
+    socket.create_connection(address).close()
+
+
+def keeps_silent(address):
+    with socket.create_connection(address):
+        over.wait(20)
+
+
+@pytest.mark.parametrize("stranger", [speaks_http, has_another_key, leaves_at_once, keeps_silent])
+def test_a_stranger_at_the_door_costs_nothing(listener, started, monkeypatch, caplog, stranger):
+    monkeypatch.setattr(storm, "GREETING_S", 0.3)
+    over.clear()
+    this, begin = two_tasks(), time.monotonic()
+
+    def be_a_task(stage):
+        time.sleep(0.1)
+        with greet(listener.address, stage, "elsewhere", 1) as connection:
+            worker, *_ = connection.recv()
+            started(stranger, listener.address)  # and once more while the tasks work
+            time.sleep(0.2)
+            connection.send(Report(worker, WorkerStatistics(worker, []), {}))
+            assert connection.recv() == storm.STOP
+
+    started(stranger, listener.address)
+    for stage in this.stages:
+        started(be_a_task, stage)
+    this._accept(listener)
+    assert [w.worker for w in this._gather(listener).workers] == [0, 1]
+    this._end()
+    assert time.monotonic() - begin < 5
+    over.set()
+    assert stranger is keeps_silent or "no task of this run called" in caplog.text
+
+
+def test_a_task_that_begins_again_ends_the_run(listener, started):
+    this = two_tasks()
+    mine, theirs = Pipe()
+    this.reports = {0: mine}
+    started(lambda: greet(listener.address, this.stages[0], "elsewhere", 1).close())
+    with pytest.raises(WorkerDied, match="started a task again"):
+        this._gather(listener)
+    mine.close()
+    theirs.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "program", "code"),
+    [(host_id(), storm.PROGRAM, -signal.SIGKILL), ("elsewhere", storm.PROGRAM, None), (host_id(), "other", None)],
+)
+def test_only_tasks_on_this_host_are_killed(listener, started, monkeypatch, host, program, code):
+    """A process id of another host, or one that has been given to another program, is nothing to us."""
+    monkeypatch.setattr(storm, "END_S", 0.2)
+    this, calls = two_tasks(), []
+    command = [sys.executable, "-c", "print(flush=True); import time; time.sleep(60)", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        started(lambda: calls.extend(greet(listener.address, s, host, process.pid) for s in this.stages))
+        this._accept(listener)
+        this._end()
+        if code is None:
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.2)
+            process.kill()
+        else:
+            assert process.wait(5) == code
+    assert this.nimbus.killed == (this.name,)
+    for connection in calls:
+        connection.close()
+
+
+@pytest.fixture
+def sink(tmp_path):
+    """A task that has begun, and has put something aside for another."""
+    plan, stages = placed(make_plan(chain(ListSource([1]), ListSink())))
+    names = [s.name for s in stages]
+    peer = Peer(tmp_path, {4: names[0], 5: names[1]}, task=5)
+    connection, *_ = peer.join(plan, stages, worker=1)
+    peer.tell(tuple_of(["begin"], "begin"))
+    peer.hear_until(lambda m: m.get("stream") == names[0])
+    (tmp_path / "memory" / "1-1").write_bytes(b"for another task")
+    yield peer, connection, names
+    peer.process.kill()
+    for pipe in (peer.process.stdin, peer.process.stdout, peer.process.stderr, connection, peer.listener):
+        pipe.close()
+    peer.process.wait()
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "left"), [("coordinator", 1, False), ("stop", 0, False), ("JVM", 0, True), ("SIGTERM", 0, True)]
+)
+def test_memory_goes_with_the_run_and_not_with_a_task(sink, tmp_path, end, code, left):
+    peer, connection, _ = sink
+    if end == "coordinator":
+        connection.close()
+    elif end == "stop":  # a run that fails: this one has not finished when Storm ends it
+        connection.send("stop")
+        time.sleep(0.3)
+        peer.process.terminate()
+    elif end == "JVM":
+        peer.process.stdin.close()
+    else:
+        peer.process.terminate()
+    assert peer.process.wait(10) == code
+    assert (tmp_path / "memory" / "1-1").exists() == left
+
+
+def test_a_jvm_that_dies_with_tuples_in_the_pipe_takes_the_task_with_it(sink):
+    peer, _, names = sink
+    peer.process.send_signal(signal.SIGSTOP)
+    peer.tell(tuple_of(["0", "pong 0"], names[1]))
+    peer.process.stdout.close()
+    peer.process.stdin.close()
+    peer.process.send_signal(signal.SIGCONT)
+    assert peer.process.wait(5) == 0
