@@ -19,9 +19,9 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import numpy as np
-import scipy.fft
 
 from xcorr.core import XcorrError
+from xcorr.pes.fft import library, next_fast_len
 from xcorr.pes.items import Bool, Float32, Segment
 from xcorr.pes.segments import NS
 
@@ -35,12 +35,13 @@ class ConditionError(XcorrError, ValueError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Conditioning:
-    """Target rate (Hz), band (Hz), Butterworth order of the band-pass, tapered and masked edge (s)."""
+    """Target rate (Hz), band (Hz), Butterworth order of the band-pass, tapered and masked edge (s), FFT library."""
 
     rate_hz: float
     band_hz: tuple[float, float]
     corners: int
     edge_s: float
+    fft: str = "pocketfft"
 
     @property
     def exact_rate_hz(self) -> Fraction:
@@ -63,7 +64,7 @@ def butterworth_power(
 def fft_lengths(samples: int, rate_hz: Fraction, target_hz: Fraction) -> tuple[int, int]:
     """Return input and output FFT lengths whose ratio is exactly that of the rates, both fast."""
     ratio = target_hz / rate_hz
-    k = int(scipy.fft.next_fast_len(math.ceil(samples / ratio.denominator), real=True))
+    k = next_fast_len(math.ceil(samples / ratio.denominator))
     return ratio.denominator * k, ratio.numerator * k
 
 
@@ -98,7 +99,8 @@ def condition_segment(
     ramp = (0.5 - 0.5 * np.cos(np.pi * (np.arange(edge) + 0.5) / max(edge, 1))).astype(np.float32)
     data[:edge] *= ramp
     data[n - edge : n] *= ramp[::-1]
-    spectrum = scipy.fft.rfft(data, overwrite_x=True)
+    fft = library(how.fft)
+    spectrum = fft.rfft(data, length)
     bins = min(length, out_length) // 2 + 1
     shaped = spectrum[:bins] * _gain(length, bins, rate, how.band_hz, how.corners)
     if inverse_response is not None or offset.denominator != 1:
@@ -110,7 +112,7 @@ def condition_segment(
             shaped *= np.exp(2j * np.pi * shift_s * frequency).astype(np.complex64)
     if bins == out_length // 2 + 1 and out_length % 2 == 0:
         shaped[-1] = 0.0
-    whole = scipy.fft.irfft(shaped, n=out_length, overwrite_x=True) * np.float32(out_length / length)
+    whole = fft.irfft(shaped, out_length) * np.float32(out_length / length)
     start = first - math.ceil(offset)
     return first, whole[start : start + last - first + 1]
 

@@ -11,6 +11,7 @@ import dataclasses
 import numpy as np
 
 from xcorr.pes.analytic import analytic
+from xcorr.pes.fft import next_fast_len, rfft
 from xcorr.pes.items import Bool, Float32, Float64
 
 METHODS = ("none", "one-bit", "running-absolute-mean", "clip", "mute", "envelope", "gain")
@@ -130,16 +131,14 @@ def running_absolute_mean(
 
 def _filtered(data: Float32, rate_hz: float, band_hz: tuple[float, float]) -> Float32:
     """Band-pass with zero phase, as conditioning does (4 corners), padded against wrapping around."""
-    import scipy.fft
-
     from xcorr.pes.condition import butterworth_power
 
     size = data.shape[-1]
-    length = int(scipy.fft.next_fast_len(size + round(4 * rate_hz / band_hz[0]), real=True))
+    length = next_fast_len(size + round(4 * rate_hz / band_hz[0]))
     gain = butterworth_power(np.arange(length // 2 + 1) * (rate_hz / length), rate_hz, band_hz, 4)
     gain[0] = 0.0
-    filtered: Float32 = scipy.fft.irfft(scipy.fft.rfft(data, n=length) * gain.astype(np.float32), n=length)
-    return filtered[..., :size]
+    filtered = np.fft.irfft(rfft(data, length) * gain.astype(np.float32), length)
+    return filtered[..., :size].astype(np.float32, copy=False)
 
 
 def normalize(data: Float32, mask: Bool, how: Normalization, rate_hz: float) -> Float32:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import scipy.fft
 
 from xcorr.pes.analytic import SMALLEST, analytic
+from xcorr.pes.fft import next_fast_len
 from xcorr.pes.items import Float64
 from xcorr.pes.normalize import half_width, running_mean
 
@@ -104,11 +104,11 @@ def s_transform(data: np.ndarray, bins: np.ndarray) -> np.ndarray:
     eq. 9). Its sum over time is X(f) times the number of samples.
     """
     size = data.shape[-1]
-    spectrum = scipy.fft.fft(data, axis=-1)
-    a = scipy.fft.fftfreq(size, 1.0 / size)
+    spectrum = np.fft.fft(data, axis=-1)
+    a = np.fft.fftfreq(size, 1.0 / size)
     window = np.exp(-2 * np.pi**2 * (a[None, :] / bins[:, None]) ** 2)
     shifted = spectrum[..., (a[None, :].astype(int) + bins[:, None]) % size]
-    plane: np.ndarray = scipy.fft.ifft(shifted * window, axis=-1, overwrite_x=True)
+    plane: np.ndarray = np.fft.ifft(shifted * window)
     return plane
 
 
@@ -123,7 +123,7 @@ def _time_frequency_phase_weighted(data: Float64, n: np.ndarray, how: Stacking) 
     low, high = how.tf_pws_band_hz or (0.0, how.rate_hz / 2)
     frequency = np.arange(size // 2 + 1) * (how.rate_hz / size)
     bins = np.flatnonzero((frequency >= low) & (frequency <= high) & (frequency > 0))
-    spectra = scipy.fft.rfft(linear, axis=-1)
+    spectra = np.fft.rfft(linear, axis=-1)
     step = max(1, AT_ONCE // (16 * size * max(len(bins), 1)))
     for first in range(0, rows, step):
         part = slice(first, min(first + step, rows))
@@ -135,7 +135,7 @@ def _time_frequency_phase_weighted(data: Float64, n: np.ndarray, how: Stacking) 
             coherence += plane * n[k, part, None, None]
         weight = np.abs(coherence) / np.maximum(n[:, part].sum(axis=0)[:, None, None], 1)
         spectra[part, bins] = (s_transform(linear[part], bins) * weight**how.tf_pws_power).sum(axis=-1)
-    stack: Float64 = scipy.fft.irfft(spectra, n=size, axis=-1)
+    stack: Float64 = np.fft.irfft(spectra, n=size, axis=-1)
     return stack
 
 
@@ -192,12 +192,12 @@ def _adaptive_covariance_filtered(data: Float64, n: np.ndarray, power: float) ->
     P(f) = |(|sum X|² - sum |X|²) / ((K - 1) sum |X|²)| to a power, over the K pieces with windows (P = 1 for K = 1).
     """
     size = data.shape[-1]
-    length = int(scipy.fft.next_fast_len(2 * size, real=True))
+    length = next_fast_len(2 * size)
     used = n > 0
     total: np.ndarray = np.zeros((data.shape[1], length // 2 + 1), complex)
     squares = np.zeros(total.shape)
     for piece, use in zip(data, used, strict=True):
-        spectrum = scipy.fft.rfft(piece * use[:, None], n=length, axis=-1)
+        spectrum = np.fft.rfft(piece * use[:, None], n=length, axis=-1)
         total += spectrum
         squares += np.square(spectrum.real) + np.square(spectrum.imag)
     count = used.sum(axis=0)[:, None]
@@ -206,7 +206,7 @@ def _adaptive_covariance_filtered(data: Float64, n: np.ndarray, power: float) ->
         np.abs(cross), (count - 1) * squares, out=np.zeros(cross.shape), where=(count > 1) & (squares > 0)
     )
     weight = np.where(count == 1, 1.0, weight**power)
-    filtered: Float64 = scipy.fft.irfft(scipy.fft.rfft(_mean(data, n), n=length, axis=-1) * weight, n=length)
+    filtered: Float64 = np.fft.irfft(np.fft.rfft(_mean(data, n), n=length, axis=-1) * weight, n=length)
     return filtered[:, :size]
 
 

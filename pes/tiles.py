@@ -10,8 +10,8 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-import scipy.fft
 
+from xcorr.pes.fft import library, rfft
 from xcorr.pes.items import Bool, Complex64, Float32, Float64
 from xcorr.pes.whiten import SpectralGrid
 
@@ -42,20 +42,21 @@ def to_lags(spectra: Complex64, grid: SpectralGrid) -> Float32:
     """Return the correlations [row, 2M+1] of cross spectra [row, in-band bin]; zero lag at index M."""
     rows, m = len(spectra), grid.lags
     lags = np.empty((rows, 2 * m + 1), np.float32)
-    padded = np.zeros((min(rows, BATCH), grid.nfft // 2 + 1), np.complex64)
+    fft = library(grid.fft)
+    padded = np.zeros((BATCH if fft.whole_batches else min(rows, BATCH), grid.nfft // 2 + 1), np.complex64)
     for low in range(0, rows, BATCH):
         part = spectra[low : low + BATCH]
         padded[: len(part), grid.first : grid.stop] = part
-        time = scipy.fft.irfft(padded[: len(part)], n=grid.nfft, axis=-1)
-        lags[low : low + BATCH, :m] = time[:, grid.nfft - m :]
-        lags[low : low + BATCH, m:] = time[:, : m + 1]
+        time = fft.irfft(padded if fft.whole_batches else padded[: len(part)], grid.nfft)
+        lags[low : low + BATCH, :m] = time[: len(part), grid.nfft - m :]
+        lags[low : low + BATCH, m:] = time[: len(part), : m + 1]
     return lags
 
 
 def products_per_lag(first: Bool, second: Bool, grid: SpectralGrid) -> Float64:
     """Return N(tau) = sum over windows and t of m1(t) m2(t + tau), [2M+1], for masks [window, sample]."""
-    spectra = [scipy.fft.rfft(m.astype(np.float64), n=grid.nfft, axis=-1) for m in (first, second)]
-    time = scipy.fft.irfft((spectra[0].conj() * spectra[1]).sum(axis=0), n=grid.nfft)
+    spectra = [rfft(m.astype(np.float64), grid.nfft) for m in (first, second)]
+    time = np.fft.irfft((spectra[0].conj() * spectra[1]).sum(axis=0), n=grid.nfft)
     products: Float64 = np.rint(np.concatenate([time[grid.nfft - grid.lags :], time[: grid.lags + 1]]))
     return products
 

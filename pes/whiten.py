@@ -11,9 +11,9 @@ import dataclasses
 from collections.abc import Iterable
 
 import numpy as np
-import scipy.fft
 
 from xcorr.pes.analytic import SMALLEST
+from xcorr.pes.fft import library, next_fast_len
 from xcorr.pes.items import Complex64, Float32, Float64
 from xcorr.pes.normalize import half_width, running_mean
 
@@ -25,7 +25,8 @@ FLOOR = 1e-3
 class SpectralGrid:
     """Lengths and bins of the window spectra.
 
-    ``length`` samples per window, ``lags`` on each side, ``nfft`` points, in-band bins ``first ... stop - 1``.
+    ``length`` samples per window, ``lags`` on each side, ``nfft`` points, in-band bins ``first ... stop - 1``; ``fft``
+    is the library that transforms.
     """
 
     length: int
@@ -34,6 +35,7 @@ class SpectralGrid:
     first: int
     stop: int
     rate_hz: float
+    fft: str = "pocketfft"
 
     @property
     def bins(self) -> int:
@@ -75,13 +77,14 @@ class Band:
         band_hz: tuple[float, float],
         taper_hz: float = 0.01,
         name: str = "",
+        fft: str = "pocketfft",
     ) -> Band:
         """Return the band for windows of ``length`` samples and ``lags`` lags on each side.
 
         >>> Band.of(3600, 120, 1.0, (0.1, 0.4)).grid.nfft
         3750
         """
-        return cls(name, spectral_grid(length, lags, rate_hz, band_hz), band_hz, taper_hz)
+        return cls(name, spectral_grid(length, lags, rate_hz, band_hz, fft), band_hz, taper_hz)
 
     def whole(self) -> Band:
         """Return the same with all bins from 0 to the Nyquist frequency, and no flanks."""
@@ -93,18 +96,20 @@ class Band:
         return band_taper(self.grid, self.band_hz, self.taper_hz)
 
 
-def spectral_grid(length: int, lags: int, rate_hz: float, band_hz: tuple[float, float]) -> SpectralGrid:
+def spectral_grid(
+    length: int, lags: int, rate_hz: float, band_hz: tuple[float, float], fft: str = "pocketfft"
+) -> SpectralGrid:
     """Return the grid for windows of ``length`` samples and ``lags`` lags, keeping f1 <= f <= f2.
 
     Raises ValueError if no bin lies in the band.
     """
-    nfft = int(scipy.fft.next_fast_len(length + lags, real=True))
+    nfft = next_fast_len(length + lags)
     step = rate_hz / nfft
     first = int(np.ceil(band_hz[0] / step - 1e-9))
     stop = min(int(np.floor(band_hz[1] / step + 1e-9)), nfft // 2) + 1
     if stop <= first:
         raise ValueError(f"no frequency of a {length}-sample window lies in the band {band_hz} Hz")
-    return SpectralGrid(length, lags, nfft, first, stop, rate_hz)
+    return SpectralGrid(length, lags, nfft, first, stop, rate_hz, fft)
 
 
 def band_taper(grid: SpectralGrid, band_hz: tuple[float, float], taper_hz: float) -> Float32:
@@ -118,7 +123,7 @@ def band_taper(grid: SpectralGrid, band_hz: tuple[float, float], taper_hz: float
 
 def window_spectra(windows: np.ndarray, grid: SpectralGrid) -> Complex64:
     """Return X [..., window, in-band bin] of ``windows`` [..., window, sample]; rfft(x, nfft) / sqrt(L)."""
-    spectra = scipy.fft.rfft(windows, n=grid.nfft, axis=-1)[..., grid.first : grid.stop]
+    spectra = library(grid.fft).rfft(windows, grid.nfft)[..., grid.first : grid.stop]
     scaled: Complex64 = np.multiply(spectra, np.float32(grid.length**-0.5), dtype=np.complex64)
     return scaled
 

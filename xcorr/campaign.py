@@ -29,7 +29,7 @@ from xcorr.stations import Station
 from xcorr.survey import Survey
 
 HASH_LINE = "# settings_hash: "
-SOFTWARE = ("xcorr", "numpy", "scipy", "obspy", "h5py")
+SOFTWARE = ("xcorr", "numpy", "obspy", "h5py")
 
 
 class CampaignError(XcorrError, OSError):

@@ -18,6 +18,7 @@ from xcorr.mappings import run, warm_up
 from xcorr.members import Generation, Members
 from xcorr.pes.archive import Archive, open_archive
 from xcorr.pes.fdsn import KIND, Service, candidates
+from xcorr.pes.fft import library
 from xcorr.pes.items import Chunk
 from xcorr.pes.metadata import read_inventory, station_coordinates
 from xcorr.pes.process import prepare_process
@@ -109,6 +110,7 @@ def run_campaign(
     """
     start = time.perf_counter()
     check_rules(settings.keep)
+    library(settings.run.fft)
     prepare_process()
     if settings.run.workers != 1:
         warm_up(settings.run.mapping, ELEMENT_MODULES)

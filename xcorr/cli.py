@@ -20,6 +20,7 @@ USAGE_ERRORS = (
     "SourceError",
     "MetadataError",
     "CatalogueError",
+    "FftError",
     "GraphError",
     "WorkflowLoadError",
     "RegistryError",

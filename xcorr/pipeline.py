@@ -42,8 +42,8 @@ def bands_of(settings: Settings) -> tuple[Band, ...]:
     """Return the bands of a run, the main one first."""
     length, lags = settings.samples(settings.window.length_s), settings.samples(settings.correlate.max_lag_s)
     edges = [("", settings.whiten_band_hz), *((b.name, b.band_hz) for b in settings.bands)]
-    taper = settings.whiten.taper_hz
-    bands = tuple(Band.of(length, lags, settings.condition.rate_hz, hz, taper, name) for name, hz in edges)
+    rate, taper, fft = settings.condition.rate_hz, settings.whiten.taper_hz, settings.run.fft
+    bands = tuple(Band.of(length, lags, rate, hz, taper, name, fft) for name, hz in edges)
     return tuple(b.whole() for b in bands) if settings.correlate.method == "phase" else bands
 
 
@@ -116,7 +116,7 @@ def preparing(settings: Settings) -> tuple[ConditionStation, NormalizeStation, T
     """Return the elements between reading and correlating."""
     c, n, w = settings.condition, settings.normalize, settings.whiten
     windowing, estimator = windowing_of(settings), estimator_of(settings)
-    conditioning = Conditioning(c.rate_hz, c.band_hz, c.corners, settings.edge_s)
+    conditioning = Conditioning(c.rate_hz, c.band_hz, c.corners, settings.edge_s, settings.run.fft)
     shared = settings.rotates or "station" in (n.per, w.per)
     return (
         ConditionStation(

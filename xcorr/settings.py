@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xcorr.core import XcorrError
-from xcorr.pes import estimate, normalize, stacking, whiten
+from xcorr.pes import estimate, fft, normalize, stacking, whiten
 from xcorr.pes.orient import sources
 
 
@@ -182,7 +182,7 @@ class FurtherBand:
 
 @dataclass(frozen=True)
 class Run:
-    """How to run; never changes a result."""
+    """How to run; never changes a result, but for the last bits that depend on the FFT library."""
 
     mapping: str = setting("sequential", "How to run the workflow; see xcorr run --help.")
     workers: int | None = setting(None, "Number of workers; default: the cores this process may use.", least=1)
@@ -190,6 +190,11 @@ class Run:
         None, "Most that all processes together may take, such as '4GB'; default: 80 % of the machine's."
     )
     open_chunks: int = setting(2, "Chunks under way at once, if memory allows.", least=1)
+    fft: str = setting(
+        "pocketfft",
+        "Library of the long Fourier transforms: NumPy's, or one to be installed. Part of the results' identity.",
+        choices=fft.LIBRARIES,
+    )
     storm_nimbus: str | None = setting(
         None, "storm: host:port of Nimbus; default: the cluster of `xcorr storm up`, or one for this run."
     )
@@ -295,8 +300,9 @@ class Settings:
     def identity(self) -> dict[str, Any]:
         """Return the settings that decide the series: not where data are, times, stacks, how to run and record."""
         plain = self.as_dict()
-        for key in ("run", "provenance", "keep"):
+        for key in ("provenance", "keep"):
             del plain[key]
+        plain["run"] = {"fft": self.run.fft}
         plain["stack"] = {"substack_s": self.stack.substack_s}
         for key in ("source", "metadata", "start", "end", "fdsn_retries", "fdsn_requests_per_s"):
             del plain["data"][key]

@@ -1,0 +1,110 @@
+"""Fourier transforms along the last axis, by the library that a campaign has chosen (``run.fft``).
+
+The last bits differ between libraries, so a campaign keeps its own. All are loaded where they are used; NumPy's
+pocketfft is always there.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xcorr.core import XcorrError
+
+LIBRARIES = ("pocketfft", "fftw", "mkl", "ducc")
+CURES = {
+    "fftw": "pip install pyfftw",
+    "mkl": "pip install mkl-service mkl_fft (Intel and AMD processors)",
+    "ducc": "pip install ducc0",
+}
+
+
+class FftError(XcorrError, ImportError):
+    """A library that is not installed."""
+
+
+class Library(NamedTuple):
+    """Transforms of real traces: ``rfft(data, n)``, zero-padded, without a factor; ``irfft(spectra, n)``, with 1/n.
+
+    float32 gives complex64 and back. With ``whole_batches`` the bits of a row may depend on the number of rows.
+    """
+
+    rfft: Callable[[np.ndarray, int], np.ndarray]
+    irfft: Callable[[np.ndarray, int], np.ndarray]
+    whole_batches: bool = False
+
+
+@functools.cache
+def library(name: str) -> Library:
+    """Return a library by its name in :data:`LIBRARIES`. Raises FftError where it is not installed."""
+    if name == "pocketfft":
+        return Library(rfft, np.fft.irfft)
+    try:
+        return {"fftw": _fftw, "mkl": _mkl, "ducc": _ducc}[name]()
+    except ImportError as error:
+        raise FftError(f"run.fft = {name!r}: the library cannot be loaded ({error}); {CURES[name]}") from error
+
+
+def rfft(data: np.ndarray, n: int) -> np.ndarray:
+    """Return the spectra of real traces [..., sample], zero-padded to ``n`` points; float32 gives complex64.
+
+    NumPy computes float32 in single precision only where the factor is a float32 too, as that of "ortho" is.
+    """
+    if data.dtype != np.float32:
+        return np.fft.rfft(data, n)
+    spectra: np.ndarray = np.fft.rfft(data, n, norm="ortho")
+    spectra *= np.float32(n**0.5)
+    return spectra
+
+
+def next_fast_len(n: int) -> int:
+    """Return the smallest length of at least ``n`` without prime factors above 5: real transforms of it are fast.
+
+    >>> next_fast_len(14_880), next_fast_len(17)
+    (15000, 18)
+    """
+    best = 1 << max(n - 1, 0).bit_length()
+    fives = 1
+    while fives < best:
+        odd = fives
+        while odd < best:
+            best = min(best, odd << max(-(-n // odd) - 1, 0).bit_length())
+            odd *= 3
+        fives *= 5
+    return best
+
+
+def _fftw() -> Library:
+    import pyfftw
+    from pyfftw.interfaces import scipy_fft
+
+    pyfftw.interfaces.cache.enable()
+    how: dict[str, Any] = {"planner_effort": "FFTW_ESTIMATE", "workers": 1}  # measured plans differ from run to run
+    return Library(lambda x, n: scipy_fft.rfft(x, n, **how), lambda x, n: scipy_fft.irfft(x, n, **how), True)
+
+
+def _mkl() -> Library:
+    from mkl_fft.interfaces import scipy_fft
+
+    return Library(scipy_fft.rfft, scipy_fft.irfft, True)
+
+
+def _ducc() -> Library:
+    from ducc0 import fft
+
+    def forward(data: np.ndarray, n: int) -> np.ndarray:
+        padded = data
+        if data.shape[-1] != n:
+            padded = np.zeros((*data.shape[:-1], n), data.dtype)
+            padded[..., : data.shape[-1]] = data[..., :n]
+        spectra: np.ndarray = fft.r2c(padded, axes=[data.ndim - 1])
+        return spectra
+
+    def back(spectra: np.ndarray, n: int) -> np.ndarray:
+        traces: np.ndarray = fft.c2r(spectra, axes=[spectra.ndim - 1], lastsize=n, forward=False, inorm=2)
+        return traces
+
+    return Library(forward, back, True)
