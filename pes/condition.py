@@ -69,11 +69,14 @@ def fft_lengths(samples: int, rate_hz: Fraction, target_hz: Fraction) -> tuple[i
 
 
 @functools.lru_cache(maxsize=8)
-def _gain(length: int, bins: int, rate_hz: Fraction, band_hz: tuple[float, float], corners: int) -> Float32:
+def _gain(
+    length: int, out_length: int, bins: int, rate_hz: Fraction, band_hz: tuple[float, float], corners: int
+) -> Float32:
+    """Return |H|², with the factor that the inverse transform of another length takes."""
     frequency = np.arange(bins) * (float(rate_hz) / length)
     gain = butterworth_power(frequency, float(rate_hz), band_hz, corners)
     gain[0] = 0.0
-    return gain.astype(np.float32)
+    return (gain * (out_length / length)).astype(np.float32)
 
 
 def condition_segment(
@@ -102,7 +105,7 @@ def condition_segment(
     fft = library(how.fft)
     spectrum = fft.rfft(data, length)
     bins = min(length, out_length) // 2 + 1
-    shaped = spectrum[:bins] * _gain(length, bins, rate, how.band_hz, how.corners)
+    shaped = spectrum[:bins] * _gain(length, out_length, bins, rate, how.band_hz, how.corners)
     if inverse_response is not None or offset.denominator != 1:
         frequency = np.arange(bins) * (float(rate) / length)
         if inverse_response is not None:
@@ -112,7 +115,7 @@ def condition_segment(
             shaped *= np.exp(2j * np.pi * shift_s * frequency).astype(np.complex64)
     if bins == out_length // 2 + 1 and out_length % 2 == 0:
         shaped[-1] = 0.0
-    whole = fft.irfft(shaped, out_length) * np.float32(out_length / length)
+    whole = fft.irfft(shaped, out_length)
     start = first - math.ceil(offset)
     return first, whole[start : start + last - first + 1]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -149,7 +150,7 @@ class CorrelateStrips(GenericPE):
         copies, side = self._how.copies, self.layout.block
         for k, band in enumerate(self.bands):
             if k not in self._room:
-                self._room[k] = np.empty((GROUP, side, band.grid.bins), np.complex64)
+                self._room[k] = np.empty(GROUP * side * band.grid.bins, np.complex64)
             for low in range(0, min(side, len(stations) * letters), GROUP):
                 members = stations[low // letters : (low + GROUP) // letters]
                 for piece, (start, stop) in enumerate(self._substacks):
@@ -159,10 +160,13 @@ class CorrelateStrips(GenericPE):
                         partners = {i: js for i in members if len(js := self.layout.partners(i, number))}
                         if partners:
                             second = chunk.members[number]
-                            cross_spectra(conjugate, second.bands[k].packed[:, windows], self._room[k])
-                            place = k, piece, slice(start, stop), low
+                            left = low if number == block else 0  # of its own block, none before
+                            shape = min(GROUP, side - low), side - left, band.grid.bins
+                            sums = self._room[k][: math.prod(shape)].reshape(shape)
+                            cross_spectra(conjugate, second.bands[k].packed[:, windows, left:], sums)
+                            place = k, piece, slice(start, stop), low, left
                             blocks = strip, block, number
-                            yield from self._rows(chunk.chunk, blocks, first, second, partners, self._room[k], place)
+                            yield from self._rows(chunk.chunk, blocks, first, second, partners, sums, place)
 
     def _rows(
         self,
@@ -172,10 +176,10 @@ class CorrelateStrips(GenericPE):
         second: Member,
         partners: dict[int, np.ndarray],
         sums: Complex64,
-        place: tuple[int, int, slice, int],
+        place: tuple[int, int, slice, int, int],
     ) -> Iterator[CorrelationRows]:
-        """Yield one item for every first station and component pair."""
-        k, piece, windows, low = place
+        """Yield one item for every first station and component pair; ``sums`` begins at slots ``place[3:]``."""
+        k, piece, windows, low, left = place
         strip, block, number = blocks
         layout, letters = self.layout, self.layout.components
         start = layout.strip_rows(strip).start
@@ -188,12 +192,12 @@ class CorrelateStrips(GenericPE):
                 n = np.rint(second.valid[b, windows] @ first.valid[a, windows]).astype(np.int32)
                 if n.any():
                     rows = Rows(k, windows, first, a, second, b.tolist(), n)
-                    data = self._estimate(sums[a - low], rows, i == js[0] and pair[0] == pair[1], piece)
+                    data = self._estimate(sums[a - low], left, rows, i == js[0] and pair[0] == pair[1], piece)
                     yield CorrelationRows(chunk, strip, self.bands[k].name, pair, piece, row, data, n)
 
-    def _estimate(self, sums: Complex64, rows: Rows, begins_with_itself: bool, piece: int) -> Float32:
-        """Return the correlations of some slots with one; ``sums`` [slot, bin] are of the whole second block."""
-        b = rows.b
+    def _estimate(self, sums: Complex64, left: int, rows: Rows, begins_with_itself: bool, piece: int) -> Float32:
+        """Return the correlations of some slots with one; ``sums`` [slot, bin] begin at slot ``left``."""
+        b = [slot - left for slot in rows.b]
         step = b[1] - b[0] if len(b) > 1 else 1
         even = b == list(range(b[0], b[-1] + 1, step))
         chosen = sums[b[0] : b[-1] + 1 : step] if even else sums[b]

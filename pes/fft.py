@@ -87,8 +87,10 @@ def _fftw() -> Library:
 
 
 def _mkl() -> Library:
+    import mkl
     from mkl_fft.interfaces import scipy_fft
 
+    mkl.set_num_threads(1)  # workers are the parallelism
     return Library(scipy_fft.rfft, scipy_fft.irfft, True)
 
 

@@ -7,8 +7,6 @@ nor on who computes it.
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 
 from xcorr.pes.fft import library, rfft
@@ -16,7 +14,8 @@ from xcorr.pes.items import Bool, Complex64, Float32, Float64
 from xcorr.pes.whiten import SpectralGrid
 
 SLAB = 256  # frequencies multiplied at once
-BATCH = 16  # rows per inverse FFT call
+THIN = 64  # frequencies packed at once: they fit the cache
+BATCH = 32  # rows per inverse FFT call
 PACKED = 16  # slots packed at once: whole lines of the cache
 APART = 8  # samples between the products of two frequencies, lest all of them fall into the same lines of the cache
 GROUP = 24  # slots of the first block multiplied at once; OpenBLAS sums all rows of such a product in one order
@@ -26,7 +25,7 @@ def cross_spectra(first: Complex64, second: Complex64, out: Complex64) -> None:
     """Write sum_w first second to ``out`` [slot, slot, frequency].
 
     ``first`` [frequency, slot, window] holds conjugate spectra and may have more slots than ``out`` (padding);
-    ``second`` is [frequency, window, slot].
+    ``second`` is [frequency, window, slot]. Either may be any view whose last two axes BLAS can read.
     """
     rows, columns = first.shape[1], second.shape[2]
     size = rows * columns
@@ -74,7 +73,8 @@ class Block:
 
     def __init__(self, grid: SpectralGrid, windows: int, side: int, copies: int = 1) -> None:
         self.grid, self.copies = grid, copies
-        self._packed = np.zeros((grid.bins, windows * copies, side), np.complex64)
+        self._packed = np.empty((grid.bins, windows * copies, side), np.complex64)
+        self._absent = set(range(side))
         self._waiting: dict[int, dict[int, Complex64]] = {}
         self.autospectra: dict[int, Float32] = {}
 
@@ -87,27 +87,30 @@ class Block:
 
     def _pack(self, number: int) -> None:
         rows = self._waiting.pop(number)
-        slots, low_slot = list(rows), number * PACKED
-        whole = slots == list(range(PACKED))
-        at = slice(low_slot, low_slot + PACKED) if whole else np.array(slots) + low_slot
-        stacked = np.stack(list(rows.values()))
-        bins, windows, _ = self._packed.shape
-        for window, low in itertools.product(range(windows), range(0, bins, SLAB)):
-            self._packed[low : low + SLAB, window, at] = stacked[:, window, low : low + SLAB].T
+        slots = [number * PACKED + row for row in sorted(rows)]
+        self._absent.difference_update(slots)
+        at = slice(slots[0], slots[-1] + 1) if len(slots) == slots[-1] + 1 - slots[0] else np.array(slots)
+        for low in range(0, len(self._packed), THIN):
+            stacked = np.stack([rows[row][:, low : low + THIN] for row in sorted(rows)], axis=-1)  # [window, bin, slot]
+            self._packed[low : low + THIN, :, at] = stacked.transpose(1, 0, 2)
 
     @property
     def packed(self) -> Complex64:
         """The spectra [frequency, window, slot]."""
         for number in list(self._waiting):
             self._pack(number)
+        if self._absent:
+            self._packed[..., sorted(self._absent)] = 0
+            self._absent.clear()
         return self._packed
 
     def conjugate(self, first_slot: int, windows: slice) -> Complex64:
         """Return conjugate spectra [frequency, slot, window] of GROUP slots, padded with zeros."""
         part = self.packed[:, windows, first_slot : first_slot + GROUP]
-        padded = np.zeros((part.shape[0], GROUP, part.shape[1]), np.complex64)
-        np.conjugate(part.transpose(0, 2, 1), out=padded[:, : part.shape[2]])
-        return padded
+        padded = np.empty((*part.shape[:2], GROUP), np.complex64)
+        np.conjugate(part, out=padded[..., : part.shape[2]])
+        padded[..., part.shape[2] :] = 0
+        return padded.transpose(0, 2, 1)
 
     def power(self, slot: int, windows: np.ndarray) -> Float64:
         """Return the mean over some windows (their numbers) of |X|² of a slot, [bin]."""

@@ -129,6 +129,8 @@ def _judge_values(
 
 
 def _share(starts: np.ndarray, length: int, flags: Bool) -> Float64:
+    if flags.all():
+        return np.ones(len(starts))
     total = np.concatenate([[0], np.cumsum(flags, dtype=np.int64)])
     share: Float64 = (total[starts + length] - total[starts]) / length
     return share

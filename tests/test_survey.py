@@ -309,7 +309,7 @@ SETTINGS = {
     "whiten": {"method": "running-mean", "band_hz": [0.2, 1.1], "taper_hz": 0.033, "smooth_hz": 0.044,
                "per": "station"},
     "correlate": {"max_lag_s": 21.0, "components": ["ZN"], "block": 16},
-    "run": {"open_chunks": 3},
+    "run": {"open_chunks": 3, "fft": "fftw"},
 }  # fmt: skip
 
 
@@ -323,7 +323,7 @@ def test_every_setting_reaches_its_element(three, tmp_path):
     read = e["ReadStation"]
     assert (read.highest_hz, read.edge_s, read.max_gap_s, read.zeros_are_gaps_s) == (1.3, 17.0, 1.5, 33.0)
     how = e["ConditionStation"]
-    assert dataclasses.astuple(how.conditioning) == (5.0, (0.11, 1.3), 3, 17.0)
+    assert dataclasses.astuple(how.conditioning) == (5.0, (0.11, 1.3), 3, 17.0, "fftw")
     assert dataclasses.astuple(how.windowing)[:4] == (1500, 750, 0.77, 6.5)
     assert (how.response, how.water_level_db, how.shared) == ("none", 41.0, True)
     norm = e["NormalizeStation"].how
@@ -331,7 +331,7 @@ def test_every_setting_reaches_its_element(three, tmp_path):
     t = e["TransformStation"]
     (band,) = t.bands
     assert (t.method, t.smooth_hz, t.per) == ("running-mean", 0.044, "station")
-    assert (band.band_hz, band.taper_hz) == ((0.2, 1.1), 0.033)
+    assert (band.band_hz, band.taper_hz, band.grid.fft) == ((0.2, 1.1), 0.033, "fftw")
     assert (t.window_step, band.grid.length, band.grid.lags, band.grid.rate_hz) == (750, 1500, 105, 5.0)
     c = e["CorrelateStrips"]
     assert (c.layout.block, c.layout.components, c.layout.pairs) == (16, ("Z", "N"), ("ZN",))
