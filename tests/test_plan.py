@@ -6,11 +6,14 @@ import time
 
 import pytest
 from archives import settings, station_list, write
+from conftest import ROOT
 
+from xcorr import results
 from xcorr.campaign_run import look_around, run_campaign
 from xcorr.compare import differences
 from xcorr.plan import Costs, calibrate, chunks_at_once, forecast, memory_bytes, parse_bytes
 from xcorr.settings import SettingsError
+from xcorr.settings_file import build
 
 
 @pytest.fixture
@@ -50,14 +53,15 @@ def test_the_plan_is_what_is_done(root, tmp_path, invoke, monkeypatch):
 
 def test_calibration_measures_something(root, tmp_path):
     costs = calibrate(settings(root), tmp_path)
-    assert all(0 < value < 1 for value in dataclasses.astuple(costs))
+    assert 0.1 < costs.start_s < 30
+    assert all(0 < value < 1 for value in dataclasses.astuple(costs)[1:])
     assert costs.station_s > costs.pair_s > costs.sample_s
 
 
 def test_time_grows_with_what_is_to_do(root, tmp_path):
     stations, how = station_list(tmp_path, "AAA", "BBB", "CCC"), settings(root)
     found = look_around(stations, how)
-    costs = Costs(1e-8, 2.0, 1e-4, 1e-8)
+    costs = Costs(1.0, 1e-8, 2.0, 1e-4, 1e-8)
     todo = {0: [dataclasses.replace(c, wanted=(0,)) for c in found.chunks]}
     both, one = forecast(how, found, todo, costs, 1), forecast(how, found, {0: todo[0][:1]}, costs, 1)
     assert both.seconds > one.seconds
@@ -77,6 +81,28 @@ def test_memory_decides_how_many_chunks_are_open(root, tmp_path):
     with pytest.raises(SettingsError, match=r"take about 0\.\d GB for one chunk; allow more"):
         run_campaign(stations, tmp_path / "none.xcorr", settings(root, run={"memory": "10MB"}))
     assert not list(tmp_path.glob("none.xcorr/shards/*.h5"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mapping", ["threads", "processes"])
+def test_memory_stays_below_its_ceiling(tmp_path, monkeypatch, mapping):
+    """Three days of 64 stations where two days at once would be too much; all processes together, at their peak."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from headline import run as measured
+    from synthetic import write_network
+
+    stations = write_network(tmp_path, 64, hours=72.0)
+    plain = {"data": {"source": f"sds:{tmp_path}/sds"}, "run": {"mapping": mapping, "workers": 2}}
+    how = build(plain)
+    found = look_around(stations, how)
+    one, two = (memory_bytes(how, found, 2, k) for k in (1, 2))
+    ceiling = round((one + two) / 2e6)
+    tight = build({**plain, "run": {**plain["run"], "memory": f"{ceiling}MB"}})
+    assert chunks_at_once(tight, found, 2, 3) == 1
+    made = measured(tmp_path, tmp_path / "x.xcorr", ["run.workers=2"], mapping, f"{ceiling}MB")
+    assert made["peak_mb"] <= 1.2 * ceiling
+    with results.open(tmp_path / "x.xcorr") as of_three_days:
+        assert len(of_three_days.pieces) == 3
 
 
 @pytest.mark.parametrize("text", ["", "4", "GB", "4 gigs", "-4GB", "1.2.3GB"])

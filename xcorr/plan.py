@@ -12,6 +12,8 @@ import json
 import math
 import os
 import platform
+import subprocess
+import sys
 import tempfile
 import time
 from fractions import Fraction
@@ -31,16 +33,22 @@ from xcorr.survey import Survey
 
 CALIBRATED = 64  # stations, of correlation; of conditioning a few of them
 FEW = 4
+# by mapping, as benchmarks/speed.py --only plan and benchmarks/storm.py measure them
 SHARE = {"sequential": 1.0, "threads": 0.82, "processes": 0.85, "mpi": 0.9, "storm": 0.7}  # of each worker's time
-START_S = {"sequential": 0.8, "threads": 0.8, "processes": 1.6, "mpi": 2.0, "storm": 16.0}  # imports and workers
-BASE_MB = {"sequential": 130.0, "threads": 140.0, "processes": 120.0, "mpi": 160.0, "storm": 600.0}
+STARTS = {"sequential": 1, "threads": 1, "processes": 2, "mpi": 2, "storm": 2}  # imports one after another
+FINISH_S = {"storm": 15.0}  # and workers' start; of others OTHERS_FINISH_S
+OTHERS_FINISH_S = 0.35
+BASE_MB = {"sequential": 85.0, "threads": 85.0, "processes": 55.0, "mpi": 75.0, "storm": 600.0}  # of each process
+UNDER_WAY_MB = {"sequential": 0.0, "threads": 8.0}  # between elements, for each worker; of others CREDIT_MB
+CREDIT_MB = 16.0
 UNITS = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-    """Seconds on one core: to read a sample; for a station in a chunk after that; for a pair; to write a byte."""
+    """Seconds on one core: to start; to read a sample; for a station in a chunk after that; for a pair; for a byte."""
 
+    start_s: float
     sample_s: float
     station_s: float
     pair_s: float
@@ -95,13 +103,15 @@ def forecast(settings: Settings, found: Survey, todo: dict[int, list[Chunk]], co
     rate = settings.condition.rate_hz
     samples = station_chunks * len(settings.components) * settings.data.chunk_s * rate * raw_ratio(found, rate)
     cores = min(workers, available_cores())
-    busy = samples * costs.sample_s + station_chunks * costs.station_s + pairs * each * costs.pair_s
+    preparing = (samples * costs.sample_s + station_chunks * costs.station_s) / cores
+    correlating = pairs * each * costs.pair_s / max(min(cores, pieces), 1)  # a strip in a chunk has one worker
     windows = pipeline.window_total(settings)
     flops = pairs * len(settings.component_pairs) * grid.bins * windows * 8 + pairs * each * 5 * grid.nfft * np.log2(
         grid.nfft
     )
     mapping = settings.run.mapping
-    seconds = START_S.get(mapping, 1.0) + busy / (cores * SHARE.get(mapping, 0.8)) + written * costs.byte_s
+    start = STARTS.get(mapping, 1) * costs.start_s + FINISH_S.get(mapping, OTHERS_FINISH_S)
+    seconds = start + (preparing + correlating) / SHARE.get(mapping, 0.8) + written * costs.byte_s
     memory = memory_bytes(settings, found, workers, open_chunks)
     return Forecast(
         *(len(found.stations), found.rows, len(found.chunks), float(flops), size, written, pieces + 4),
@@ -165,14 +175,15 @@ def memory_bytes(settings: Settings, found: Survey, workers: int, open_chunks: i
     copies = pipeline.estimator_of(settings).copies
     spectra = 8 * windows * copies * sum(b.grid.bins for b in bands)
     letters, layout = len(settings.components), found.generations[-1].layout
-    owners = min(workers, max(len(layout.strips), 1))
+    shares = settings.run.mapping in ("sequential", "threads")  # what one worker has freed, the others can take
+    owners = min(workers, max(len(layout.strips), 1) * (1 if shares else max(len(found.chunks), 1)))
     packed = layout.blocks * layout.block * spectra * open_chunks * owners
     room = sum(24 * layout.block * b.grid.bins * 8 for b in bands) * owners
     trace = letters * settings.data.chunk_s * settings.condition.rate_hz
     working = workers * (40 * trace + 4 * letters * spectra)
-    under_way = workers * 32e6  # credit of connections
+    under_way = workers * 1e6 * UNDER_WAY_MB.get(settings.run.mapping, CREDIT_MB)
     base = 1e6 * BASE_MB.get(settings.run.mapping, 150.0)
-    processes = 1 if settings.run.mapping in ("sequential", "threads") else workers + 1
+    processes = 1 if shares else workers + 1
     return int(base * processes + packed + room + working + under_way)
 
 
@@ -183,6 +194,7 @@ def calibrated(settings: Settings, folder: Path) -> Costs:
     """Return the costs on this machine with these settings, measured now unless they are in the cache."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xcorr" / "calibration.json"
     machine = f"{platform.node()} {available_cores()} {campaign.software()} {campaign.kernel()} {settings.hash()}"
+    machine += f" {' '.join(f.name for f in dataclasses.fields(Costs))}"
     key = hashlib.sha256(machine.encode()).hexdigest()
     known = json.loads(cache.read_text()) if cache.exists() else {}
     if key not in known:
@@ -231,7 +243,7 @@ def calibrate(settings: Settings, folder: Path) -> Costs:
     seconds = sum(s.seconds for s in correlated.statistics if s.element == "CorrelateStrips")
     pieces = len(plain.component_pairs) * len(plain.bands) + len(plain.component_pairs)
     pair_s = seconds / (layout.rows * pieces * len(pipeline.substacks_of(plain)))
-    return Costs(_read_cost(), station_s, pair_s, _write_cost(folder))
+    return Costs(_start_cost(), _read_cost(), station_s, pair_s, _write_cost(folder))
 
 
 def _noise(settings: Settings, chunk: Chunk, number: int, name: str) -> RawStation:
@@ -244,6 +256,17 @@ def _noise(settings: Settings, chunk: Chunk, number: int, name: str) -> RawStati
         segment = Segment(0, Fraction(rate).limit_denominator(1000), data)
         channels.append(RawChannel(account, (segment,), (), letter))
     return RawStation(chunk, name, tuple(range(chunk.strips)), tuple(channels))
+
+
+def _start_cost() -> float:
+    """Return the seconds until a process has imported what a run needs."""
+    program = "import xcorr.campaign_run, obspy.io.mseed.core, pyproj, h5py"
+    times = []
+    for _ in range(2):  # the first may have to read it all from disk
+        begin = time.perf_counter()
+        subprocess.run([sys.executable, "-c", program], check=True)
+        times.append(time.perf_counter() - begin)
+    return min(times)
 
 
 def _read_cost() -> float:
