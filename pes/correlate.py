@@ -23,7 +23,7 @@ from xcorr.pes.items import (
 )
 from xcorr.pes.layout import Layout
 from xcorr.pes.process import prepare_process
-from xcorr.pes.tiles import GROUP, cross_spectra
+from xcorr.pes.tiles import EDGE, GROUP, cross_spectra
 from xcorr.pes.whiten import Band
 
 
@@ -160,7 +160,7 @@ class CorrelateStrips(GenericPE):
                         partners = {i: js for i in members if len(js := self.layout.partners(i, number))}
                         if partners:
                             second = chunk.members[number]
-                            left = low if number == block else 0  # of its own block, none before
+                            left = low // EDGE * EDGE if number == block else 0  # of its own block, none before
                             shape = min(GROUP, side - low), side - left, band.grid.bins
                             sums = self._room[k][: math.prod(shape)].reshape(shape)
                             cross_spectra(conjugate, second.bands[k].packed[:, windows, left:], sums)

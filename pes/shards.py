@@ -19,6 +19,7 @@ from xcorr.pes.stacking import signal_to_noise, symmetry
 
 FORMAT, VERSION = "xcorr-shard", 1
 HDF5_CHUNK_BYTES = 128 << 10
+WRITE_BYTES = 16 << 20  # after which the disk is asked to begin
 SPARE_BYTES = 1 << 20  # for tables, and what other processes write
 CHUNK_TIMES = ("start_ns", "end_ns", "data_start_ns", "data_end_ns")
 
@@ -128,13 +129,25 @@ def _sync(path: Path, flags: int) -> None:
         os.close(descriptor)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(slots=True)
 class _Shard:
     """A shard that is being written: its series are in the file, what is one number per row is kept until the end."""
 
     file: Any
     series: dict[tuple[str, str], Any]
     rows: dict[str, dict[tuple[str, str], np.ndarray]]
+    descriptor: int
+    pending: int = 0  # bytes of series that the disk has not been asked to begin with
+    begun: int = 0  # bytes of the file that it has
+
+    def add(self, size: int) -> None:
+        """Let the disk begin with what has come together, so that it works while correlations are computed."""
+        self.pending += size
+        if self.pending >= WRITE_BYTES:
+            end = os.fstat(self.descriptor).st_size
+            # on Linux this starts writing what is dirty, and waits for nothing
+            os.posix_fadvise(self.descriptor, self.begun, end - self.begun, os.POSIX_FADV_DONTNEED)
+            self.pending, self.begun = 0, end
 
 
 class WriteShards(GenericPE):
@@ -188,6 +201,7 @@ class WriteShards(GenericPE):
             rows = slice(item.first_row, item.first_row + len(item.data))
             name, where = (item.band, item.components), (item.substack, rows)
             shard.series[name][where] = item.data
+            shard.add(item.data.nbytes)
             shard.rows["series_n_windows"][name][where] = item.n_windows
             shard.rows["series_snr"][name][where] = signal_to_noise(item.data)
             shard.rows["series_symmetry"][name][where] = symmetry(item.data)
@@ -208,7 +222,8 @@ class WriteShards(GenericPE):
         whole = 4 * self.substacks * len(rows) * self.lags * len(names)
         require_space(Path(self.folder), whole * (1 + len(self._open)))  # the open ones may still grow as much
         cache = 16 << 20
-        file = h5py.File(self._temporary(chunk, strip), "w", libver="latest", rdcc_nbytes=cache, rdcc_w0=1.0)
+        path = self._temporary(chunk, strip)
+        file = h5py.File(path, "w", libver="latest", rdcc_nbytes=cache, rdcc_w0=1.0)
         file.attrs.update({"format": FORMAT, "version": VERSION, **self.attributes})
         file.attrs.update({name: getattr(chunk, name) for name in CHUNK_TIMES})
         file.attrs.update({"generation": self.generation, "strip": strip})
@@ -227,6 +242,7 @@ class WriteShards(GenericPE):
                 "series_snr": {name: np.full(size[:2], np.nan, np.float32) for name in names},
                 "series_symmetry": {name: np.full(size[:2], np.nan, np.float32) for name in names},
             },
+            os.open(path, os.O_RDONLY),
         )
 
     def _finish(self, shard: _Shard, end: StripEnd) -> ShardRecord:
@@ -238,6 +254,7 @@ class WriteShards(GenericPE):
             data = np.frombuffer(text.encode() or b" ", np.uint8)
             shard.file.create_dataset(place, data=data, chunks=True, fletcher32=True)
         shard.file.close()
+        os.close(shard.descriptor)
         temporary = self._temporary(end.chunk, end.strip)
         path = shard_name(end.chunk, end.strip, self.generation)
         sync_and_rename(temporary, Path(self.folder, path))
