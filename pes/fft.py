@@ -16,9 +16,9 @@ from xcorr.core import XcorrError
 
 LIBRARIES = ("pocketfft", "fftw", "mkl", "ducc")
 CURES = {
-    "fftw": "pip install pyfftw",
+    "fftw": "pip install pyfftw, or 'xcorr[fft]'",
     "mkl": "pip install mkl-service mkl_fft (Intel and AMD processors)",
-    "ducc": "pip install ducc0",
+    "ducc": "pip install ducc0, or 'xcorr[fft]'",
 }
 
 

@@ -14,8 +14,6 @@ from xcorr.pes import fft
 from xcorr.pes.tiles import BATCH, to_lags
 from xcorr.pes.whiten import spectral_grid
 
-MODULES = {"fftw": "pyfftw", "mkl": "mkl_fft", "ducc": "ducc0"}
-
 
 def test_fast_lengths_are_those_of_pocketfft():
     for n in (*range(1, 3000), 14_880, 345_600, 345_601, 1_000_003):
@@ -31,7 +29,9 @@ def test_single_precision_stays_single(rng, n):
     assert fft.library("pocketfft").irfft(spectra, n).dtype == np.float32
 
 
-@pytest.mark.parametrize("name", [n for n in fft.LIBRARIES if n == "pocketfft" or importlib.util.find_spec(MODULES[n])])
+@pytest.mark.parametrize(
+    "name", ["pocketfft", "fftw", "ducc", *(["mkl"] if importlib.util.find_spec("mkl_fft") else [])]
+)
 def test_a_library_gives_the_same_numbers_and_the_same_bits_in_every_batch(rng, name):
     grid = spectral_grid(1200, 100, 4.0, (0.1, 1.0), name)
     data = rng.standard_normal((BATCH, 1200)).astype(np.float32)
@@ -55,12 +55,11 @@ def test_the_library_is_part_of_a_campaign(tmp_path, monkeypatch):
     run_campaign(stations, tmp_path / "x.xcorr", first)
     other = settings(tmp_path / "sds", run={"fft": "ducc"})
     assert other.hash() != first.hash()
-    if importlib.util.find_spec("ducc0"):
-        run_campaign(stations, tmp_path / "y.xcorr", other)
-        with results.open(tmp_path / "x.xcorr") as a, results.open(tmp_path / "y.xcorr") as b:
-            x, y = (r.get("XX.AAA", "XX.BBB").values for r in (a, b))
-        np.testing.assert_allclose(x, y, atol=1e-4 * np.abs(x).max())
-        assert x.tobytes() != y.tobytes()
+    run_campaign(stations, tmp_path / "y.xcorr", other)
+    with results.open(tmp_path / "x.xcorr") as a, results.open(tmp_path / "y.xcorr") as b:
+        x, y = (r.get("XX.AAA", "XX.BBB").values for r in (a, b))
+    np.testing.assert_allclose(x, y, atol=1e-4 * np.abs(x).max())
+    assert x.tobytes() != y.tobytes()
     monkeypatch.setitem(sys.modules, "pyfftw", None)
     fft.library.cache_clear()
     with pytest.raises(fft.FftError, match="run.fft = 'fftw': the library cannot be loaded.*pip install pyfftw"):
