@@ -143,7 +143,7 @@ class _Shard:
     def add(self, size: int) -> None:
         """Let the disk begin with what has come together, so that it works while correlations are computed."""
         self.pending += size
-        if self.pending >= WRITE_BYTES:
+        if self.pending >= WRITE_BYTES and hasattr(os, "posix_fadvise"):
             end = os.fstat(self.descriptor).st_size
             # on Linux this starts writing what is dirty, and waits for nothing
             os.posix_fadvise(self.descriptor, self.begun, end - self.begun, os.POSIX_FADV_DONTNEED)

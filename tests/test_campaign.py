@@ -174,6 +174,17 @@ def test_refresh_makes_again_what_came_from_changed_files(days, tmp_path):
     assert same(tmp_path / "x.xcorr", tmp_path / "y.xcorr")
 
 
+def test_when_the_disk_begins_changes_nothing(days, tmp_path, monkeypatch):
+    stations, asked = station_list(tmp_path, "AAA", "BBB", "CCC"), []
+    run_campaign(stations, tmp_path / "x.xcorr", daily(days, 1))
+    advise = os.posix_fadvise
+    monkeypatch.setattr("xcorr.pes.shards.WRITE_BYTES", 100)
+    monkeypatch.setattr(os, "posix_fadvise", lambda *a: asked.append(advise(*a)))
+    run_campaign(stations, tmp_path / "y.xcorr", daily(days, 1))
+    assert len(asked) == 2, "once for the pairs of each first station"
+    assert same(tmp_path / "x.xcorr", tmp_path / "y.xcorr")
+
+
 def test_refresh_keeps_what_is_no_longer_listed(days, tmp_path):
     run_campaign(station_list(tmp_path, "AAA", "BBB", "CCC"), tmp_path / "x.xcorr", daily(days, 1))
     before = checksums(tmp_path / "x.xcorr")
