@@ -1,9 +1,9 @@
 """The published headline of this workflow: 1,000 stations, 499,500 pairs, all written; and a day at short lags.
 
-``hour``: one hour at 4 Hz, lags of 1,250 s (as published: 3,066 s on 32 cores of a cluster with MPI, 39 GB in
-which float64 takes). ``day``: one day at 4 Hz, lags of 120 s. Needs 25 GB of disk for archives and results. A sample of pairs is
-checked against a direct computation in float64. Prints JSON: wall, CPU (of threads; worker
-processes are not among it), peak memory (all processes), bytes written over unique results.
+``hour``: one hour at 4 Hz, lags of 1,250 s (as published: 3,066 s on 32 cores of a cluster with MPI, 39 GB, which
+float64 takes). ``day``: one day at 4 Hz, lags of 120 s. Needs 25 GB of disk for archives and results. A sample of pairs
+is checked against a direct computation in float64. Prints JSON: wall, CPU (not that of worker processes), peak memory
+(all processes), bytes written over unique results.
 """
 
 from __future__ import annotations
