@@ -7,6 +7,7 @@ pocketfft is always there.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -87,10 +88,9 @@ def _fftw() -> Library:
 
 
 def _mkl() -> Library:
-    import mkl
+    os.environ.setdefault("MKL_THREADING_LAYER", "SEQUENTIAL")  # OpenMP leaves files in /dev/shm
     from mkl_fft.interfaces import scipy_fft
 
-    mkl.set_num_threads(1)  # workers are the parallelism
     return Library(scipy_fft.rfft, scipy_fft.irfft, True)
 
 
