@@ -14,13 +14,13 @@ import resource
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import obspy
 import scipy.fft
+from memory import peak_mb, pss_mb
 from synthetic import write_network
 
 CASES = {
@@ -30,18 +30,17 @@ CASES = {
 CHECKED = 20
 
 
-def memory_mb(process: int) -> float:
-    """Return the proportional memory of a process and its children."""
-    total, todo = 0.0, [process]
+def family(process: int) -> list[int]:
+    """Return a process and its children, theirs too."""
+    found, todo = [], [process]
     while todo:
         one = todo.pop()
+        found.append(one)
         try:
             todo += [int(p) for t in Path(f"/proc/{one}/task").iterdir() for p in (t / "children").read_text().split()]
-            lines = Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()
         except (OSError, ProcessLookupError):
             continue  # it has just ended
-        total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
-    return total
+    return found
 
 
 def run(archive: Path, out: Path, assignments: list[str], mapping: str, memory: str) -> dict[str, float]:
@@ -55,23 +54,14 @@ def run(archive: Path, out: Path, assignments: list[str], mapping: str, memory: 
     ]
     begin, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen([str(c) for c in command], stdout=subprocess.DEVNULL)
-    peak, over = [0.0], threading.Event()
-
-    def watch() -> None:
-        while not over.wait(0.3):
-            peak[0] = max(peak[0], memory_mb(process.pid))
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    code = process.wait()
-    seconds = time.perf_counter() - begin
-    over.set()
-    thread.join()
+    with peak_mb(lambda: pss_mb(family(process.pid))) as peak:
+        code = process.wait()
+        seconds = time.perf_counter() - begin
     if code:
         raise SystemExit(f"the run ended with exit code {code}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"seconds": round(seconds, 1), "cpu_seconds": round(cpu, 1), "peak_mb": round(peak[0])}
+    return {"seconds": round(seconds, 2), "cpu_seconds": round(cpu, 1), "peak_mb": round(peak[0])}
 
 
 def check(archive: Path, out: Path) -> float:

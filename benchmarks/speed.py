@@ -1,6 +1,6 @@
 """How near the work is to the arithmetic limit, how it scales, and whether ``xcorr plan`` foretells it.
 
-    python benchmarks/speed.py [--quick] [--only kernel conditioning scaling plan]
+    python benchmarks/speed.py [--quick] [--only kernel conditioning scaling libraries plan]
 
 Every figure is a ratio of two things measured in this run, or stands beside the sizes it is of. Writes JSON lines.
 """
@@ -27,12 +27,14 @@ from synthetic import START, write_network
 
 from xcorr.pes import CorrelateStrips
 from xcorr.pes.condition import Conditioning, condition
+from xcorr.pes.fft import LIBRARIES, FftError, library
 from xcorr.pes.items import Chunk, Segment, SlotAccount, SpectraBlock
 from xcorr.pes.layout import Layout
 from xcorr.pes.metadata import find_response, inverse_response
 from xcorr.pes.process import prepare_process
 from xcorr.pes.whiten import Band, SpectralGrid
 
+ALL = ("kernel", "conditioning", "scaling", "libraries", "plan")
 WORKERS = 2
 RATE, LENGTH, BAND = 4.0, 14_400, (0.05, 1.0)  # 1-h windows
 
@@ -210,6 +212,26 @@ def scaling(quick: bool, folder: Path) -> None:
         say(measured=f"cost per pair, {b} stations over {a}", ratio=per_pair[b] / per_pair[a])
 
 
+def libraries(quick: bool, folder: Path) -> None:
+    """The whole program by the library of its transforms (run.fft), those that are installed, one after another."""
+    names = []
+    for name in LIBRARIES:
+        try:
+            library(name)
+            names.append(name)
+        except FftError as error:
+            say(measured="whole program by library", library=name, absent=str(error))
+    out, times = folder / "out.xcorr", {name: [] for name in names}  # type: dict[str, list[float]]
+    for _, name in itertools.product(range(1 if quick else 5), names):
+        found = measured_run(archive(folder, 64), out, [f"run.fft={name}", f"run.workers={WORKERS}"], "threads", "4GB")
+        subprocess.run(["rm", "-rf", str(out)], check=True)
+        times[name].append(found["seconds"])
+    plain = statistics.median(times["pocketfft"])
+    for name in names:
+        ratio = statistics.median(times[name]) / plain
+        say(measured="whole program by library, 64 stations, over pocketfft", library=name, ratio=ratio)
+
+
 def plan(quick: bool, folder: Path) -> None:
     """What ``xcorr plan`` says over what the run then takes."""
     for stations, mapping in itertools.product((64,) if quick else (64, 256, 1000), ("threads", "processes")):
@@ -233,13 +255,13 @@ def plan(quick: bool, folder: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", nargs="+", choices=["kernel", "conditioning", "scaling", "plan"])
+    parser.add_argument("--only", nargs="+", choices=ALL)
     parser.add_argument("--folder", type=Path, help="where archives are kept for the next time")
     given = parser.parse_args()
     prepare_process()
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.folder or Path(temporary)
-        for name in given.only or ("kernel", "conditioning", "scaling", "plan"):
+        for name in given.only or ALL:
             if name in ("kernel", "conditioning"):
                 globals()[name](given.quick)
             else:

@@ -7,11 +7,10 @@ the cluster, its Python components included, at its peak.
 from __future__ import annotations
 
 import json
-import threading
 import time
-from pathlib import Path
 
 import engine
+from memory import peak_mb, pss_mb
 
 from xcorr.core import GenericPE, WorkflowGraph
 from xcorr.mappings import run
@@ -24,48 +23,38 @@ def graph(source: GenericPE) -> WorkflowGraph:
     return made
 
 
-def memory_mb(sessions: list[int]) -> float:
-    total = 0
-    for process in (p for s in sessions for p in _in_session(s)):
-        try:
-            lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-        except (OSError, ProcessLookupError):
-            continue  # it has just ended
-        total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-    return total / 1024
-
-
 def main() -> None:
     begin = time.perf_counter()
     cluster = Cluster()
     try:
         print(f"cluster up after {time.perf_counter() - begin:.1f} s")
         sessions = json.loads((cluster.folder / "cluster.json").read_text())["sessions"]
-        print(f"idle: {memory_mb(sessions):.0f} MB")
-        peak, over = [0.0], threading.Event()
 
-        def watch() -> None:
-            while not over.wait(0.5):
-                peak[0] = max(peak[0], memory_mb(sessions))
+        def memory() -> float:
+            return pss_mb(p for s in sessions for p in _in_session(s))
 
-        threading.Thread(target=watch, daemon=True).start()
-        for name, count, size in (
-            ("one item", 1, 0),
-            ("50,000 small items", 50_000, 0),
-            ("500 arrays", 500, 2_000_000),
-        ):
-            source = engine.Arrays(count, size) if size else engine.Count(count)
-            begin = time.perf_counter()
-            outcome = run(graph(source), mapping="storm", workers=2, options={"nimbus": cluster.nimbus})
-            whole, inside = time.perf_counter() - begin, max(w.seconds for w in outcome.workers)
-            print(
-                f"{name}: {whole:.1f} s, of which {whole - inside:.1f} s to start and end the topology; "
-                f"{count / inside:.0f} items/s, {count * size / inside / 1e6:.0f} MB/s from one task to another"
-            )
-        over.set()
+        print(f"idle: {memory():.0f} MB")
+        with peak_mb(memory) as peak:
+            measure(cluster)
         print(f"peak memory of the whole cluster: {peak[0]:.0f} MB")
     finally:
         cluster.stop()
+
+
+def measure(cluster: Cluster) -> None:
+    for name, count, size in (
+        ("one item", 1, 0),
+        ("50,000 small items", 50_000, 0),
+        ("500 arrays", 500, 2_000_000),
+    ):
+        source = engine.Arrays(count, size) if size else engine.Count(count)
+        begin = time.perf_counter()
+        outcome = run(graph(source), mapping="storm", workers=2, options={"nimbus": cluster.nimbus})
+        whole, inside = time.perf_counter() - begin, max(w.seconds for w in outcome.workers)
+        print(
+            f"{name}: {whole:.1f} s, of which {whole - inside:.1f} s to start and end the topology; "
+            f"{count / inside:.0f} items/s, {count * size / inside / 1e6:.0f} MB/s from one task to another"
+        )
 
 
 if __name__ == "__main__":

@@ -1,13 +1,21 @@
-"""Imports a Python file as a module, so that other processes can do the same."""
+"""Text files that appear at once; Python files imported as modules, so that other processes can do the same."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
 
 from xcorr.core.errors import WorkflowLoadError
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file so that it is seen whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary.write_text(text)
+    temporary.replace(path)
 
 
 def load_file(path: Path) -> ModuleType:

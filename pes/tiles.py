@@ -18,7 +18,7 @@ THIN = 64  # frequencies packed at once: they fit the cache
 BATCH = 32  # rows per inverse FFT call
 PACKED = 16  # slots packed at once: whole lines of the cache
 APART = 8  # samples between the products of two frequencies, lest all of them fall into the same lines of the cache
-EDGE = 16  # second blocks are cut at multiples of as many slots: whole vectors of any processor
+EDGE = 16  # second blocks are cut at multiples of as many slots, lest a processor has vectors cut in two
 GROUP = 24  # slots of the first block multiplied at once; OpenBLAS sums all rows of such a product in one order
 
 

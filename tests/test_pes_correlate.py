@@ -62,6 +62,29 @@ def test_tiled_equals_plain_loop(rng, whitening):
             assert np.isnan(got[row]).all()
 
 
+@pytest.mark.parametrize(("stations", "components"), [(70, "Z"), (26, "ZNE")])
+def test_every_place_in_a_large_block_has_the_same_numbers_and_bits(rng, stations, components):
+    """In a block of 64 slots some pairs are multiplied with all of it, others only with its end."""
+    letters, length = len(components), 600
+    pairs = tuple(a + b for a in components for b in components)
+    few = rng.standard_normal((4, letters, 2 * length)).astype(np.float32)
+    kinds = np.arange(stations) % 4  # each of the four many times, in every place
+    how = {"length": length, "components": tuple(components), "pairs": pairs, "block": 64}
+    found, _ = correlate(few[kinds], LAGS, BAND, **how)
+    layout = Layout(stations, tuple(components), pairs, 64)
+    cut = few.reshape(4, letters, 2, length)
+    seen = {}
+    for row, (i, j) in enumerate(zip(*layout.pair_indices(), strict=True)):
+        for pair in pairs:
+            bits = found[pair][0][row].tobytes()
+            assert seen.setdefault((kinds[i], kinds[j], pair), bits) == bits, f"{pair} of {i} and {j} has other bits"
+    for (one, other, pair), bits in seen.items():
+        a, b = (components.index(letter) for letter in pair)
+        expected = reference.correlate_pair(cut[one, a], cut[other, b], [True, True], LAGS, RATE, BAND, 0.01, "phase")
+        got = np.frombuffer(bits, np.float32)
+        assert np.abs(got - expected).max() <= 3e-6 * np.abs(expected).max()
+
+
 def test_components_of_several_slots_per_station(rng):
     data = rng.standard_normal((5, 3, 2 * LENGTH)).astype(np.float32)
     pairs = ("ZZ", "ZN", "NZ", "EN")

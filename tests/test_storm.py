@@ -194,12 +194,18 @@ def _items(text):
     return [m[6] for m in (pickle.loads(body) for body, _ in bodies) if m[0] == 0]
 
 
-def test_frames_that_come_twice_or_in_another_order_change_nothing(tmp_path):
+def begun_sink(folder):
+    """Return the peer of a task that has begun, the second of two, its coordinator's connection, and their names."""
     plan, stages = placed(make_plan(chain(ListSource([1]), ListSink())))
     names = [s.name for s in stages]
-    peer = Peer(tmp_path, {4: names[0], 5: names[1]}, task=5)
+    peer = Peer(folder, {4: names[0], 5: names[1]}, task=5)
     connection, *_ = peer.join(plan, stages, worker=1)
     peer.tell(tuple_of(["begin"], "begin"))
+    return peer, connection, names
+
+
+def test_frames_that_come_twice_or_in_another_order_change_nothing(tmp_path):
+    peer, connection, names = begun_sink(tmp_path)
     peer.tell(tuple_of(["0", "pong 0"], names[1], "2"))
     items = [_frame(0, k, [(0, 0, k + 1, 1, 0, "input", f"item {k}")])[0] for k in range(4)]
     end = _frame(0, 4, [(1, 0, 0, 1, 0, "", None)])[0]

@@ -11,14 +11,13 @@ from multiprocessing.connection import Client, Listener
 
 import pytest
 from elements import chain
-from test_storm import Peer, tuple_of
+from test_storm import begun_sink, tuple_of
 
 from xcorr.core import make_plan
 from xcorr.core.message import Report, WorkerDied
 from xcorr.core.observe import WorkerStatistics
 from xcorr.core.testing import ListSink, ListSource
 from xcorr.mappings import storm
-from xcorr.mappings.storm_topology import placed
 from xcorr.mappings.storm_worker import host_id
 
 KEY = b"key of the run"
@@ -150,11 +149,7 @@ def test_only_tasks_on_this_host_are_killed(listener, started, monkeypatch, host
 @pytest.fixture
 def sink(tmp_path):
     """A task that has begun, and has put something aside for another."""
-    plan, stages = placed(make_plan(chain(ListSource([1]), ListSink())))
-    names = [s.name for s in stages]
-    peer = Peer(tmp_path, {4: names[0], 5: names[1]}, task=5)
-    connection, *_ = peer.join(plan, stages, worker=1)
-    peer.tell(tuple_of(["begin"], "begin"))
+    peer, connection, names = begun_sink(tmp_path)
     peer.hear_until(lambda m: m.get("stream") == names[0])
     (tmp_path / "memory" / "1-1").write_bytes(b"for another task")
     yield peer, connection, names

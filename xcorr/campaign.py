@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from xcorr.core import XcorrError
+from xcorr.core.files import replace_text
 from xcorr.ledger import Shard
 from xcorr.pes.archive import CAMPAIGN_MARK
 from xcorr.pes.items import WINDOW_REASONS, SlotAccount
@@ -60,9 +61,7 @@ def freeze_settings(folder: Path, settings: Settings) -> None:
             f"{folder} holds a campaign with other settings:\n{_difference(known, settings)}\n"
             "choose another folder with -o, or remove it"
         )
-    temporary = folder / f".{CAMPAIGN_MARK}.{os.getpid()}.part"
-    temporary.write_text(_campaign_text(settings))
-    temporary.replace(known)
+    replace_text(known, _campaign_text(settings))
 
 
 def frozen_settings(folder: Path) -> Settings:
@@ -245,9 +244,7 @@ def window_totals(accounts: Sequence[SlotAccount]) -> dict[str, int]:
 
 def write_report(folder: Path, report: dict[str, Any]) -> None:
     """Write ``report.json``."""
-    temporary = folder / f".report.json.{os.getpid()}.part"
-    temporary.write_text(json.dumps(report, indent=1) + "\n")
-    temporary.replace(folder / "report.json")
+    replace_text(folder / "report.json", json.dumps(report, indent=1) + "\n")
 
 
 def make_report(

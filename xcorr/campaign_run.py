@@ -172,7 +172,8 @@ def _run_locked(
     }
     if wanted:
         _require_series(folder, ledger)
-    check_space(folder, pipeline.bytes_to_write(settings, found, todo))
+    every = {c.start_ns for c in found.chunks} | {start for start, _, _ in done}
+    check_space(folder, pipeline.bytes_to_write(settings, found, todo, len(every)))
     most = max((len(chunks) for chunks in todo.values()), default=1)
     at_once = chunks_at_once(settings, found, worker_count(settings), most) if todo else 1
     ledger.keep_fact("expected", str(len(done | wanted)))

@@ -98,8 +98,8 @@ def series_shape(settings: Settings, chunks: int = 1) -> SeriesShape:
     return SeriesShape(names, settings.component_pairs, lags, chunks, len(substacks_of(settings)))
 
 
-def bytes_to_write(settings: Settings, found: Survey, todo: dict[int, list[Chunk]]) -> int:
-    """Return the bytes of the series and stacks that a run will write, at most."""
+def bytes_to_write(settings: Settings, found: Survey, todo: dict[int, list[Chunk]], chunks: int) -> int:
+    """Return the bytes of the series and stacks that a run will write, at most; ``chunks`` are all of the campaign."""
     shape = series_shape(settings)
     rows = sum(
         len(found.generations[number].layout.strip_rows(strip))
@@ -107,7 +107,7 @@ def bytes_to_write(settings: Settings, found: Survey, todo: dict[int, list[Chunk
         for chunk in chunks
         for strip in chunk.wanted or ()
     )
-    copied = len(found.chunks) * shape.substacks > 1 or not settings.stack.keep_series  # else the stacks are the series
+    copied = chunks * shape.substacks > 1 or not settings.stack.keep_series  # else the stacks are the series
     stacks = found.rows * len(settings.outputs) * (len(settings.stack.methods) + 1) * copied
     return 4 * shape.lags * len(shape.bands) * (rows * len(shape.pairs) * shape.substacks + stacks)
 

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from xcorr import campaign, pipeline
+from xcorr.core.files import replace_text
 from xcorr.core.testing import ListSource
 from xcorr.mappings import run
 from xcorr.mappings.run import available_cores
@@ -33,7 +34,7 @@ from xcorr.survey import Survey
 
 CALIBRATED = 64  # stations, of correlation; of conditioning a few of them
 FEW = 4
-# by mapping, as benchmarks/speed.py --only plan and benchmarks/storm.py measure them
+# by mapping; benchmarks/speed.py --only plan measures what comes of those of threads and processes
 SHARE = {"sequential": 1.0, "threads": 0.82, "processes": 0.85, "mpi": 0.9, "storm": 0.7}  # of each worker's time
 STARTS = {"sequential": 1, "threads": 1, "processes": 2, "mpi": 2, "storm": 2}  # imports one after another
 FINISH_S = {"storm": 15.0}  # and workers' start; of others OTHERS_FINISH_S
@@ -99,7 +100,7 @@ def forecast(settings: Settings, found: Survey, todo: dict[int, list[Chunk]], co
             station_chunks, pairs, pieces = station_chunks + stations, pairs + rows, pieces + len(chunk.wanted or ())
     shape, grid = pipeline.series_shape(settings), pipeline.bands_of(settings)[0].grid
     each = len(settings.component_pairs) * len(shape.bands) * shape.substacks
-    written = pipeline.bytes_to_write(settings, found, todo)
+    written = pipeline.bytes_to_write(settings, found, todo, len(found.chunks))
     rate = settings.condition.rate_hz
     samples = station_chunks * len(settings.components) * settings.data.chunk_s * rate * raw_ratio(found, rate)
     cores = min(workers, available_cores())
@@ -200,9 +201,7 @@ def calibrated(settings: Settings, folder: Path) -> Costs:
     if key not in known:
         known[key] = dataclasses.asdict(calibrate(settings, folder))
         cache.parent.mkdir(parents=True, exist_ok=True)
-        temporary = cache.with_name(f".{cache.name}.{os.getpid()}.part")
-        temporary.write_text(json.dumps(known))
-        temporary.replace(cache)
+        replace_text(cache, json.dumps(known))
     return Costs(**known[key])
 
 

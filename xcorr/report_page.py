@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from xcorr.core.files import replace_text
 from xcorr.pes.items import WINDOW_REASONS, Float32
 from xcorr.pes.result_file import NAME as RESULTS
 from xcorr.progress import busy_shares
@@ -43,9 +44,8 @@ def write_page(folder: Path, report: Mapping[str, Any]) -> None:
     parts += ["<h2>Availability</h2>", _availability(report), "<h2>Windows</h2>", _windows(report)]
     parts += ["<h2>Throughput</h2>", _throughput(report), "<h2>Not used</h2>", _problems(report)]
     head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-    temporary = folder / ".report.html.part"
-    temporary.write_text(f"{head}<style>{STYLE}</style><body>\n" + "\n".join(parts) + "\n</body></html>\n")
-    temporary.replace(folder / "report.html")
+    text = f"{head}<style>{STYLE}</style><body>\n" + "\n".join(parts) + "\n</body></html>\n"
+    replace_text(folder / "report.html", text)
 
 
 def _table(rows: Iterable[Sequence[Any]], head: Sequence[str] = ()) -> str:
