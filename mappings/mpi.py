@@ -32,6 +32,7 @@ from xcorr.mappings.run import Outcome, available_cores, merge_results, tell_pro
 INSTALL = "pip install 'xcorr[mpi-local]' (mpi4py with an MPI of its own), or 'xcorr[mpi]' where an MPI is installed"
 RANK_VARIABLES = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
 GRACE_S = 2.0
+FINISH_S = 30.0  # for ranks that have reported all to leave MPI; ended sooner, mpiexec complains on the output
 
 
 class MpiError(XcorrError, RuntimeError):
@@ -210,7 +211,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         if how is not None and process.poll() is None:
             os.killpg(process.pid, how)
         try:
-            process.wait(GRACE_S)
+            process.wait(GRACE_S if failing else FINISH_S)
             return
         except subprocess.TimeoutExpired:
             continue

@@ -17,12 +17,14 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
 from xcorr.core import XcorrError
-from xcorr.pes.fft import library, next_fast_len
-from xcorr.pes.items import Bool, Float32, Segment
+from xcorr.pes import long_fft
+from xcorr.pes.fft import next_fast_len
+from xcorr.pes.items import Bool, Float32, Float64, Segment
 from xcorr.pes.segments import NS
 
 InverseResponse = Callable[[np.ndarray], np.ndarray]
@@ -35,13 +37,12 @@ class ConditionError(XcorrError, ValueError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Conditioning:
-    """Target rate (Hz), band (Hz), Butterworth order of the band-pass, tapered and masked edge (s), FFT library."""
+    """Target rate (Hz), band (Hz), Butterworth order of the band-pass, tapered and masked edge (s)."""
 
     rate_hz: float
     band_hz: tuple[float, float]
     corners: int
     edge_s: float
-    fft: str = "pocketfft"
 
     @property
     def exact_rate_hz(self) -> Fraction:
@@ -62,21 +63,23 @@ def butterworth_power(
 
 
 def fft_lengths(samples: int, rate_hz: Fraction, target_hz: Fraction) -> tuple[int, int]:
-    """Return input and output FFT lengths whose ratio is exactly that of the rates, both fast."""
+    """Return input and output FFT lengths whose ratio is exactly that of the rates, both fast and even."""
     ratio = target_hz / rate_hz
-    k = next_fast_len(math.ceil(samples / ratio.denominator))
+    k = 2 * next_fast_len(math.ceil(samples / ratio.denominator / 2))
     return ratio.denominator * k, ratio.numerator * k
 
 
-@functools.lru_cache(maxsize=8)
-def _gain(
-    length: int, out_length: int, bins: int, rate_hz: Fraction, band_hz: tuple[float, float], corners: int
-) -> Float32:
-    """Return |H|², with the factor that the inverse transform of another length takes."""
-    frequency = np.arange(bins) * (float(rate_hz) / length)
-    gain = butterworth_power(frequency, float(rate_hz), band_hz, corners)
-    gain[0] = 0.0
-    return (gain * (out_length / length)).astype(np.float32)
+@functools.lru_cache(maxsize=4)
+def _gain(bins: int, step_hz: float, rate_hz: Fraction, band_hz: tuple[float, float], corners: int) -> Float64:
+    """Return |H|² at frequencies 0, 1, ... of ``step_hz``; nothing is left at the first and the last."""
+    gain = butterworth_power(np.arange(bins) * step_hz, float(rate_hz), band_hz, corners)
+    gain[[0, -1]] = 0.0
+    return gain
+
+
+@functools.lru_cache(maxsize=4)
+def _ordered_gain(rows: int, *how: Any) -> Float32:
+    return long_fft.in_order(_gain(*how).astype(np.float32), rows)
 
 
 def condition_segment(
@@ -97,25 +100,27 @@ def condition_segment(
     if last < first:
         return first, np.zeros(0, np.float32)
     length, out_length = fft_lengths(n + edge, rate, target)
+    rows, columns = long_fft.shape_of(length, (target / rate).denominator)
     data = np.zeros(length, np.float32)
     _detrend(segment.data, data[:n])
     ramp = (0.5 - 0.5 * np.cos(np.pi * (np.arange(edge) + 0.5) / max(edge, 1))).astype(np.float32)
     data[:edge] *= ramp
     data[n - edge : n] *= ramp[::-1]
-    fft = library(how.fft)
-    spectrum = fft.rfft(data, length)
-    bins = min(length, out_length) // 2 + 1
-    shaped = spectrum[:bins] * _gain(length, out_length, bins, rate, how.band_hz, how.corners)
-    if inverse_response is not None or offset.denominator != 1:
-        frequency = np.arange(bins) * (float(rate) / length)
-        if inverse_response is not None:
-            shaped *= inverse_response(frequency).astype(np.complex64)
+    out_columns = out_length // rows
+    spectrum = long_fft.resized(long_fft.forward(data, rows), min(columns, out_columns))
+    step_hz = float(rate) / length
+    gain = spectrum.shape[1] * rows // 2 + 1, step_hz, rate, how.band_hz, how.corners
+    if inverse_response is None and offset.denominator == 1:
+        spectrum *= _ordered_gain(rows, *gain)
+    else:
+        frequency = np.arange(gain[0]) * step_hz
         shift_s = float((math.ceil(offset) - offset) / target)
-        if shift_s:
-            shaped *= np.exp(2j * np.pi * shift_s * frequency).astype(np.complex64)
-    if bins == out_length // 2 + 1 and out_length % 2 == 0:
-        shaped[-1] = 0.0
-    whole = fft.irfft(shaped, out_length)
+        weight = _gain(*gain) * np.exp(2j * np.pi * shift_s * frequency)
+        if inverse_response is not None:
+            weight *= inverse_response(frequency)
+        spectrum *= long_fft.in_order(weight.astype(np.complex64), rows)
+    whole = long_fft.back(long_fft.resized(spectrum, out_columns), rows)
+    whole *= np.float32((out_columns / columns) ** 0.5)
     start = first - math.ceil(offset)
     return first, whole[start : start + last - first + 1]
 

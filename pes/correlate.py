@@ -10,6 +10,7 @@ import numpy as np
 
 from xcorr.core import GenericPE, MultiKey, XcorrError
 from xcorr.pes.estimate import Estimator, Member, Rows, estimate
+from xcorr.pes.gridding import gridding
 from xcorr.pes.items import (
     Chunk,
     Complex64,
@@ -88,6 +89,8 @@ class CorrelateStrips(GenericPE):
         self._number = {code: i for i, code in enumerate(self.stations)}
         self._needed = {strip: self.layout.stations_needed(strip) for strip in self.layout.strips}
         self._chunks: dict[int, _OpenChunk] = {}
+        self._griddings = [None if self._how.is_ratio else gridding(band.grid) for band in self.bands]
+        self._bins = [(g or band.grid).bins for g, band in zip(self._griddings, self.bands, strict=True)]
         self._room: dict[int, Complex64] = {}
 
     def process(self, inputs: dict[str, Any]) -> None:
@@ -148,9 +151,9 @@ class CorrelateStrips(GenericPE):
         others = [b for b in range(block, self.layout.blocks) if b in chunk.members]
         stations, letters = self.layout.stations_of(block), len(self.layout.components)
         copies, side = self._how.copies, self.layout.block
-        for k, band in enumerate(self.bands):
+        for k, bins in enumerate(self._bins):
             if k not in self._room:
-                self._room[k] = np.empty(GROUP * side * band.grid.bins, np.complex64)
+                self._room[k] = np.empty(GROUP * side * bins, np.complex64)
             for low in range(0, min(side, len(stations) * letters), GROUP):
                 members = stations[low // letters : (low + GROUP) // letters]
                 for piece, (start, stop) in enumerate(self._substacks):
@@ -161,9 +164,10 @@ class CorrelateStrips(GenericPE):
                         if partners:
                             second = chunk.members[number]
                             left = low // EDGE * EDGE if number == block else 0  # of its own block, none before
-                            shape = min(GROUP, side - low), side - left, band.grid.bins
+                            shape = min(GROUP, side - low), side - left, bins
                             sums = self._room[k][: math.prod(shape)].reshape(shape)
-                            cross_spectra(conjugate, second.bands[k].packed[:, windows, left:], sums)
+                            packed = second.bands[k].packed[:, windows, left:]
+                            cross_spectra(conjugate, packed, sums, self._griddings[k])
                             place = k, piece, slice(start, stop), low, left
                             blocks = strip, block, number
                             yield from self._rows(chunk.chunk, blocks, first, second, partners, sums, place)
@@ -197,11 +201,13 @@ class CorrelateStrips(GenericPE):
 
     def _estimate(self, sums: Complex64, left: int, rows: Rows, begins_with_itself: bool, piece: int) -> Float32:
         """Return the correlations of some slots with one; ``sums`` [slot, bin] begin at slot ``left``."""
+        band, spread = self.bands[rows.band], self._griddings[rows.band]
         b = [slot - left for slot in rows.b]
         step = b[1] - b[0] if len(b) > 1 else 1
         even = b == list(range(b[0], b[-1] + 1, step))
         chosen = sums[b[0] : b[-1] + 1 : step] if even else sums[b]
         if begins_with_itself and self._how.keeps_power:
             chosen = np.array(chosen)
-            chosen[0] = rows.first.bands[rows.band].autospectra[rows.a][piece]
-        return estimate(chosen, rows, self.bands[rows.band], self._how)
+            power = rows.first.bands[rows.band].autospectra[rows.a][piece]
+            chosen[0] = power if spread is None else spread.spread(power[None].astype(np.complex64))[0]
+        return estimate(chosen, rows, band, self._how, spread)

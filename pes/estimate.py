@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from xcorr.pes.analytic import SMALLEST
+from xcorr.pes.gridding import Gridding
 from xcorr.pes.items import Bool, Complex64, Float32, Float64
 from xcorr.pes.normalize import half_width, running_mean
 from xcorr.pes.tiles import Block, full_products_per_lag, products_per_lag, to_lags
@@ -41,6 +42,11 @@ class Estimator:
     def copies(self) -> int:
         """Spectra per window: a complex signal of unit phasors takes two."""
         return 2 if self.method == "phase" else 1
+
+    @property
+    def is_ratio(self) -> bool:
+        """Whether cross spectra are divided by power spectra, bin by bin."""
+        return self.method in ("coherency", "deconvolution")
 
     @property
     def keeps_power(self) -> bool:
@@ -89,14 +95,14 @@ class Rows:
     n: np.ndarray
 
 
-def estimate(sums: Complex64, rows: Rows, band: Band, how: Estimator) -> Float32:
-    """Return the correlations [row, 2M+1]; NaN where nothing was summed."""
+def estimate(sums: Complex64, rows: Rows, band: Band, how: Estimator, gridding: Gridding | None = None) -> Float32:
+    """Return the correlations [row, 2M+1] of sums [row, bin of the band or of ``gridding``]; NaN where n is 0."""
     n, grid = rows.n, band.grid
     with np.errstate(divide="ignore", invalid="ignore"):
-        if how.method in ("coherency", "deconvolution"):
+        if how.is_ratio:
             sums = _spectral_ratio(sums, rows, band, how)
-        data = to_lags(sums, grid)
-        if how.method in ("coherency", "deconvolution"):
+        data = to_lags(sums, grid, gridding)
+        if how.is_ratio:
             data[n == 0] = np.nan
         elif how.unbiased:
             for k, slot in enumerate(rows.b):

@@ -52,13 +52,22 @@ def library(name: str) -> Library:
 def rfft(data: np.ndarray, n: int) -> np.ndarray:
     """Return the spectra of real traces [..., sample], zero-padded to ``n`` points; float32 gives complex64.
 
-    NumPy computes float32 in single precision only where the factor is a float32 too, as that of "ortho" is.
+    NumPy computes float32 in single precision only where the factor is a float32 too, as that of "ortho" is; and
+    faster where it need not pad.
     """
     if data.dtype != np.float32:
         return np.fft.rfft(data, n)
-    spectra: np.ndarray = np.fft.rfft(data, n, norm="ortho")
+    spectra: np.ndarray = np.fft.rfft(_padded(data, n), norm="ortho")
     spectra *= np.float32(n**0.5)
     return spectra
+
+
+def _padded(data: np.ndarray, n: int) -> np.ndarray:
+    if data.shape[-1] == n:
+        return data
+    padded = np.zeros((*data.shape[:-1], n), data.dtype)
+    padded[..., : data.shape[-1]] = data[..., :n]
+    return padded
 
 
 def next_fast_len(n: int) -> int:
@@ -98,11 +107,7 @@ def _ducc() -> Library:
     from ducc0 import fft
 
     def forward(data: np.ndarray, n: int) -> np.ndarray:
-        padded = data
-        if data.shape[-1] != n:
-            padded = np.zeros((*data.shape[:-1], n), data.dtype)
-            padded[..., : data.shape[-1]] = data[..., :n]
-        spectra: np.ndarray = fft.r2c(padded, axes=[data.ndim - 1])
+        spectra: np.ndarray = fft.r2c(_padded(data, n), axes=[data.ndim - 1])
         return spectra
 
     def back(spectra: np.ndarray, n: int) -> np.ndarray:

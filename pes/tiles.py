@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from xcorr.pes.fft import library, rfft
+from xcorr.pes.gridding import Gridding
 from xcorr.pes.items import Bool, Complex64, Float32, Float64
 from xcorr.pes.whiten import SpectralGrid
 
@@ -22,34 +23,49 @@ EDGE = 16  # second blocks are cut at multiples of as many slots, lest a process
 GROUP = 24  # slots of the first block multiplied at once; OpenBLAS sums all rows of such a product in one order
 
 
-def cross_spectra(first: Complex64, second: Complex64, out: Complex64) -> None:
-    """Write sum_w first second to ``out`` [slot, slot, frequency].
+def cross_spectra(first: Complex64, second: Complex64, out: Complex64, gridding: Gridding | None = None) -> None:
+    """Write sum_w first second to ``out`` [slot, slot, frequency]: in-band bins, or those of ``gridding``.
 
     ``first`` [frequency, slot, window] holds conjugate spectra and may have more slots than ``out`` (padding);
     ``second`` is [frequency, window, slot]. Either may be any view whose last two axes BLAS can read.
     """
     rows, columns = first.shape[1], second.shape[2]
     size = rows * columns
-    room = np.empty((SLAB, size + APART), np.complex64)
-    for low in range(0, len(first), SLAB):
-        part = slice(low, min(low + SLAB, len(first)))
-        product = room[: part.stop - low, :size].reshape(-1, rows, columns)
-        np.matmul(first[part], second[part], out=product)
-        out[:, :, part] = product[:, : len(out)].transpose(1, 2, 0)
+    if gridding is None:
+        room = np.empty((SLAB, size + APART), np.complex64)
+        for low in range(0, len(first), SLAB):
+            part = slice(low, min(low + SLAB, len(first)))
+            product = room[: part.stop - low, :size].reshape(-1, rows, columns)
+            np.matmul(first[part], second[part], out=product)
+            out[:, :, part] = product[:, : len(out)].transpose(1, 2, 0)
+        return
+    sums = np.zeros((gridding.bins, size + APART), np.complex64)
+    room = np.empty((max(len(weights[0]) for _, _, weights in gridding.slabs), size + APART), np.complex64)
+    for part, reached, weights in gridding.slabs:
+        product = room[: part.stop - part.start, :size]
+        np.matmul(first[part], second[part], out=product.reshape(-1, rows, columns))
+        sums[reached, :size] += weights @ product
+    out[:] = sums[:, :size].reshape(-1, rows, columns)[:, : len(out)].transpose(1, 2, 0)
 
 
-def to_lags(spectra: Complex64, grid: SpectralGrid) -> Float32:
-    """Return the correlations [row, 2M+1] of cross spectra [row, in-band bin]; zero lag at index M."""
+def to_lags(spectra: Complex64, grid: SpectralGrid, gridding: Gridding | None = None) -> Float32:
+    """Return the correlations [row, 2M+1] of cross spectra [row, bin of ``grid`` or ``gridding``]; zero lag at M."""
     rows, m = len(spectra), grid.lags
     lags = np.empty((rows, 2 * m + 1), np.float32)
     fft = library(grid.fft)
-    padded = np.zeros((BATCH if fft.whole_batches else min(rows, BATCH), grid.nfft // 2 + 1), np.complex64)
+    nfft = gridding.nfft if gridding else grid.nfft
+    half = np.zeros((BATCH if fft.whole_batches else min(rows, BATCH), nfft // 2 + 1), np.complex64)
     for low in range(0, rows, BATCH):
         part = spectra[low : low + BATCH]
-        padded[: len(part), grid.first : grid.stop] = part
-        time = fft.irfft(padded if fft.whole_batches else padded[: len(part)], grid.nfft)
-        lags[low : low + BATCH, :m] = time[: len(part), grid.nfft - m :]
+        if gridding:
+            gridding.half_spectra(part, half[: len(part)])
+        else:
+            half[: len(part), grid.first : grid.stop] = part
+        time = fft.irfft(half if fft.whole_batches else half[: len(part)], nfft)
+        lags[low : low + BATCH, :m] = time[: len(part), nfft - m :]
         lags[low : low + BATCH, m:] = time[: len(part), : m + 1]
+    if gridding:
+        lags *= gridding.scale
     return lags
 
 

@@ -129,11 +129,7 @@ def _judge_values(
 
 
 def _share(starts: np.ndarray, length: int, flags: Bool) -> Float64:
-    if flags.all():
-        return np.ones(len(starts))
-    total = np.concatenate([[0], np.cumsum(flags, dtype=np.int64)])
-    share: Float64 = (total[starts + length] - total[starts]) / length
-    return share
+    return np.array([np.count_nonzero(flags[start : start + length]) for start in starts.tolist()]) / length
 
 
 def flat_runs(data: np.ndarray, shortest: int = 3) -> Sequence[tuple[int, int]]:

@@ -323,7 +323,7 @@ def test_every_setting_reaches_its_element(three, tmp_path):
     read = e["ReadStation"]
     assert (read.highest_hz, read.edge_s, read.max_gap_s, read.zeros_are_gaps_s) == (1.3, 17.0, 1.5, 33.0)
     how = e["ConditionStation"]
-    assert dataclasses.astuple(how.conditioning) == (5.0, (0.11, 1.3), 3, 17.0, "fftw")
+    assert dataclasses.astuple(how.conditioning) == (5.0, (0.11, 1.3), 3, 17.0)
     assert dataclasses.astuple(how.windowing)[:4] == (1500, 750, 0.77, 6.5)
     assert (how.response, how.water_level_db, how.shared) == ("none", 41.0, True)
     norm = e["NormalizeStation"].how

@@ -116,7 +116,7 @@ def preparing(settings: Settings) -> tuple[ConditionStation, NormalizeStation, T
     """Return the elements between reading and correlating."""
     c, n, w = settings.condition, settings.normalize, settings.whiten
     windowing, estimator = windowing_of(settings), estimator_of(settings)
-    conditioning = Conditioning(c.rate_hz, c.band_hz, c.corners, settings.edge_s, settings.run.fft)
+    conditioning = Conditioning(c.rate_hz, c.band_hz, c.corners, settings.edge_s)
     shared = settings.rotates or "station" in (n.per, w.per)
     return (
         ConditionStation(

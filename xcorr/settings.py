@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from dataclasses import dataclass
@@ -192,7 +193,7 @@ class Run:
     open_chunks: int = setting(2, "Chunks under way at once, if memory allows.", least=1)
     fft: str = setting(
         "pocketfft",
-        "Library of the long Fourier transforms: NumPy's, or one to be installed. Part of the results' identity.",
+        "Library of the windows' Fourier transforms: NumPy's, or one to be installed. Part of the results' identity.",
         choices=fft.LIBRARIES,
     )
     storm_nimbus: str | None = setting(
@@ -266,7 +267,7 @@ class Settings:
         every = tuple(a + b for a in "ZNE" for b in "ZNE")
         return every if self.correlate.components == ("all",) else self.correlate.components
 
-    @property
+    @functools.cached_property
     def component_pairs(self) -> tuple[str, ...]:
         """Component pairs of Z, N, E that are correlated."""
         found = dict.fromkeys(part for pair in self.outputs for part in sources(pair))
@@ -279,7 +280,7 @@ class Settings:
         """Whether radial or transverse components are wanted."""
         return any(c in pair for pair in self.outputs for c in "RT")
 
-    @property
+    @functools.cached_property
     def components(self) -> tuple[str, ...]:
         """Component letters needed, in the order Z N E."""
         return tuple(c for c in "ZNE" if any(c in pair for pair in self.component_pairs))
