@@ -103,7 +103,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where the archives and results go")
     parser.add_argument("--case", choices=CASES, nargs="+", default=list(CASES))
     parser.add_argument("--stations", type=int, default=1000)
-    parser.add_argument("-m", "--mapping", default="threads")
+    parser.add_argument("-m", "--mapping", default="processes")
     parser.add_argument("--memory", default="4GB")
     given = parser.parse_args()
     for case in given.case:

@@ -166,7 +166,7 @@ class CorrelateStrips(GenericPE):
                             left = low // EDGE * EDGE if number == block else 0  # of its own block, none before
                             shape = min(GROUP, side - low), side - left, bins
                             sums = self._room[k][: math.prod(shape)].reshape(shape)
-                            packed = second.bands[k].packed[:, windows, left:]
+                            packed = second.bands[k].packed[:, left:, windows]
                             cross_spectra(conjugate, packed, sums, self._griddings[k])
                             place = k, piece, slice(start, stop), low, left
                             blocks = strip, block, number

@@ -15,7 +15,7 @@ import numpy as np
 from xcorr.core import GenericPE, XcorrError
 from xcorr.pes.items import Chunk, CorrelationRows, ShardRecord, SlotAccount, StripEnd
 from xcorr.pes.layout import Layout
-from xcorr.pes.stacking import signal_to_noise, symmetry
+from xcorr.pes.stacking import quality
 
 FORMAT, VERSION = "xcorr-shard", 1
 HDF5_CHUNK_BYTES = 128 << 10
@@ -203,8 +203,9 @@ class WriteShards(GenericPE):
             shard.series[name][where] = item.data
             shard.add(item.data.nbytes)
             shard.rows["series_n_windows"][name][where] = item.n_windows
-            shard.rows["series_snr"][name][where] = signal_to_noise(item.data)
-            shard.rows["series_symmetry"][name][where] = symmetry(item.data)
+            ratio, coefficient = quality(item.data)
+            shard.rows["series_snr"][name][where] = ratio
+            shard.rows["series_symmetry"][name][where] = coefficient
         else:
             record = self._finish(self._open.pop(key), item)
             self.log(f"wrote {record.path}, {record.bytes} bytes")

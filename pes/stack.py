@@ -14,7 +14,7 @@ from xcorr.pes.items import Float32, Float64
 from xcorr.pes.layout import Layout
 from xcorr.pes.orient import rotated, sources
 from xcorr.pes.shards import series_path
-from xcorr.pes.stacking import Stacking, jackknife_error, signal_to_noise, stacked, symmetry
+from xcorr.pes.stacking import Stacking, jackknife_error, quality, stacked
 
 RANGE_BYTES = 16 << 20  # of series read at once
 
@@ -153,6 +153,7 @@ class StackRows(IterativePE):
     def _stack(self, first_row: int, band: str, pair: str, series: np.ndarray, n: np.ndarray) -> StackedRows:
         means = {m: stacked(m, series, n, self.stacking) for m in self.methods}
         error = jackknife_error(series, n).astype(np.float32) if len(series) > 1 else None
+        found = {m: quality(mean) for m, mean in means.items()}
         return StackedRows(
             first_row,
             band,
@@ -160,8 +161,8 @@ class StackRows(IterativePE):
             {m: mean.astype(np.float32) for m, mean in means.items()},
             error,
             n,
-            {m: signal_to_noise(mean).astype(np.float32) for m, mean in means.items()},
-            {m: symmetry(mean).astype(np.float32) for m, mean in means.items()},
+            {m: ratio for m, (ratio, _) in found.items()},
+            {m: coefficient for m, (_, coefficient) in found.items()},
         )
 
     def _single(self, request: StackRequest, band: str, pair: str) -> StackedRows:

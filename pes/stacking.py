@@ -12,7 +12,7 @@ import numpy as np
 
 from xcorr.pes.analytic import SMALLEST, analytic
 from xcorr.pes.fft import next_fast_len
-from xcorr.pes.items import Float64
+from xcorr.pes.items import Float32, Float64
 from xcorr.pes.normalize import half_width, running_mean
 
 METHODS = ("linear", "pws", "tf-pws", "robust", "nroot", "selective", "acf")
@@ -233,28 +233,25 @@ def jackknife_error(series: np.ndarray, n: np.ndarray) -> Float64:
     return np.sqrt(np.where(count > 1, (count - 1) / np.maximum(count, 1) * squares, np.nan))
 
 
-def signal_to_noise(stack: np.ndarray) -> Float64:
-    """Return max|C| / rms of the outer 20 % of lags, [row]."""
+def quality(stack: np.ndarray) -> tuple[Float32, Float32]:
+    """Return two numbers for each row [row, lag]: signal-to-noise ratio and symmetry; NaN where there is no signal.
+
+    The ratio is max|C| / rms of the outer 20 % of lags; symmetry is the correlation coefficient of C(tau) with C(-tau),
+    tau > 0.
+    """
     m = stack.shape[1] // 2
-    lag = np.abs(np.arange(-m, m + 1))
-    scaled = _to_one(stack)
-    rms = np.sqrt(np.square(scaled[:, lag > 0.8 * m]).mean(axis=1))
+    outer = m - int(0.8 * m)
+    largest = np.maximum(stack.max(axis=1), -stack.min(axis=1))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(np.abs(scaled).max(axis=1) / rms)
+        scaled = stack / np.where(largest > 0, largest, 1)[:, None]  # no square overflows or vanishes
+        squares = sum(_products(x, x) for x in (scaled[:, :outer], scaled[:, 2 * m + 1 - outer :]))
+        ratio = (largest > 0) / np.sqrt(squares / (2 * outer))
+        halves = scaled[:, m + 1 :], scaled[:, :m][:, ::-1]
+        a, b = (x - x.mean(axis=1, keepdims=True) for x in halves)
+        coefficient = _products(a, b) / np.sqrt(_products(a, a) * _products(b, b))
+    return ratio.astype(np.float32), coefficient.astype(np.float32)
 
 
-def symmetry(stack: np.ndarray) -> Float64:
-    """Return the correlation coefficient of C(tau) with C(-tau), tau > 0, [row]."""
-    m = stack.shape[1] // 2
-    scaled = _to_one(stack)
-    causal, acausal = scaled[:, m + 1 :], scaled[:, :m][:, ::-1]
-    a, b = (x - x.mean(axis=1, keepdims=True) for x in (causal, acausal))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray((a * b).sum(axis=1) / np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1)))
-
-
-def _to_one(stack: np.ndarray) -> np.ndarray:
-    """Divide each row by its largest value, so that no square overflows or vanishes."""
-    largest = np.abs(stack).max(axis=1, keepdims=True)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(stack / np.where(largest > 0, largest, 1))
+def _products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the sum over lags of the products, [row]."""
+    return np.asarray(np.einsum("ij,ij->i", a, b))

@@ -15,9 +15,8 @@ from xcorr.pes.items import Bool, Complex64, Float32, Float64
 from xcorr.pes.whiten import SpectralGrid
 
 SLAB = 256  # frequencies multiplied at once
-THIN = 64  # frequencies packed at once: they fit the cache
+THIN = 128  # frequencies packed at once: their lines stay in the cache
 BATCH = 32  # rows per inverse FFT call
-PACKED = 16  # slots packed at once: whole lines of the cache
 APART = 8  # samples between the products of two frequencies, lest all of them fall into the same lines of the cache
 EDGE = 16  # second blocks are cut at multiples of as many slots, lest a processor has vectors cut in two
 GROUP = 24  # slots of the first block multiplied at once; OpenBLAS sums all rows of such a product in one order
@@ -26,11 +25,16 @@ GROUP = 24  # slots of the first block multiplied at once; OpenBLAS sums all row
 def cross_spectra(first: Complex64, second: Complex64, out: Complex64, gridding: Gridding | None = None) -> None:
     """Write sum_w first second to ``out`` [slot, slot, frequency]: in-band bins, or those of ``gridding``.
 
-    ``first`` [frequency, slot, window] holds conjugate spectra and may have more slots than ``out`` (padding);
-    ``second`` is [frequency, window, slot]. Either may be any view whose last two axes BLAS can read.
+    Both are [frequency, slot, window], or any view whose last two axes BLAS can read; ``first`` holds conjugate spectra
+    and may have more slots than ``out`` (padding).
     """
-    rows, columns = first.shape[1], second.shape[2]
+    rows, columns = first.shape[1], second.shape[1]
     size = rows * columns
+    if first.shape[2] == 1 and gridding is None:  # one window: nothing to sum, so no product of matrices
+        a, b = (np.ascontiguousarray(x[..., 0].T) for x in (first[:, : len(out)], second))
+        np.multiply(a[:, None], b, out=out)
+        return
+    second = second.transpose(0, 2, 1)
     if gridding is None:
         room = np.empty((SLAB, size + APART), np.complex64)
         for low in range(0, len(first), SLAB):
@@ -83,55 +87,42 @@ def full_products_per_lag(grid: SpectralGrid) -> Float64:
 
 
 class Block:
-    """Spectra of a block of slots in a chunk, packed [frequency, window, slot], zero where absent.
+    """Spectra of a block of slots in a chunk, packed [frequency, slot, window], zero where absent.
 
     ``copies`` spectra belong to each window (2 for the phase correlation).
     """
 
     def __init__(self, grid: SpectralGrid, windows: int, side: int, copies: int = 1) -> None:
         self.grid, self.copies = grid, copies
-        self._packed = np.empty((grid.bins, windows * copies, side), np.complex64)
+        self._packed = np.empty((grid.bins, side, windows * copies), np.complex64)
         self._absent = set(range(side))
-        self._waiting: dict[int, dict[int, Complex64]] = {}
         self.autospectra: dict[int, Float32] = {}
 
     def fill(self, slot: int, spectra: Complex64) -> None:
         """Take the spectra [window, bin] of a slot."""
-        group = self._waiting.setdefault(slot // PACKED, {})
-        group[slot % PACKED] = spectra
-        if len(group) == PACKED:
-            self._pack(slot // PACKED)
-
-    def _pack(self, number: int) -> None:
-        rows = self._waiting.pop(number)
-        slots = [number * PACKED + row for row in sorted(rows)]
-        self._absent.difference_update(slots)
-        at = slice(slots[0], slots[-1] + 1) if len(slots) == slots[-1] + 1 - slots[0] else np.array(slots)
         for low in range(0, len(self._packed), THIN):
-            stacked = np.stack([rows[row][:, low : low + THIN] for row in sorted(rows)], axis=-1)  # [window, bin, slot]
-            self._packed[low : low + THIN, :, at] = stacked.transpose(1, 0, 2)
+            self._packed[low : low + THIN, slot] = spectra[:, low : low + THIN].T
+        self._absent.discard(slot)
 
     @property
     def packed(self) -> Complex64:
-        """The spectra [frequency, window, slot]."""
-        for number in list(self._waiting):
-            self._pack(number)
+        """The spectra [frequency, slot, window]."""
         if self._absent:
-            self._packed[..., sorted(self._absent)] = 0
+            self._packed[:, sorted(self._absent)] = 0
             self._absent.clear()
         return self._packed
 
     def conjugate(self, first_slot: int, windows: slice) -> Complex64:
         """Return conjugate spectra [frequency, slot, window] of GROUP slots, padded with zeros."""
-        part = self.packed[:, windows, first_slot : first_slot + GROUP]
-        padded = np.empty((*part.shape[:2], GROUP), np.complex64)
-        np.conjugate(part, out=padded[..., : part.shape[2]])
-        padded[..., part.shape[2] :] = 0
-        return padded.transpose(0, 2, 1)
+        part = self.packed[:, first_slot : first_slot + GROUP, windows]
+        padded = np.empty((len(part), GROUP, part.shape[2]), np.complex64)
+        np.conjugate(part, out=padded[:, : part.shape[1]])
+        padded[:, part.shape[1] :] = 0
+        return padded
 
     def power(self, slot: int, windows: np.ndarray) -> Float64:
         """Return the mean over some windows (their numbers) of |X|² of a slot, [bin]."""
         at = (windows[:, None] * self.copies + np.arange(self.copies)).ravel()
-        part = self.packed[:, at, slot]
+        part = self.packed[:, slot, at]
         mean: Float64 = (np.square(part.real, dtype=np.float64) + np.square(part.imag, dtype=np.float64)).mean(axis=1)
         return mean

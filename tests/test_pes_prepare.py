@@ -325,8 +325,22 @@ def test_signal_to_noise_and_symmetry():
     lag = np.arange(-50, 51)
     c = np.exp(-0.5 * ((np.abs(lag) - 15) / 2.0) ** 2)
     c[np.abs(lag) > 40] = 0.01
-    assert stacking.signal_to_noise(c[None])[0] == pytest.approx(100, rel=1e-6)
-    assert stacking.symmetry(c[None])[0] == pytest.approx(1)
+    (ratio,), (coefficient,) = stacking.quality(c[None])
+    assert ratio == pytest.approx(100, rel=1e-6)
+    assert coefficient == pytest.approx(1)
     one_sided = np.where(lag > 0, c, 0) + 0.001 * np.sin(lag)
     causal, acausal = one_sided[51:], one_sided[:50][::-1]
-    assert stacking.symmetry(one_sided[None])[0] == pytest.approx(np.corrcoef(causal, acausal)[0, 1])
+    tiny = np.array([one_sided, -one_sided * 1e-25, one_sided * 1e25], np.float32)
+    expected = np.corrcoef(causal, acausal)[0, 1]
+    np.testing.assert_allclose(stacking.quality(tiny)[1], expected, rtol=1e-5)
+    np.testing.assert_allclose(stacking.quality(tiny)[0], stacking.quality(one_sided[None])[0][0], rtol=1e-5)
+
+
+def test_rows_without_signal_have_no_quality():
+    nothing = np.zeros((3, 21), np.float32)
+    nothing[1] = np.nan
+    nothing[2] = 7.0
+    ratio, coefficient = stacking.quality(nothing)
+    assert np.isnan(ratio[:2]).all()
+    assert np.isnan(coefficient).all()
+    assert ratio[2] == pytest.approx(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from xcorr import cli_tools as tools
 from xcorr.cli_tools import EXISTING, EXISTING_FILE, OPTIONAL_PATH
 
 os.environ.setdefault("NUMPY_MADVISE_HUGEPAGE", "0")  # clearing fresh huge pages costs more than they save here
+gc.set_threshold(50_000)  # importing makes many objects and no garbage
 
 USAGE_ERRORS = (
     "SettingsError",
