@@ -51,7 +51,7 @@ class ChunkFiles:
         key = path + candidate.channel[:-1] if path.startswith(KIND) else path
         if key not in self._known:
             asked = path.startswith(KIND)
-            self._known[key] = self._ask(candidate.channel[:-1]) if asked else _read_file(path, *self._limits)
+            self._known[key] = self._ask(candidate.channel[:-1]) if asked else read_file(path, *self._limits)
         return self._known[key]
 
     def named(self, candidate: Candidate) -> Candidate:
@@ -101,7 +101,8 @@ class ChunkFiles:
         return pieces, list(dict.fromkeys(errors)), list(dict.fromkeys(notes))
 
 
-def _read_file(path: str, start_ns: int, end_ns: int) -> tuple[list[Any], list[str]]:
+def read_file(path: str, start_ns: int, end_ns: int) -> tuple[list[Any], list[str]]:
+    """Return the ObsPy traces of a file with samples within a time, perhaps with more, and what was wrong with it."""
     from obspy import UTCDateTime, read
     from obspy.io.mseed.core import _read_mseed
 

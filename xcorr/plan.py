@@ -26,16 +26,21 @@ from xcorr.core.files import replace_text
 from xcorr.core.testing import ListSource
 from xcorr.mappings import run
 from xcorr.mappings.run import available_cores
+from xcorr.pes.estimate import Estimator
+from xcorr.pes.gridding import gridding
 from xcorr.pes.items import Chunk, RawChannel, RawStation, Segment, SlotAccount, SpectraBlock
 from xcorr.pes.layout import Layout
+from xcorr.pes.read import read_file
 from xcorr.pes.segments import NS
+from xcorr.pes.tiles import GROUP
+from xcorr.pes.whiten import Band
 from xcorr.settings import Settings, SettingsError
 from xcorr.survey import Survey
 
-CALIBRATED = 64  # stations, of correlation; of conditioning a few of them
+CALIBRATED = 128  # stations, of correlation; of conditioning a few of them
 FEW = 4
 # by mapping; benchmarks/speed.py --only plan measures what comes of those of threads and processes
-SHARE = {"sequential": 1.0, "threads": 0.82, "processes": 0.85, "mpi": 0.9, "storm": 0.7}  # of each worker's time
+SHARE = {"sequential": 1.0, "threads": 0.65, "processes": 0.8, "mpi": 0.85, "storm": 0.7}  # of each worker's time
 STARTS = {"sequential": 1, "threads": 1, "processes": 2, "mpi": 2, "storm": 2}  # imports one after another
 FINISH_S = {"storm": 15.0}  # and workers' start; of others OTHERS_FINISH_S
 OTHERS_FINISH_S = 0.35
@@ -179,13 +184,20 @@ def memory_bytes(settings: Settings, found: Survey, workers: int, open_chunks: i
     shares = settings.run.mapping in ("sequential", "threads")  # what one worker has freed, the others can take
     owners = min(workers, max(len(layout.strips), 1) * (1 if shares else max(len(found.chunks), 1)))
     packed = layout.blocks * layout.block * spectra * open_chunks * owners
-    room = sum(24 * layout.block * b.grid.bins * 8 for b in bands) * owners
+    room = owners * sum(_room(b, layout.block, windows * copies, pipeline.estimator_of(settings)) for b in bands)
     trace = letters * settings.data.chunk_s * settings.condition.rate_hz
     working = workers * (40 * trace + 4 * letters * spectra)
     under_way = workers * 1e6 * UNDER_WAY_MB.get(settings.run.mapping, CREDIT_MB)
     base = 1e6 * BASE_MB.get(settings.run.mapping, 150.0)
     processes = 1 if shares else workers + 1
     return int(base * processes + packed + room + working + under_way)
+
+
+def _room(band: Band, block: int, windows: int, how: Estimator) -> int:
+    """Return the bytes that an owner of strips needs for a tile: sums, those by coarse frequency, conjugates."""
+    short = None if how.is_ratio else gridding(band.grid)
+    sums = band.grid.bins if short is None else 2 * short.bins
+    return 8 * GROUP * (block * sums + windows * band.grid.bins)
 
 
 # -- calibration ---------------------------------------------------------------------------------------------
@@ -206,7 +218,7 @@ def calibrated(settings: Settings, folder: Path) -> Costs:
 
 
 def calibrate(settings: Settings, folder: Path) -> Costs:
-    """Measure: a few stations read and prepared, the pairs of 64 correlated, some megabytes written and synced.
+    """Measure: a few stations read and prepared, the pairs of 128 correlated, some megabytes written and synced.
 
     Without response removal: its cost is that of the metadata, which is read once.
     """
@@ -219,7 +231,7 @@ def calibrate(settings: Settings, folder: Path) -> Costs:
     layout = Layout(CALIBRATED, plain.components, plain.component_pairs, plain.correlate.block)
     size = plain.data.chunk_s * NS
     chunk = Chunk(0, 0, size, 0, size, strips=-(-layout.blocks // layout.blocks_per_strip))
-    names = [f"XX.S{k:02d}" for k in range(CALIBRATED)]
+    names = [f"XX.S{k:03d}" for k in range(CALIBRATED)]
     stations = [_noise(plain, chunk, k, names[k]) for k in range(FEW)]
     station_s = math.inf
     for _ in range(2):  # the first also pays for memory and plans
@@ -276,10 +288,10 @@ def _read_cost() -> float:
     with tempfile.TemporaryDirectory() as place:
         path = str(Path(place, "x.mseed"))
         obspy.Trace(data).write(path, format="MSEED", encoding="STEIM2", reclen=4096)
-        obspy.read(path)
+        read_file(path, 0, 10**18)
         begin = time.perf_counter()
         for _ in range(3):
-            obspy.read(path, format="MSEED", check_compression=False)
+            read_file(path, 0, 10**18)
         return (time.perf_counter() - begin) / (3 * len(data))
 
 
