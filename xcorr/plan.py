@@ -41,10 +41,10 @@ CALIBRATED = 128  # stations, of correlation; of conditioning a few of them
 FEW = 4
 # by mapping; benchmarks/speed.py --only plan measures what comes of those of threads and processes
 SHARE = {"sequential": 1.0, "threads": 0.65, "processes": 0.8, "mpi": 0.85, "storm": 0.7}  # of each worker's time
-STARTS = {"sequential": 1, "threads": 1, "processes": 2, "mpi": 2, "storm": 2}  # imports one after another
+STARTS = {"sequential": 1, "threads": 1, "processes": 3, "mpi": 2, "storm": 2}  # imports one after another
 FINISH_S = {"storm": 15.0}  # and workers' start; of others OTHERS_FINISH_S
-OTHERS_FINISH_S = 0.35
-BASE_MB = {"sequential": 85.0, "threads": 85.0, "processes": 55.0, "mpi": 75.0, "storm": 600.0}  # of each process
+OTHERS_FINISH_S = 0.6
+BASE_MB = {"sequential": 85.0, "threads": 85.0, "processes": 50.0, "mpi": 75.0, "storm": 600.0}  # of each process
 UNDER_WAY_MB = {"sequential": 0.0, "threads": 8.0}  # between elements, for each worker; of others CREDIT_MB
 CREDIT_MB = 16.0
 UNITS = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
