@@ -8,6 +8,7 @@ from streams import conditioned, correlate, run_chain
 
 from xcorr.core import ElementError
 from xcorr.pes import CorrelateStrips, TransformStation
+from xcorr.pes.gridding import gridding
 from xcorr.pes.items import StripEnd
 from xcorr.pes.layout import Layout
 from xcorr.pes.normalize import one_bit
@@ -37,6 +38,21 @@ def test_delays_give_exact_lag_sign_and_amplitude(delay_s):
         assert c.max() == pytest.approx(np.dot(x1, x1) / (LENGTH - abs(delay_s * RATE)), rel=1e-5)
     fine = scipy.signal.resample(c * (LENGTH - np.abs(lag)), len(c) * 200)
     assert fine.argmax() / 200 / RATE - LAGS / RATE == pytest.approx(delay_s, abs=0.005)
+
+
+@pytest.mark.parametrize("stations", [3, 26])
+def test_one_window_at_long_lags_equals_plain_loop(rng, stations):
+    """No product of matrices, no gridding; in several groups of first stations."""
+    lags, length = 500, 900
+    assert gridding(spectral_grid(length, lags, RATE, BAND)) is None
+    data = rng.standard_normal((stations, length)).astype(np.float32)
+    found, _ = correlate(data, lags, BAND, taper=0.1, block=64)
+    layout = Layout(stations, ("Z",), ("ZZ",), 64)
+    for row, (i, j) in enumerate(zip(*layout.pair_indices(), strict=True)):
+        expected = reference.correlate_pair(
+            data[i, None], data[j, None], np.ones(1, bool), lags, RATE, BAND, 0.1, "phase"
+        )
+        assert np.abs(found["ZZ"][0][row] - expected).max() <= 3e-6 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("whitening", ["none", "phase", "running-mean"])
