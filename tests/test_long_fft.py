@@ -12,6 +12,8 @@ def test_shapes_are_even_and_balanced(length, unit):
     assert rows * columns == length
     assert rows % 2 == 0
     assert columns % unit == 0
+    others = [r for r in range(2, length + 1, 2) if length % r == 0 and (length // r) % unit == 0]
+    assert max(rows, columns) == min(max(r, length // r) for r in others)
 
 
 def ordered(trace, rows):

@@ -41,7 +41,13 @@ CALIBRATED = 128  # stations, of correlation; of conditioning a few of them
 FEW = 4
 # by mapping; benchmarks/speed.py --only plan measures what comes of those of threads and processes
 SHARE = {"sequential": 1.0, "threads": 0.65, "processes": 0.8, "mpi": 0.85, "storm": 0.7}  # of each worker's time
-STARTS = {"sequential": 1, "threads": 1, "processes": 3, "mpi": 2, "storm": 2}  # imports one after another
+STARTS = {
+    "sequential": 1,
+    "threads": 1,
+    "processes": 3,
+    "mpi": 2,
+    "storm": 2,
+}  # what imports take, in those of one process
 FINISH_S = {"storm": 15.0}  # and workers' start; of others OTHERS_FINISH_S
 OTHERS_FINISH_S = 0.6
 BASE_MB = {"sequential": 85.0, "threads": 85.0, "processes": 50.0, "mpi": 75.0, "storm": 600.0}  # of each process
