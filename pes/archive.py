@@ -9,13 +9,13 @@ import dataclasses
 import datetime
 import glob
 import os
-import warnings
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from xcorr.core import XcorrError
+from xcorr.pes.waveform_file import read_headers
 
 NS = 1_000_000_000
 DAY_NS = 86_400 * NS
@@ -160,12 +160,7 @@ def _is_below(path: str, folders: set[str]) -> bool:
 
 
 def _headers(path: str) -> list[tuple[Coverage, Coordinates | None]]:
-    from obspy import read
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        stream = read(path, headonly=True)
-    return [(_coverage(trace.stats, path), _sac_coordinates(trace.stats)) for trace in stream]
+    return [(_coverage(stats, path), _sac_coordinates(stats)) for stats in read_headers(path)]
 
 
 def _coverage(stats: Any, path: str) -> Coverage:

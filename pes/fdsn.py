@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -9,6 +10,7 @@ from typing import Any
 
 from xcorr.core import XcorrError
 from xcorr.pes.archive import Archive, Coverage, SourceError
+from xcorr.pes.waveform_file import read_traces
 
 KIND = "fdsn:"
 LETTERS = "ZNE123UVW"  # last letters of channels that are asked for where a pattern leaves them open
@@ -41,8 +43,10 @@ class Service:
                 f"data source {KIND + address!r}: no FDSN dataselect service answers there: {_first_line(error)}"
             ) from error
 
-    def waveforms(self, channels: Iterable[tuple[str, str, str, str]], start_ns: int, end_ns: int) -> list[Any]:
-        """Return ObsPy traces of (network, station, location, channel), which may hold * and ?; none if there are none.
+    def waveforms(
+        self, channels: Iterable[tuple[str, str, str, str]], start_ns: int, end_ns: int
+    ) -> tuple[list[Any], list[str]]:
+        """Return ObsPy traces of (network, station, location, channel), which may hold * and ?, and what was wrong.
 
         Raises ServiceError when the service fails again and again, with its last words.
         """
@@ -58,10 +62,13 @@ class Service:
         ]
         for attempt in range(self.retries + 1):
             self._wait()
+            answer = io.BytesIO()
             try:
-                return list(self._client.get_waveforms_bulk(lines))
+                self._client.get_waveforms_bulk(lines, filename=answer)
+                traces, wrong = read_traces(answer.getvalue(), start_ns, end_ns)
+                return traces, [f"{self.address}: {text}" for text in wrong]
             except FDSNNoDataException:
-                return []
+                return [], []
             except (FDSNBadRequestException, FDSNUnauthorizedException) as error:
                 raise ServiceError(f"{self.address} refuses: {_first_line(error)}") from error
             except Exception as error:  # ObsPy passes on what HTTP and parsing raise

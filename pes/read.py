@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import os
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +25,7 @@ from xcorr.pes.items import (
     Tombstone,
 )
 from xcorr.pes.segments import NS, RateError, clean, exact_rate
+from xcorr.pes.waveform_file import read_traces
 
 NO_SAMPLES = "the source holds no samples of this channel in the chunk"
 CONSTANT = "constant trace"
@@ -71,9 +71,8 @@ class ChunkFiles:
         assert self.service is not None, "a candidate of a web service needs the service"
         alike = [c for slot in self.slots for c in slot.candidates if c.channel[:-1] == kind]
         try:
-            return self.service.waveforms(
-                ((c.network, c.station, c.location, c.channel) for c in alike), *self._limits
-            ), []
+            channels = ((c.network, c.station, c.location, c.channel) for c in alike)
+            return self.service.waveforms(channels, *self._limits)
         except ServiceError as error:
             return [], [str(error)]
 
@@ -103,30 +102,12 @@ class ChunkFiles:
 
 def read_file(path: str, start_ns: int, end_ns: int) -> tuple[list[Any], list[str]]:
     """Return the ObsPy traces of a file with samples within a time, perhaps with more, and what was wrong with it."""
-    from obspy import UTCDateTime, read
-    from obspy.io.mseed.core import _read_mseed
-
     name = os.path.basename(path)
     try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            # what read() does around a format's own reader takes as long as reading
-            reader = _read_mseed if _is_miniseed(path) else read
-            stream = reader(path, starttime=UTCDateTime(ns=start_ns), endtime=UTCDateTime(ns=end_ns))
+        traces, wrong = read_traces(path, start_ns, end_ns)
     except Exception as error:  # ObsPy raises anything on garbage; the reason goes to the ledger
         return [], [f"{name}: {type(error).__name__}: {error}".splitlines()[0]]
-    return list(stream), [f"{name}: {w.message}" for w in caught if _is_about_data(w)]
-
-
-def _is_miniseed(path: str) -> bool:
-    """Return whether the file's first bytes are those of a miniSEED header."""
-    with open(path, "rb") as file:
-        head = file.read(7)
-    return len(head) == 7 and head[:6].isdigit() and head[6:] in b"DRQM"
-
-
-def _is_about_data(warning: warnings.WarningMessage) -> bool:
-    return not issubclass(warning.category, DeprecationWarning | PendingDeprecationWarning)
+    return traces, [f"{name}: {text}" for text in wrong]
 
 
 def _matches(stats: Any, candidate: Candidate) -> bool:

@@ -33,6 +33,7 @@ from xcorr.pes.layout import Layout
 from xcorr.pes.read import read_file
 from xcorr.pes.segments import NS
 from xcorr.pes.tiles import GROUP
+from xcorr.pes.waveform_file import read_headers
 from xcorr.pes.whiten import Band
 from xcorr.settings import Settings, SettingsError
 from xcorr.survey import Survey
@@ -140,15 +141,12 @@ def worker_count(settings: Settings) -> int:
 
 def raw_ratio(found: Survey, rate_hz: float) -> float:
     """Return the raw sampling rate of a file of the source over the common rate."""
-    import obspy
-
     for coverages in found.archive.coverages.values():
         for coverage in coverages:
             try:
-                stream = obspy.read(coverage.path, headonly=True)
+                return float(read_headers(coverage.path)[0].sampling_rate) / rate_hz
             except Exception:  # ObsPy raises anything on garbage; the run reports it, here another file does
                 continue
-            return float(stream[0].stats.sampling_rate) / rate_hz
     return 1.0
 
 
@@ -187,9 +185,9 @@ def memory_bytes(settings: Settings, found: Survey, workers: int, open_chunks: i
     copies = pipeline.estimator_of(settings).copies
     spectra = 8 * windows * copies * sum(b.grid.bins for b in bands)
     letters, layout = len(settings.components), found.generations[-1].layout
-    shares = settings.run.mapping in ("sequential", "threads")  # what one worker has freed, the others can take
+    shares = settings.run.mapping in ("sequential", "threads")  # packed spectra; what one worker has freed, too
     owners = min(workers, max(len(layout.strips), 1) * (1 if shares else max(len(found.chunks), 1)))
-    packed = layout.blocks * layout.block * spectra * open_chunks * owners
+    packed = layout.blocks * layout.block * spectra * open_chunks * (1 if shares else owners)
     room = owners * sum(_room(b, layout.block, windows * copies, pipeline.estimator_of(settings)) for b in bands)
     trace = letters * settings.data.chunk_s * settings.condition.rate_hz
     working = workers * (40 * trace + 4 * letters * spectra)

@@ -23,6 +23,7 @@ from xcorr.pes.items import (
 )
 from xcorr.pes.segments import NS
 from xcorr.pes.shards import sync_and_rename
+from xcorr.pes.waveform_file import write_miniseed
 from xcorr.provenance.condition import Condition
 from xcorr.provenance.recorder import metadata_of
 from xcorr.provenance.store import INSERTS, ProvenanceError, create, worker_file
@@ -101,8 +102,6 @@ class _OfWorker(Observer):
 
 def _write_traces(item: RawStation | ConditionedStation, path: Path) -> None:
     """Write miniSEED: the segments as read, or the valid parts of conditioned traces."""
-    import obspy
-
     traces = []
     if isinstance(item, RawStation):
         for channel in item.channels:
@@ -117,7 +116,7 @@ def _write_traces(item: RawStation | ConditionedStation, path: Path) -> None:
             for first, stop in edges.reshape(-1, 2).tolist():
                 start = item.chunk.start_ns + round(first * NS / item.rate_hz)
                 traces.append(_trace(item.station, account.seed_id, start, item.rate_hz, data[first:stop]))
-    obspy.Stream(traces).write(str(path), format="MSEED")
+    write_miniseed(traces, path)
 
 
 def _trace(station: str, seed_id: str, start_ns: int, rate_hz: float, data: np.ndarray) -> Any:
