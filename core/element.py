@@ -37,6 +37,9 @@ class GenericPE:
         all items so far; ``"grouped"``, those so far of the same :meth:`derivation_key`; ``"sliding(n)"``, the last n;
         ``"n-by-1"``, the last one of every input. What is written in ``postprocess`` comes from all items.
     version : of the element, for the registry and provenance.
+    in_common : a dictionary, empty when a run begins, that the instances in one process share: in threads all of them
+        (lock what needs it); in processes, ranks and Storm workers each has its own. For what is costly to keep twice,
+        never for what outputs depend on.
     open_groups : for a source: how many groups of items (see :meth:`group_of`) may be under way at once.
     """
 
@@ -53,6 +56,7 @@ class GenericPE:
         self.inputconnections: dict[str, dict[str, Any]] = {}
         self.outputconnections: dict[str, dict[str, Any]] = {}
         self.numprocesses = numprocesses
+        self.in_common: dict[str, Any] = {}
         self._name = type(self).__name__
         self._named = False
         self.id = self._name

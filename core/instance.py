@@ -31,6 +31,7 @@ class Instance:
                 "make such state in preprocess"
             ) from error
         element.id, element.instance, element.instances = node.name, index, len(node.workers)
+        element.in_common = node.in_common
         self.element: GenericPE = element
         self.process = element.process
         self.emit: Emit

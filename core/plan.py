@@ -32,7 +32,8 @@ class Node:
     """An element in a plan.
 
     ``rank`` is its position in topological order, ``workers[k]`` where instance k runs, ``upstream`` the
-    number of instances that must end before it can, ``work`` the invocations of a root (None otherwise).
+    number of instances that must end before it can, ``work`` the invocations of a root (None otherwise),
+    ``in_common`` what its instances in one process share.
     """
 
     element: GenericPE
@@ -44,6 +45,7 @@ class Node:
     policy: Policy
     upstream: int
     work: tuple[dict[str, Any], ...] | range | None
+    in_common: dict[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclasses.dataclass(frozen=True)

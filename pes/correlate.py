@@ -23,6 +23,7 @@ from xcorr.pes.items import (
     strip_key,
 )
 from xcorr.pes.layout import Layout
+from xcorr.pes.packing import PackedChunk, packed_chunk
 from xcorr.pes.process import prepare_process
 from xcorr.pes.tiles import EDGE, GROUP, cross_spectra
 from xcorr.pes.whiten import Band
@@ -35,9 +36,9 @@ class ChunkError(XcorrError, RuntimeError):
 class _OpenChunk:
     """What has arrived for a chunk, of which some strips are to be done here."""
 
-    def __init__(self, chunk: Chunk, strips: list[int]) -> None:
-        self.chunk, self.strips = chunk, strips
-        self.members: dict[int, Member] = {}
+    def __init__(self, chunk: Chunk, strips: list[int], packed: PackedChunk) -> None:
+        self.chunk, self.strips, self.packed = chunk, strips, packed
+        self.members = packed.members
         self.arrived: set[int] = set()
         self.accounts: dict[int, SlotAccount] = {}
         self.done: set[int] = set()
@@ -99,7 +100,8 @@ class CorrelateStrips(GenericPE):
         if item.chunk.index not in self._chunks:
             wanted = self.layout.strips if item.chunk.wanted is None else item.chunk.wanted
             owned = [s for s in wanted if self.owns(strip_key(item.chunk, s))]
-            self._chunks[item.chunk.index] = _OpenChunk(item.chunk, owned)
+            packed = packed_chunk(self.in_common, item.chunk.index, self._member)
+            self._chunks[item.chunk.index] = _OpenChunk(item.chunk, owned, packed)
         chunk = self._chunks[item.chunk.index]
         station = self._number[item.station]
         chunk.arrived.add(station)
@@ -109,6 +111,8 @@ class CorrelateStrips(GenericPE):
         for strip in chunk.strips:
             if strip not in chunk.done and chunk.arrived.issuperset(self._needed[strip]):
                 chunk.done.add(strip)
+                if (error := chunk.packed.wait(self._needed[strip])) is not None:
+                    raise ChunkError(f"chunk {item.chunk.index}: {type(error).__name__} elsewhere: {error}") from error
                 for block in self.layout.strip_blocks(strip):
                     for rows in self._correlate(chunk, strip, block):
                         self.write("output", rows)
@@ -118,14 +122,17 @@ class CorrelateStrips(GenericPE):
         if len(chunk.done) == len(chunk.strips):
             del self._chunks[item.chunk.index]
 
+    def _member(self) -> Member:
+        return Member(self.bands, self.windows, self.layout.block, self._how.copies)
+
     def _take(self, chunk: _OpenChunk, station: int, item: SpectraBlock) -> None:
-        number, side = self.layout.block_of(station), self.layout.block
-        if number not in chunk.members:
-            chunk.members[number] = Member(self.bands, self.windows, side, self._how.copies)
-        member = chunk.members[number]
+        number = self.layout.block_of(station)
         first = self.layout.stations_of(number).start * len(self.layout.components)
-        for row, slot in enumerate(item.slots):
-            at = slot - first
+        places = [slot - first for slot in item.slots]
+        chunk.packed.pack(station, number, places, lambda member: self._pack(member, places, item))
+
+    def _pack(self, member: Member, places: Sequence[int], item: SpectraBlock) -> None:
+        for row, at in enumerate(places):
             member.valid[at] = item.valid[row]
             if item.masks is not None:
                 member.masks[at] = item.masks[row]

@@ -64,6 +64,17 @@ class Member:
         self.masks: dict[int, Bool] = {}
         self._length = bands[0].grid.length
 
+    def expect(self, slots: Sequence[int]) -> None:
+        """Leave the places of slots to who packs them."""
+        for block in self.bands:
+            for slot in slots:
+                block.expect(slot)
+
+    def clear_absent(self) -> None:
+        """Put zeros where nothing is expected."""
+        for block in self.bands:
+            block.clear_absent()
+
     def mask(self, slot: int, windows: slice) -> Bool:
         """Return the mask [window, sample] of a slot: complete in valid windows unless one was sent."""
         known = self.masks.get(slot)

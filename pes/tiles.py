@@ -87,30 +87,32 @@ def full_products_per_lag(grid: SpectralGrid) -> Float64:
 
 
 class Block:
-    """Spectra of a block of slots in a chunk, packed [frequency, slot, window], zero where absent.
+    """Spectra of a block of slots in a chunk, ``packed`` [frequency, slot, window].
 
-    ``copies`` spectra belong to each window (2 for the phase correlation).
+    ``copies`` spectra belong to each window (2 for the phase correlation). Who correlates calls :meth:`clear_absent`
+    first.
     """
 
     def __init__(self, grid: SpectralGrid, windows: int, side: int, copies: int = 1) -> None:
         self.grid, self.copies = grid, copies
-        self._packed = np.empty((grid.bins, side, windows * copies), np.complex64)
+        self.packed = np.empty((grid.bins, side, windows * copies), np.complex64)
         self._absent = set(range(side))
         self.autospectra: dict[int, Float32] = {}
 
-    def fill(self, slot: int, spectra: Complex64) -> None:
-        """Take the spectra [window, bin] of a slot."""
-        for low in range(0, len(self._packed), THIN):
-            self._packed[low : low + THIN, slot] = spectra[:, low : low + THIN].T
+    def expect(self, slot: int) -> None:
+        """Leave the place of a slot to :meth:`fill`."""
         self._absent.discard(slot)
 
-    @property
-    def packed(self) -> Complex64:
-        """The spectra [frequency, slot, window]."""
+    def fill(self, slot: int, spectra: Complex64) -> None:
+        """Take the spectra [window, bin] of a slot that is expected."""
+        for low in range(0, len(self.packed), THIN):
+            self.packed[low : low + THIN, slot] = spectra[:, low : low + THIN].T
+
+    def clear_absent(self) -> None:
+        """Put zeros where nothing is expected."""
         if self._absent:
-            self._packed[:, sorted(self._absent)] = 0
+            self.packed[:, sorted(self._absent)] = 0
             self._absent.clear()
-        return self._packed
 
     def conjugate(self, first_slot: int, windows: slice) -> Complex64:
         """Return conjugate spectra [frequency, slot, window] of GROUP slots, padded with zeros."""

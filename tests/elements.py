@@ -216,3 +216,21 @@ class Here(GenericPE):
 
     def process(self, inputs):
         return {"output": (inputs["input"][0], self.instance)}
+
+
+class Acquainted(GenericPE):
+    """Writes, at its end, which instances share ``in_common`` with it."""
+
+    def __init__(self, numprocesses):
+        super().__init__(numprocesses)
+        self._add_input("input", grouping=[0])
+        self._add_output("output")
+
+    def preprocess(self):
+        self.in_common.setdefault("instances", []).append(self.instance)
+
+    def process(self, inputs):
+        time.sleep(0.05)
+
+    def postprocess(self):
+        self.write("output", sorted(self.in_common["instances"]))

@@ -92,6 +92,14 @@ def test_all_workers_work(mapping):
 
 
 @pytest.mark.parametrize("mapping", ALL)
+def test_instances_of_one_process_and_run_have_something_in_common(mapping):
+    graph = chain(ListSource([(key,) for key in range(8)]), e.Acquainted(2))
+    for _ in range(2):  # a run does not see what another left
+        known = run(graph, mapping=mapping, workers=2).results["Acquainted"]["output"]
+        assert sorted(known) == ([[0], [1]] if mapping in ("processes", "mpi") else [[0, 1], [0, 1]])
+
+
+@pytest.mark.parametrize("mapping", ALL)
 def test_what_moved_is_counted(mapping):
     source, sink = ListSource([np.zeros(10_000)] * 20), ListSink()
     source.worker, sink.worker = 0, 1
