@@ -6,7 +6,7 @@ Groups: ``xcorr.elements``, ``xcorr.workflows``, ``xcorr.mappings``. Listing nam
 from __future__ import annotations
 
 import functools
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, entry_points
 from typing import Any
 
 from xcorr.core.errors import RegistryError, nearest
@@ -15,6 +15,15 @@ from xcorr.core.errors import RegistryError, nearest
 @functools.cache
 def _entries(kind: str) -> dict[str, EntryPoint]:
     return {e.name: e for e in sorted(entry_points(group=f"xcorr.{kind}"), key=lambda e: e.name)}
+
+
+@functools.cache
+def _ours(kind: str) -> dict[str, EntryPoint]:
+    """Return the entry points of this package alone: finding them takes no look at all that is installed."""
+    try:
+        return {e.name: e for e in distribution("xcorr").entry_points.select(group=f"xcorr.{kind}")}
+    except PackageNotFoundError:
+        return {}
 
 
 def names(kind: str) -> list[str]:
@@ -33,10 +42,9 @@ def load(kind: str, name: str) -> Any:
 
 
 def _find(kind: str, name: str) -> EntryPoint:
-    entries = _entries(kind)
-    if name not in entries:
-        raise RegistryError(
-            f"no {kind.removesuffix('s')} is called {name!r}{nearest(name, entries)}; "
-            f"there are {', '.join(entries) or 'none (is xcorr installed? try: pip install -e .)'}"
-        )
-    return entries[name]
+    if name in (entries := _ours(kind)) or name in (entries := _entries(kind)):
+        return entries[name]
+    raise RegistryError(
+        f"no {kind.removesuffix('s')} is called {name!r}{nearest(name, entries)}; "
+        f"there are {', '.join(entries) or 'none (is xcorr installed? try: pip install -e .)'}"
+    )

@@ -7,6 +7,7 @@ Workers are forked from a server process that has imported the elements' modules
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.forkserver
@@ -104,6 +105,7 @@ def describe_unpicklable(plan: Plan) -> None:
 def _work(index: int, work: bytes, peers: list[Any], arena: Any, reports: Connection) -> None:
     """Be a worker: run, report, and stay until the coordinator has everything."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    gc.freeze()  # what the server imported stays shared: collections do not look at it
     connected = [(k, end, descriptor.detach()) for k, end, descriptor in peers]
     threading.Thread(target=_die_with_parent, daemon=True).start()
     with failures_told(reports, index, "worker"):
@@ -112,6 +114,7 @@ def _work(index: int, work: bytes, peers: list[Any], arena: Any, reports: Connec
         worker = Worker(plan, index, transport, observers, lambda s: reports.send(Report(index, s)))
         worker.run()
         send_report(reports, Report(index, worker.statistics(), worker.results))
+        transport.wake_for(reports.fileno())
         while not reports.poll():
             transport.receive(block=True)
 

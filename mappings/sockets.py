@@ -55,6 +55,10 @@ class SocketTransport:
             self.pending[worker], self.pending_bytes[worker] = [], 0
             self.poll.register(connection, select.POLLIN)
 
+    def wake_for(self, descriptor: int) -> None:
+        """Let what can be read from a descriptor, too, end a blocking receive."""
+        self.poll.register(descriptor, select.POLLIN)
+
     def send(self, worker: int, message: Message) -> int:
         """Serialise a message; it leaves with the next look at the sockets, or when enough has come together.
 
@@ -126,6 +130,8 @@ class SocketTransport:
                 self.poll.modify(self.sockets[worker], mode)
         messages: list[Message] = []
         for descriptor, event in self.poll.poll(1000 * WAIT_S if block else 0):
+            if descriptor not in self.worker_of:
+                continue  # the caller will look
             worker = self.worker_of[descriptor]
             if event & select.POLLOUT:
                 self._push(worker)

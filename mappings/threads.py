@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from xcorr.core import Observer, Plan, XcorrError
@@ -44,6 +45,10 @@ class ThreadsMapping:
     def choose_workers(self, asked: int | None) -> int:
         """Return the number asked for, or the cores this process may use."""
         return asked or available_cores()
+
+    def warm_up(self, modules: Iterable[str]) -> None:
+        """Import the modules of the elements beside what the caller does: some wait for files and programs."""
+        threading.Thread(target=lambda: [importlib.import_module(m) for m in modules], daemon=True).start()
 
     def execute(self, plan: Plan, observers: Sequence[Observer] = ()) -> Outcome:
         """Run the plan to its end. Raises ElementError when an element fails."""

@@ -6,15 +6,18 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from xcorr import campaign, pipeline
+import numpy as np
+
+from xcorr import ahead, campaign, pipeline
 from xcorr.core import Observer
 from xcorr.core.message import WorkerDied
 from xcorr.ledger import Ledger
 from xcorr.lock import CampaignLock
-from xcorr.mappings import run, warm_up
+from xcorr.mappings import run
 from xcorr.members import Generation, Members
 from xcorr.pes.archive import Archive, open_archive
 from xcorr.pes.fdsn import KIND, Service, candidates
@@ -28,7 +31,7 @@ from xcorr.plan import chunks_at_once, worker_count
 from xcorr.progress import Progress, summarize
 from xcorr.provenance.keep import Keeper, check_rules
 from xcorr.provenance.runs import Circumstances, Run, recorded
-from xcorr.report_page import write_page
+from xcorr.report_page import prepare_pictures, write_page
 from xcorr.settings import Settings, SettingsError
 from xcorr.settings_file import build, override, to_toml
 from xcorr.stations import ListRow, read_station_list
@@ -40,7 +43,6 @@ FINISHED, NOTHING, SOME_FAILED = 0, 1, 3
 STORM_ATTEMPTS = 3
 _log = logging.getLogger("xcorr")
 LITTLE = 16_000_000  # values of series that are stacked sooner than workers have started
-ELEMENT_MODULES = ("obspy.io.mseed.core", *(f"xcorr.pes.{m}" for m in ("read", "prepare", "correlate", "shards")))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,8 +114,7 @@ def run_campaign(
     check_rules(settings.keep)
     library(settings.run.fft)
     prepare_process()
-    if settings.run.workers != 1:
-        warm_up(settings.run.mapping, ELEMENT_MODULES)
+    ahead.begin(settings.run.mapping, settings.run.workers)
     found = None if folder.exists() else look_around(list_path, settings)  # before anything is written
     campaign.make_folder(folder)
     with CampaignLock(folder):
@@ -180,7 +181,9 @@ def _run_locked(
     warnings = _other_kernel(ledger)
     workers = []
     attributes = {"settings_hash": settings.hash(), "software": campaign.software()}
-    with recorded(folder, _circumstances(settings)) as record:
+    with recorded(folder, _circumstances(settings)) as record, ThreadPoolExecutor(1) as beside:
+        beside.submit(prepare_pictures)  # while workers work, what the end needs
+        pairs = beside.submit(campaign.pair_table, found)
         for number, chunks in todo.items():
             generation = found.generations[number]
             graph = pipeline.correlation_workflow(settings, found, generation, chunks, at_once, folder, attributes)
@@ -190,7 +193,7 @@ def _run_locked(
                 watch += [Keeper(folder, record.number, settings.keep)] if settings.keep else []
             workers += run(graph, None, settings.run.mapping, settings.run.workers, watch, _options(settings)).workers
         if all(s.kept for s in ledger.shards()):
-            stack_campaign(folder, settings, found, ledger, record)
+            stack_campaign(folder, settings, found, pairs.result(), ledger, record)
     if not (folder / RESULTS).exists():
         raise campaign.CampaignError(
             f"{folder}: {RESULTS} is gone and its series were not kept; remove the folder and run again"
@@ -245,7 +248,8 @@ def restack(folder: Path, assignments: Sequence[str] = ()) -> Path:
             _require_series(folder, ledger)
             campaign.freeze_settings(folder, settings)
             with recorded(folder, _circumstances(settings)) as record:
-                stack_campaign(folder, settings, survey_of(members, settings), ledger, record)
+                found = survey_of(members, settings)
+                stack_campaign(folder, settings, found, campaign.pair_table(found), ledger, record)
         finally:
             ledger.close()
     return folder / RESULTS
@@ -263,12 +267,13 @@ def _circumstances(settings: Settings) -> Circumstances:
     return Circumstances(settings.provenance.level, r.mapping, r.workers, software, settings.hash(), text)
 
 
-def stack_campaign(folder: Path, settings: Settings, found: Survey, ledger: Ledger, record: Run | None = None) -> None:
+def stack_campaign(
+    folder: Path, settings: Settings, found: Survey, pairs: np.ndarray, ledger: Ledger, record: Run | None = None
+) -> None:
     """Make ``xcorr.h5`` out of all shards; remove them where the series are not to be kept."""
     shards = ledger.shards()
     starts = sorted({s.start_ns for s in shards})
     number = {start: k for k, start in enumerate(starts)}
-    pairs = campaign.pair_table(found)
     tables = campaign.tables(settings, found, pairs, starts, shards)
     requests: list[StackRequest] = []
     for g in found.generations:
@@ -308,7 +313,6 @@ def _watch(settings: Settings, generation: Generation, chunks: Sequence[Chunk], 
 
 def _pairs_with_data(folder: Path) -> int:
     import h5py
-    import numpy as np
 
     with h5py.File(folder / RESULTS) as file:
         method = next(iter(file["stacks"].values()))

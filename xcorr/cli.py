@@ -14,6 +14,7 @@ from xcorr import cli_tools as tools
 from xcorr.cli_tools import EXISTING, EXISTING_FILE, OPTIONAL_PATH
 
 os.environ.setdefault("NUMPY_MADVISE_HUGEPAGE", "0")  # clearing fresh huge pages costs more than they save here
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its own threads are not used here, and spin where they begin
 gc.set_threshold(50_000)  # importing makes many objects and no garbage
 
 USAGE_ERRORS = (

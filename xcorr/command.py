@@ -37,6 +37,9 @@ def run(
     **options: Any,
 ) -> int:
     """Run a campaign and print its summary; return the exit code."""
+    from xcorr.ahead import begin
+
+    begin(options["mapping"], options["workers"])
     settings = _settings(stations, config, assignments, options)
     folder = output or stations.with_suffix(".xcorr")
     if settings.run.mapping == "mpi":

@@ -29,6 +29,13 @@ img{image-rendering:pixelated;width:100%;border:1px solid #ccc}i.bar{display:inl
 figure{margin:0 0 1.5rem}figcaption{color:#555}svg text{font-size:11px}"""
 
 
+def prepare_pictures() -> None:
+    """Import what :func:`write_page` makes pictures with."""
+    from PIL import Image
+
+    Image.preinit()
+
+
 def write_page(folder: Path, report: Mapping[str, Any]) -> None:
     """Write ``report.html`` from the report and ``xcorr.h5`` of a campaign."""
     title = f"Campaign {folder.resolve().name}"
