@@ -28,7 +28,7 @@ from xcorr.pes.items import Bool, Float32, Float64, Segment
 from xcorr.pes.segments import NS
 
 InverseResponse = Callable[[np.ndarray], np.ndarray]
-PIECE = 1 << 15  # samples
+PIECE = 1 << 16  # samples
 
 
 class ConditionError(XcorrError, ValueError):
@@ -129,17 +129,19 @@ def _detrend(data: np.ndarray, out: Float32) -> None:
     """Write ``data`` less its least-squares line to ``out``; in float64, a piece that fits the cache at a time."""
     n = len(data)
     position = np.arange(min(n, PIECE), dtype=np.float64) - (n - 1) / 2
-    pieces = [(a, data[a : a + PIECE]) for a in range(0, n, PIECE)]
+    room = np.empty(len(position))
+    pieces = [(a, data[a : a + PIECE], room[: min(PIECE, n - a)]) for a in range(0, n, PIECE)]
     total = moment = 0.0
-    for start, piece in pieces:
-        values = piece.astype(np.float64)
+    for start, piece, values in pieces:
+        values[:] = piece
         total += (sum_here := values.sum())
         moment += np.dot(position[: len(piece)], values) + start * sum_here
     slope = moment / max(n * (n * n - 1) / 12, 1.0)  # by the sum of squares of centred positions
-    for start, piece in pieces:
-        line = position[: len(piece)] * slope
-        line += start * slope + total / n
-        np.subtract(piece, line, out=out[start : start + len(piece)], casting="same_kind")
+    line = position * slope + total / n
+    for start, piece, values in pieces:
+        np.subtract(piece, line[: len(piece)], out=values)
+        values -= start * slope
+        out[start : start + len(piece)] = values
 
 
 def condition(

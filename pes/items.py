@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -54,8 +56,12 @@ class Chunk:
     @property
     def name(self) -> str:
         """Its start, as ``20240301T000000``."""
-        start = datetime.datetime.fromtimestamp(self.start_ns // 1_000_000_000, datetime.UTC)
-        return f"{start:%Y%m%dT%H%M%S}"
+        return _in_words(self.start_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _in_words(time_ns: int) -> str:
+    return f"{datetime.datetime.fromtimestamp(time_ns // 1_000_000_000, datetime.UTC):%Y%m%dT%H%M%S}"
 
 
 class OfStation:
@@ -187,6 +193,10 @@ class SlotAccount:
     def is_error(self) -> bool:
         """Whether some input of this slot could not be used because of an error."""
         return self.status == "failed" or (self.status == "used" and bool(self.reason))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the values by name."""
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -53,6 +53,11 @@ def _factors(rows: int, columns: int) -> Complex64:
     return np.ascontiguousarray(table[:, :columns])
 
 
+@functools.lru_cache(maxsize=4)
+def _conjugate_factors(rows: int, columns: int) -> Complex64:
+    return _factors(rows, columns).conj()
+
+
 def forward(data: Float32, rows: int) -> Complex64:
     """Return the spectrum [rows/2 + 1, columns] of a trace, over the root of its length."""
     matrix = data.reshape(rows, -1)
@@ -77,5 +82,5 @@ def resized(spectrum: Complex64, columns: int) -> Complex64:
 def back(spectrum: Complex64, rows: int) -> Float32:
     """Return the trace of a spectrum that :func:`forward` gave."""
     columns = np.fft.ifft(spectrum, axis=1, norm="ortho")
-    columns *= _factors(rows, spectrum.shape[1]).conj()
+    columns *= _conjugate_factors(rows, spectrum.shape[1])
     return np.fft.irfft(columns, rows, axis=0, norm="ortho").astype(np.float32, copy=False).reshape(-1)

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from xcorr.core import XcorrError
 from xcorr.pes.items import Segment
@@ -176,7 +175,8 @@ def _long_zero_runs(segment: Segment, shortest_s: float) -> np.ndarray:
     apart = max(1, shortest // ZEROS_IN_A_ROW)
     few = segment.data[::apart] == 0
     in_a_row = shortest // apart  # of these few samples a run that long holds at least so many
-    if len(few) < in_a_row or not sliding_window_view(few, in_a_row).all(axis=1).any():
+    others = np.flatnonzero(~few)
+    if np.diff(others, prepend=-1, append=len(few)).max() <= in_a_row:
         return keep
     for first, stop in _runs(segment.data == 0):
         if stop - first >= shortest:

@@ -250,7 +250,7 @@ class WriteShards(GenericPE):
         for kind, values in shard.rows.items():
             for name, of_rows in values.items():
                 shard.file.create_dataset(series_path(*name, kind), data=of_rows, chunks=True, fletcher32=True)
-        texts = {"accounts": json.dumps([dataclasses.asdict(a) for a in end.accounts]), "members": self.members}
+        texts = {"accounts": json.dumps([a.as_dict() for a in end.accounts]), "members": self.members}
         for place, text in texts.items():  # as bytes: HDF5 keeps no checksum of strings
             data = np.frombuffer(text.encode() or b" ", np.uint8)
             shard.file.create_dataset(place, data=data, chunks=True, fletcher32=True)

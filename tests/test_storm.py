@@ -53,10 +53,12 @@ def cluster():
 
 
 def _session(process):
+    """The session of a process; -1 where it has ended, even if nobody has taken note yet."""
     try:
-        return int((process / "stat").read_text().rpartition(")")[2].split()[3])
+        state, _, _, session = (process / "stat").read_text().rpartition(")")[2].split()[:4]
     except OSError:
         return -1
+    return -1 if state == "Z" else int(session)
 
 
 @pytest.fixture

@@ -278,8 +278,6 @@ def make_report(
         "ignored_files": list(found.archive.ignored),
         "requested": [dataclasses.asdict(r) for r in found.requested],
         "channel_chunk": [
-            {**dataclasses.asdict(a), "slot": names[a.slot], "chunk": number[start]}
-            for start, a in accounts
-            if start in number
+            {**a.as_dict(), "slot": names[a.slot], "chunk": number[start]} for start, a in accounts if start in number
         ],
     }

@@ -78,6 +78,7 @@ class _Totals(Observer):
             for s in statistics
         ]
         with self.database:
+            self.database.execute("BEGIN")
             self.database.executemany(INSERTS["instance"], rows)
         self.database.close()
 

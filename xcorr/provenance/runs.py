@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import getpass
 import hashlib
@@ -13,9 +14,10 @@ import reprlib
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from xcorr.core import GenericPE, Observer, WorkflowGraph
 from xcorr.core.derivation import parse_derivation
@@ -48,10 +50,9 @@ class Run:
         elements, _ = graph.flattened()
         rows = [(self.number, *describe(e)) for e in elements]
         store = create(folder_of(self.campaign) / NAME, indexed=True)
-        try:
+        with contextlib.closing(store), store:
+            store.execute("BEGIN")
             store.executemany(INSERTS["element"], rows)
-        finally:
-            store.close()
         return [] if self.level == "run" else [Recorder(self.campaign, self.number, self.level)]
 
 
@@ -67,8 +68,23 @@ def _parameters(kind: type) -> list[str]:
     return [name for name in inspect.signature(kind).parameters if not name.startswith("_")]
 
 
+class _Short(reprlib.Repr):
+    """Representations for which no array is printed."""
+
+    def repr_instance(self, value: Any, level: int) -> str:
+        if isinstance(value, np.ndarray):
+            return f"array({value.dtype}, {value.shape})"
+        if not dataclasses.is_dataclass(value):
+            return super().repr_instance(value, level)
+        fields = (f"{f.name}={self.repr1(getattr(value, f.name), level - 1)}" for f in dataclasses.fields(value))
+        return f"{type(value).__name__}({', '.join(fields)})"
+
+
+_SHORT = _Short()
+
+
 def _brief(value: Any) -> Any:
-    return value if isinstance(value, str | int | float | bool | None) else reprlib.repr(value)
+    return value if isinstance(value, str | int | float | bool | None) else _SHORT.repr(value)
 
 
 def content_hash(kind: type) -> str:
@@ -80,7 +96,7 @@ def content_hash(kind: type) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path and Path(path).is_file() else ""
 
 
-@contextmanager
+@contextlib.contextmanager
 def recorded(campaign: Path, how: Circumstances) -> Iterator[Run | None]:
     """Record a run: None for level ``off``. What workers of runs that were killed left behind is taken in first."""
     if how.level == "off":
