@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from xcorr.core.element import GenericPE
 from xcorr.core.grouping import ALL_TO_ONE, ONE_TO_ALL, GroupBy, MultiKey, stable_hash
 from xcorr.core.instance import Instance
 from xcorr.core.plan import Connection
@@ -30,7 +31,7 @@ def make_route(worker: Worker, source: Instance, connection: Connection) -> Deli
     if target.interchangeable and not isinstance(connection.grouping, GroupBy | MultiKey):
         if worker.index in target.workers and (count == 1 or source.node.interchangeable):
             return _deliverer(worker, connection, target.workers.index(worker.index))
-        return _Distribution(worker, connection)
+        return _Distribution(worker, source.element, connection)
     deliver = [_deliverer(worker, connection, k) for k in range(count)]
     if count == 1 and not isinstance(connection.grouping, MultiKey):
         return deliver[0]
@@ -119,8 +120,8 @@ class Link:
 class _Distribution:
     """Spreads items over interchangeable instances: others are kept supplied, the rest is done here."""
 
-    def __init__(self, worker: Worker, connection: Connection) -> None:
-        self.worker = worker
+    def __init__(self, worker: Worker, source: GenericPE, connection: Connection) -> None:
+        self.worker, self.source = worker, source
         self.links: list[Link] = []
         self.here: Deliver | None = None
         self.item_s = AHEAD_S
@@ -135,6 +136,8 @@ class _Distribution:
         self.worker.look()
         least = min(self.links, key=lambda link: link.in_hand)
         ahead = min(MOST_AHEAD, AHEAD + AHEAD_S / self.item_s)
+        if self.source.left is not None:  # the last ones: whoever has them in hand should not end after the others
+            ahead = min(ahead, self.source.left)
         if self.here is not None and least.in_hand >= ahead:
             self.worker.push()
             start = perf_counter()

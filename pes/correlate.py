@@ -165,7 +165,7 @@ class CorrelateStrips(GenericPE):
                 members = stations[low // letters : (low + GROUP) // letters]
                 for piece, (start, stop) in enumerate(self._substacks):
                     windows = slice(start * copies, stop * copies)
-                    conjugate = first.bands[k].conjugate(low, windows)
+                    conjugates = first.bands[k].conjugates(low, windows, often=len(others) > 1)
                     for number in others:
                         partners = {i: js for i in members if len(js := self.layout.partners(i, number))}
                         if partners:
@@ -174,7 +174,7 @@ class CorrelateStrips(GenericPE):
                             shape = min(GROUP, side - low), side - left, bins
                             sums = self._room[k][: math.prod(shape)].reshape(shape)
                             packed = second.bands[k].packed[:, left:, windows]
-                            cross_spectra(conjugate, packed, sums, self._griddings[k])
+                            cross_spectra(conjugates, packed, sums, self._griddings[k])
                             place = k, piece, slice(start, stop), low, left
                             blocks = strip, block, number
                             yield from self._rows(chunk.chunk, blocks, first, second, partners, sums, place)

@@ -242,7 +242,8 @@ class StationSource(GenericPE):
 
     def process(self, inputs: dict[str, Any]) -> None:
         """Write every request."""
-        for request in self.requests:
+        for k, request in enumerate(self.requests):
+            self.left = len(self.requests) - k
             self.write("output", request)
 
     def group_of(self, item: StationRequest) -> int:

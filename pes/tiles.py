@@ -7,6 +7,8 @@ nor on who computes it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from xcorr.pes.fft import library, rfft
@@ -22,32 +24,35 @@ EDGE = 16  # second blocks are cut at multiples of as many slots, lest a process
 GROUP = 24  # slots of the first block multiplied at once; OpenBLAS sums all rows of such a product in one order
 
 
-def cross_spectra(first: Complex64, second: Complex64, out: Complex64, gridding: Gridding | None = None) -> None:
+Conjugates = Callable[[slice], Complex64]  # of a range of frequencies: [frequency, GROUP, window]
+
+
+def cross_spectra(first: Conjugates, second: Complex64, out: Complex64, gridding: Gridding | None = None) -> None:
     """Write sum_w first second to ``out`` [slot, slot, frequency]: in-band bins, or those of ``gridding``.
 
-    Both are [frequency, slot, window], or any view whose last two axes BLAS can read; ``first`` holds conjugate spectra
-    and may have more slots than ``out`` (padding).
+    ``second`` is [frequency, slot, window], or any view whose last two axes BLAS can read; ``first`` gives conjugate
+    spectra, perhaps of more slots than ``out`` (padding).
     """
-    rows, columns = first.shape[1], second.shape[1]
+    rows, columns = GROUP, second.shape[1]
     size = rows * columns
-    if first.shape[2] == 1 and gridding is None:  # one window: nothing to sum, so no product of matrices
-        a, b = (np.ascontiguousarray(x[..., 0].T) for x in (first[:, : len(out)], second))
+    if second.shape[2] == 1 and gridding is None:  # one window: nothing to sum, so no product of matrices
+        a, b = (np.ascontiguousarray(x[..., 0].T) for x in (first(slice(None))[:, : len(out)], second))
         np.multiply(a[:, None], b, out=out)
         return
     second = second.transpose(0, 2, 1)
     if gridding is None:
         room = np.empty((SLAB, size + APART), np.complex64)
-        for low in range(0, len(first), SLAB):
-            part = slice(low, min(low + SLAB, len(first)))
+        for low in range(0, len(second), SLAB):
+            part = slice(low, min(low + SLAB, len(second)))
             product = room[: part.stop - low, :size].reshape(-1, rows, columns)
-            np.matmul(first[part], second[part], out=product)
+            np.matmul(first(part), second[part], out=product)
             out[:, :, part] = product[:, : len(out)].transpose(1, 2, 0)
         return
     sums = np.zeros((gridding.bins, size + APART), np.complex64)
     room = np.empty((max(len(weights[0]) for _, _, weights in gridding.slabs), size + APART), np.complex64)
     for part, reached, weights in gridding.slabs:
         product = room[: part.stop - part.start, :size]
-        np.matmul(first[part], second[part], out=product.reshape(-1, rows, columns))
+        np.matmul(first(part), second[part], out=product.reshape(-1, rows, columns))
         sums[reached, :size] += weights @ product
     out[:] = sums[:, :size].reshape(-1, rows, columns)[:, : len(out)].transpose(1, 2, 0)
 
@@ -114,13 +119,18 @@ class Block:
             self.packed[:, sorted(self._absent)] = 0
             self._absent.clear()
 
-    def conjugate(self, first_slot: int, windows: slice) -> Complex64:
-        """Return conjugate spectra [frequency, slot, window] of GROUP slots, padded with zeros."""
+    def conjugates(self, first_slot: int, windows: slice, often: bool) -> Conjugates:
+        """Return what gives conjugate spectra of GROUP slots, padded with zeros; kept where they are used ``often``."""
         part = self.packed[:, first_slot : first_slot + GROUP, windows]
-        padded = np.empty((len(part), GROUP, part.shape[2]), np.complex64)
-        np.conjugate(part, out=padded[:, : part.shape[1]])
-        padded[:, part.shape[1] :] = 0
-        return padded
+
+        def conjugate(frequencies: slice) -> Complex64:
+            chosen = part[frequencies]
+            padded = np.empty((len(chosen), GROUP, chosen.shape[2]), np.complex64)
+            np.conjugate(chosen, out=padded[:, : chosen.shape[1]])
+            padded[:, chosen.shape[1] :] = 0
+            return padded
+
+        return conjugate(slice(None)).__getitem__ if often else conjugate
 
     def power(self, slot: int, windows: np.ndarray) -> Float64:
         """Return the mean over some windows (their numbers) of |X|² of a slot, [bin]."""

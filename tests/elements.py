@@ -234,3 +234,28 @@ class Acquainted(GenericPE):
 
     def postprocess(self):
         self.write("output", sorted(self.in_common["instances"]))
+
+
+class Countdown(ProducerPE):
+    """Writes numbers, and says how many are left."""
+
+    def __init__(self, count):
+        super().__init__()
+        self.count = count
+
+    def _process(self):
+        for k in range(self.count):
+            self.left = self.count - k
+            self.write("output", k)
+
+
+class Stamped(IterativePE):
+    """Takes its time over each item; says which instance it was, and when."""
+
+    def __init__(self, seconds):
+        super().__init__()
+        self.seconds = seconds
+
+    def _process(self, item):
+        time.sleep(self.seconds)
+        return self.instance, time.monotonic()

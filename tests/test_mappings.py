@@ -91,6 +91,14 @@ def test_all_workers_work(mapping):
     assert min(done) >= 12
 
 
+@pytest.mark.parametrize("mapping", PARALLEL)
+def test_workers_end_together_where_the_source_knows_its_end(mapping):
+    done = run(chain(e.Countdown(60), e.Stamped(0.02)), mapping=mapping, workers=2).results["Stamped"]["output"]
+    last = [max(at for worker, at in done if worker == k) for k in (0, 1)]
+    assert len(done) == 60
+    assert abs(last[0] - last[1]) < 0.15  # 16 items are 0.32 s
+
+
 @pytest.mark.parametrize("mapping", ALL)
 def test_instances_of_one_process_and_run_have_something_in_common(mapping):
     graph = chain(ListSource([(key,) for key in range(8)]), e.Acquainted(2))
