@@ -137,24 +137,32 @@ class _Shard:
     series: dict[tuple[str, str], Any]
     rows: dict[str, dict[tuple[str, str], np.ndarray]]
     descriptor: int
+    cached: bool
     pending: int = 0  # bytes of series that the disk has not been asked to begin with
     begun: int = 0  # bytes of the file that it has
 
     def add(self, size: int) -> None:
         """Let the disk begin with what has come together, so that it works while correlations are computed."""
         self.pending += size
-        if self.pending >= WRITE_BYTES and hasattr(os, "posix_fadvise"):
+        if self.pending >= WRITE_BYTES:
+            self.pending = 0
+            self.push()
+
+    def push(self) -> None:
+        """Start writing what is dirty, and wait for nothing; what is written leaves memory, unless it is ``cached``."""
+        if hasattr(os, "posix_fadvise"):  # this is what it does on Linux
             end = os.fstat(self.descriptor).st_size
-            # on Linux this starts writing what is dirty, and waits for nothing
-            os.posix_fadvise(self.descriptor, self.begun, end - self.begun, os.POSIX_FADV_DONTNEED)
-            self.pending, self.begun = 0, end
+            first = self.begun if self.cached else 0
+            os.posix_fadvise(self.descriptor, first, end - first, os.POSIX_FADV_DONTNEED)
+            self.begun = end
 
 
 class WriteShards(GenericPE):
     """Writes the rows of a strip into its shard; after the strip's end, a :class:`ShardRecord` goes out.
 
     Rows that never come have no data: NaN, with 0 windows. Series are [substack, row, lag] for every band (by name);
-    beside them are their numbers of windows, signal-to-noise ratios and symmetries.
+    beside them are their numbers of windows, signal-to-noise ratios and symmetries. Unless ``cached``, the system need
+    not keep in memory what is on the disk: nobody will read it soon.
     """
 
     keyed = True
@@ -174,6 +182,7 @@ class WriteShards(GenericPE):
         substacks: int = 1,
         generation: int = 0,
         members: str = "",
+        cached: bool = True,
     ) -> None:
         super().__init__()
         self._add_input("input", grouping=["key"])
@@ -186,6 +195,7 @@ class WriteShards(GenericPE):
         self.substacks = substacks
         self.generation = generation
         self.members = members
+        self.cached = cached
 
     def _preprocess(self) -> None:
         self._open: dict[tuple[int, int], _Shard] = {}
@@ -244,6 +254,7 @@ class WriteShards(GenericPE):
                 "series_symmetry": {name: np.full(size[:2], np.nan, np.float32) for name in names},
             },
             os.open(path, os.O_RDONLY),
+            self.cached,
         )
 
     def _finish(self, shard: _Shard, end: StripEnd) -> ShardRecord:
@@ -255,9 +266,11 @@ class WriteShards(GenericPE):
             data = np.frombuffer(text.encode() or b" ", np.uint8)
             shard.file.create_dataset(place, data=data, chunks=True, fletcher32=True)
         shard.file.close()
-        os.close(shard.descriptor)
         temporary = self._temporary(end.chunk, end.strip)
         path = shard_name(end.chunk, end.strip, self.generation)
         sync_and_rename(temporary, Path(self.folder, path))
+        if not self.cached:
+            shard.push()
+        os.close(shard.descriptor)
         size = os.path.getsize(Path(self.folder, path))
         return ShardRecord(end.chunk, self.generation, end.strip, path, size, end.accounts)

@@ -174,14 +174,28 @@ def test_refresh_makes_again_what_came_from_changed_files(days, tmp_path):
     assert same(tmp_path / "x.xcorr", tmp_path / "y.xcorr")
 
 
-def test_when_the_disk_begins_changes_nothing(days, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("count", "memory"), [(1, "enough"), (2, "enough"), (2, "little")])
+def test_when_the_disk_begins_changes_nothing(days, tmp_path, monkeypatch, count, memory):
+    """Series that are read again stay in memory where half of it can hold them; others leave it once written."""
     stations, asked = station_list(tmp_path, "AAA", "BBB", "CCC"), []
-    run_campaign(stations, tmp_path / "x.xcorr", daily(days, 1))
+    run_campaign(stations, tmp_path / "x.xcorr", daily(days, count))
     advise = os.posix_fadvise
+
+    def ask(descriptor, first, size, how):
+        asked.append((first, first + size))
+        advise(descriptor, first, size, how)
+
     monkeypatch.setattr("xcorr.pes.shards.WRITE_BYTES", 100)
-    monkeypatch.setattr(os, "posix_fadvise", lambda *a: asked.append(advise(*a)))
-    run_campaign(stations, tmp_path / "y.xcorr", daily(days, 1))
-    assert len(asked) == 2, "once for the pairs of each first station"
+    monkeypatch.setattr(os, "posix_fadvise", ask)
+    if memory == "little":
+        monkeypatch.setattr("xcorr.pipeline.memory_of_machine", lambda: 1000)
+    run_campaign(stations, tmp_path / "y.xcorr", daily(days, count))
+    if count == 2 and memory == "enough":
+        assert len(asked) == 2 * count, "once for the pairs of each first station"
+        assert all(a[1] == b[0] for a, b in zip(asked[::2], asked[1::2], strict=True))
+    else:
+        assert len(asked) == 3 * count, "and once when all is on the disk"
+        assert {first for first, _ in asked} == {0}
     assert same(tmp_path / "x.xcorr", tmp_path / "y.xcorr")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,19 @@ def bytes_to_write(settings: Settings, found: Survey, todo: dict[int, list[Chunk
     return 4 * shape.lags * len(shape.bands) * (rows * len(shape.pairs) * shape.substacks + stacks)
 
 
+def memory_of_machine() -> int:
+    """Return the bytes of memory that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _read_again(settings: Settings, found: Survey) -> bool:
+    """Return whether series are read again for the stacks, and half of the machine's memory can hold them till then."""
+    shape = series_shape(settings)
+    pieces = len(found.chunks) * shape.substacks
+    size = 4 * pieces * found.rows * shape.lags * len(shape.bands) * len(shape.pairs)
+    return (pieces > 1 or not settings.stack.keep_series) and size < memory_of_machine() / 2
+
+
 def preparing(settings: Settings) -> tuple[ConditionStation, NormalizeStation, TransformStation]:
     """Return the elements between reading and correlating."""
     c, n, w = settings.condition, settings.normalize, settings.whiten
@@ -170,6 +184,7 @@ def correlation_workflow(
             shape.substacks,
             generation.number,
             found.members.to_json(generation.number),
+            _read_again(settings, found),
         ),
         KeepLedger(str(folder)),
     )

@@ -154,7 +154,7 @@ def memory_limit(settings: Settings) -> int:
     """Return run.memory in bytes; by default 80 % of what this machine has."""
     if settings.run.memory is not None:
         return parse_bytes(settings.run.memory)
-    return int(0.8 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return int(0.8 * pipeline.memory_of_machine())
 
 
 def chunks_at_once(settings: Settings, found: Survey, workers: int, chunks: int) -> int:
