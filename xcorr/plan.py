@@ -41,17 +41,17 @@ from xcorr.survey import Survey
 CALIBRATED = 128  # stations, of correlation; of conditioning a few of them
 FEW = 4
 # by mapping; benchmarks/speed.py --only plan measures what comes of those of threads and processes
-SHARE = {"sequential": 1.0, "threads": 0.65, "processes": 0.8, "mpi": 0.85, "storm": 0.7}  # of each worker's time
+SHARE = {"sequential": 1.0, "threads": 0.8, "processes": 0.95, "mpi": 0.85, "storm": 0.7}  # of each worker's time
 STARTS = {
     "sequential": 1,
     "threads": 1,
-    "processes": 3,
+    "processes": 1.3,
     "mpi": 2,
     "storm": 2,
 }  # what imports take, in those of one process
 FINISH_S = {"storm": 15.0}  # and workers' start; of others OTHERS_FINISH_S
-OTHERS_FINISH_S = 0.6
-BASE_MB = {"sequential": 85.0, "threads": 85.0, "processes": 50.0, "mpi": 75.0, "storm": 600.0}  # of each process
+OTHERS_FINISH_S = 0.35
+BASE_MB = {"sequential": 85.0, "threads": 85.0, "processes": 45.0, "mpi": 75.0, "storm": 600.0}  # of each process
 UNDER_WAY_MB = {"sequential": 0.0, "threads": 8.0}  # between elements, for each worker; of others CREDIT_MB
 CREDIT_MB = 16.0
 UNITS = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
@@ -188,7 +188,8 @@ def memory_bytes(settings: Settings, found: Survey, workers: int, open_chunks: i
     shares = settings.run.mapping in ("sequential", "threads")  # packed spectra; what one worker has freed, too
     owners = min(workers, max(len(layout.strips), 1) * (1 if shares else max(len(found.chunks), 1)))
     packed = layout.blocks * layout.block * spectra * open_chunks * (1 if shares else owners)
-    room = owners * sum(_room(b, layout.block, windows * copies, pipeline.estimator_of(settings)) for b in bands)
+    kept = windows * copies if layout.blocks > 1 else 0  # of conjugates that meet more than one block
+    room = owners * sum(_room(b, layout.block, kept, pipeline.estimator_of(settings)) for b in bands)
     trace = letters * settings.data.chunk_s * settings.condition.rate_hz
     working = workers * (40 * trace + 4 * letters * spectra)
     under_way = workers * 1e6 * UNDER_WAY_MB.get(settings.run.mapping, CREDIT_MB)
