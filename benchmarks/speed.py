@@ -195,6 +195,7 @@ def scaling(quick: bool, folder: Path) -> None:
     times: dict[tuple[int, str, int], float] = {}
     sizes = (16, 64) if quick else (16, 64, 128, 256, 512)
     cases = [(n, "threads", WORKERS) for n in sizes] + [(64, "sequential", 1), (64, "processes", WORKERS)]
+    cases += [] if quick else [(256, "processes", WORKERS)]
     for stations, mapping, workers in cases:
         runs = []
         for _ in range(1 if quick or stations > 256 else 3):
