@@ -47,6 +47,7 @@ class Channel:
     def __init__(self, from_jvm: BinaryIO, to_jvm: BinaryIO) -> None:
         self._from, self._to = from_jvm, to_jvm
         self._writing = threading.Lock()
+        self._ended: Callable[[], None] = lambda: None
         self.tuples: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
         self.setup = self._shake_hands()
 
@@ -62,6 +63,7 @@ class Channel:
 
     def listen(self, ended: Callable[[], None]) -> None:
         """Begin to read, in a thread; ``ended``, called when the JVM has gone, ends the process."""
+        self._ended = ended
         threading.Thread(target=self._listen, args=(ended,), daemon=True).start()
 
     def _listen(self, ended: Callable[[], None]) -> None:
@@ -79,8 +81,12 @@ class Channel:
         ended()
 
     def emit(self, stream: str, fields: list[str]) -> None:
-        """Write a tuple to a stream. Raises BrokenPipeError when the JVM has gone."""
-        self._write({"command": "emit", "anchors": [], "stream": stream, "tuple": fields, "need_task_ids": False})
+        """Write a tuple to a stream. When the JVM has gone, the process ends here, if not where it is listened to."""
+        try:
+            self._write({"command": "emit", "anchors": [], "stream": stream, "tuple": fields, "need_task_ids": False})
+        except BrokenPipeError:
+            self._ended()
+            raise
 
     def sync(self) -> None:
         """Tell Storm that a spout has done with its command."""

@@ -1,5 +1,7 @@
 """What the storm mapping does at its edges, without a cluster."""
 
+import json
+import os
 import signal
 import socket
 import subprocess
@@ -17,7 +19,7 @@ from xcorr.core import make_plan
 from xcorr.core.message import Report, WorkerDied
 from xcorr.core.observe import WorkerStatistics
 from xcorr.core.testing import ListSink, ListSource
-from xcorr.mappings import storm
+from xcorr.mappings import multilang, storm
 from xcorr.mappings.storm_worker import host_id
 
 KEY = b"key of the run"
@@ -186,3 +188,21 @@ def test_a_jvm_that_dies_with_tuples_in_the_pipe_takes_the_task_with_it(sink):
     peer.process.stdin.close()
     peer.process.send_signal(signal.SIGCONT)
     assert peer.process.wait(5) == 0
+
+
+def test_a_jvm_that_has_gone_ends_the_task_that_writes_to_it(tmp_path):
+    """Whoever notices first: as an error of the task, it would not be gone on from."""
+    (inward, to_task), (from_task, outward) = os.pipe(), os.pipe()
+    context = {"task->component": {"1": "sink"}, "taskid": 1}
+    hello = json.dumps({"conf": {}, "context": context, "pidDir": str(tmp_path)})
+    os.write(to_task, hello.encode() + b"\nend\n")
+    ended = []
+    with os.fdopen(inward, "rb") as reading, os.fdopen(outward, "wb", buffering=0) as writing:
+        channel = multilang.Channel(reading, writing)
+        channel.listen(lambda: ended.append(threading.current_thread()))
+        channel.emit("s", ["1"])
+        os.close(from_task)
+        with pytest.raises(BrokenPipeError):
+            channel.emit("s", ["2"])
+        assert ended == [threading.current_thread()]
+        os.close(to_task)
