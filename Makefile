@@ -15,7 +15,7 @@ $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("xcorr needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[all,dev]'
-	$(BIN)/python -m compileall -q core mappings pes xcorr
+	$(BIN)/python -m compileall -q core mappings pes xcorr  # for shells with PYTHONDONTWRITEBYTECODE
 	touch $@
 
 install: $(VENV)/.installed  ## make the virtual environment .venv with everything in it

@@ -40,8 +40,8 @@ class GenericPE:
     in_common : a dictionary, empty when a run begins, that the instances in one process share: in threads all of them
         (lock what needs it); in processes, ranks and Storm workers each has its own. For what is costly to keep twice,
         never for what outputs depend on.
-    left : for a source that knows: how many items it will still write, with the one it writes now. They are then shared
-        out so that workers end together.
+    items_left : for a source that knows: how many items it will still write, with the one it writes now. They are then
+        shared out so that workers end together.
     open_groups : for a source: how many groups of items (see :meth:`group_of`) may be under way at once.
     """
 
@@ -50,7 +50,7 @@ class GenericPE:
     on_error: str = "fail"
     worker: int | None = None
     open_groups: int | None = None
-    left: int | None = None
+    items_left: int | None = None
     derivation: str = "single"
     version: str = "1"
     instance, instances = 0, 1  # which copy of the element this is, of how many; set by the engine

@@ -136,8 +136,8 @@ class _Distribution:
         self.worker.look()
         least = min(self.links, key=lambda link: link.in_hand)
         ahead = min(MOST_AHEAD, AHEAD + AHEAD_S / self.item_s)
-        if self.source.left is not None:  # the last ones: whoever has them in hand should not end after the others
-            ahead = min(ahead, self.source.left)
+        if (left := self.source.items_left) is not None:  # whoever has the last ones should not end after the others
+            ahead = min(ahead, left)
         if self.here is not None and least.in_hand >= ahead:
             self.worker.push()
             start = perf_counter()

@@ -64,9 +64,9 @@ class Channel:
     def listen(self, ended: Callable[[], None]) -> None:
         """Begin to read, in a thread; ``ended``, called when the JVM has gone, ends the process."""
         self._ended = ended
-        threading.Thread(target=self._listen, args=(ended,), daemon=True).start()
+        threading.Thread(target=self._listen, daemon=True).start()
 
-    def _listen(self, ended: Callable[[], None]) -> None:
+    def _listen(self) -> None:
         with contextlib.suppress(BrokenPipeError):  # the JVM may die with tuples in the pipe
             while (message := self._read()) is not None:
                 if isinstance(message, list):
@@ -78,7 +78,7 @@ class Channel:
                 else:
                     self.tuples.put(message["tuple"])
                     self._write({"command": "ack", "id": message["id"]})
-        ended()
+        self._ended()
 
     def emit(self, stream: str, fields: list[str]) -> None:
         """Write a tuple to a stream. When the JVM has gone, the process ends here, if not where it is listened to."""

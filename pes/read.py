@@ -243,7 +243,7 @@ class StationSource(GenericPE):
     def process(self, inputs: dict[str, Any]) -> None:
         """Write every request."""
         for k, request in enumerate(self.requests):
-            self.left = len(self.requests) - k
+            self.items_left = len(self.requests) - k
             self.write("output", request)
 
     def group_of(self, item: StationRequest) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ONE_AT_A_TIME = threading.Lock()
-LARGE = 64 << 20  # bytes of a file, up to which reading it takes less than mapping it
+LARGE = 64 << 20  # bytes: larger files are mapped, not read into memory whole
 
 
 def read_traces(source: str | bytes, start_ns: int, end_ns: int) -> tuple[list[Any], list[str]]:

@@ -245,7 +245,7 @@ class Countdown(ProducerPE):
 
     def _process(self):
         for k in range(self.count):
-            self.left = self.count - k
+            self.items_left = self.count - k
             self.write("output", k)
 
 

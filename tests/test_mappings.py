@@ -2,8 +2,10 @@
 
 import collections
 import os
+import socket
 import subprocess
 import sys
+import time
 
 import elements as e
 import numpy as np
@@ -17,6 +19,8 @@ from hypothesis import strategies as st
 from xcorr.core import aggregate, registry
 from xcorr.core.testing import ListSink, ListSource, ScriptedFailure, Slow, check_element
 from xcorr.mappings import run
+from xcorr.mappings.arena import create_memory_file
+from xcorr.mappings.sockets import WAIT_S, SocketTransport
 
 PARALLEL = ("threads", "processes", "mpi")
 ALL = ("sequential", *PARALLEL)
@@ -89,6 +93,21 @@ def test_all_workers_work(mapping):
     done = [s.received for s in outcome.statistics if s.element == "Slow"]
     assert sum(done) == 60
     assert min(done) >= 12
+
+
+def test_a_worker_that_waits_for_others_hears_its_coordinator():
+    mine, theirs = socket.socketpair()
+    reading, writing = os.pipe()
+    arenas = [create_memory_file(1 << 20) for _ in range(2)]
+    with mine, theirs:
+        transport = SocketTransport(0, [(1, mine, arenas[1])], arenas[0])
+        transport.wake_for(reading)
+        os.write(writing, b"stop")
+        begin = time.monotonic()
+        assert transport.receive(block=True) == []
+        assert time.monotonic() - begin < WAIT_S / 2
+    for descriptor in (reading, writing):
+        os.close(descriptor)
 
 
 @pytest.mark.parametrize("mapping", PARALLEL)

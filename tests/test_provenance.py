@@ -29,7 +29,7 @@ from xcorr.provenance.campaign_lineage import CampaignLineage
 from xcorr.provenance.condition import Condition
 from xcorr.provenance.document import document_of, document_of_runs
 from xcorr.provenance.lineage import Lineage, item_lineage
-from xcorr.provenance.runs import Circumstances, changed_elements, recorded
+from xcorr.provenance.runs import Circumstances, changed_elements, describe, recorded
 from xcorr.provenance.store import INSERTS, NAME, ProvenanceError, create, folder_of, reading
 from xcorr.settings import Keep
 from xcorr.settings_file import build, load, to_toml
@@ -607,3 +607,21 @@ def test_a_condition_of_several_lines_can_be_written_and_read_again():
 
     made = build({"keep": [{"element": "ReadStation", "condition": "(gaps > 1\n and station == 'X\"\\')\t"}]})
     assert build(tomllib.loads(to_toml(made.as_dict()))) == made
+
+
+@dataclasses.dataclass
+class Held:
+    values: np.ndarray
+    inner: object = None
+
+
+def test_parameters_say_what_they_hold_and_print_no_array():
+    """Nor does one that holds itself, or a class, keep a run from being recorded."""
+    ring = Held(np.zeros(3))
+    ring.inner = ring
+    items = [Held(np.zeros((2, 5), np.float32)), np.arange(4), Held, ring]
+    text = json.loads(describe(ListSource(items))[-1])["items"]
+    assert "Held(values=array(float32, (2, 5)), inner=None)" in text
+    assert "array(int64, (4,))" in text
+    assert "class" in text
+    assert "Held(...)" in text

@@ -1,4 +1,4 @@
-"""Lets worker processes import what elements need while this one still imports its own part."""
+"""Lets workers begin to import what elements need while the command line still imports its own part."""
 
 from __future__ import annotations
 

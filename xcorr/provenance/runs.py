@@ -74,8 +74,10 @@ class _Short(reprlib.Repr):
     def repr_instance(self, value: Any, level: int) -> str:
         if isinstance(value, np.ndarray):
             return f"array({value.dtype}, {value.shape})"
-        if not dataclasses.is_dataclass(value):
+        if not dataclasses.is_dataclass(value) or isinstance(value, type):
             return super().repr_instance(value, level)
+        if level <= 0:
+            return f"{type(value).__name__}(...)"
         fields = (f"{f.name}={self.repr1(getattr(value, f.name), level - 1)}" for f in dataclasses.fields(value))
         return f"{type(value).__name__}({', '.join(fields)})"
 
