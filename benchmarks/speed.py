@@ -92,7 +92,7 @@ def stage(band: Band, stations: int, windows: int, chunks: int) -> float:
     rng = np.random.default_rng(0)
     layout = Layout(stations, ("Z",), ("ZZ",), 64)
     names = tuple(f"YY.S{k:04d}" for k in range(stations))
-    spectra = [rng.standard_normal((1, windows, 2 * band.grid.bins), np.float32).view(np.complex64) for _ in range(8)]
+    spectra = [rng.standard_normal((1, band.grid.bins, 2 * windows), np.float32).view(np.complex64) for _ in range(8)]
     valid = np.ones((1, windows), bool)
 
     def items(number: int) -> list[SpectraBlock]:

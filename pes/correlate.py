@@ -142,7 +142,7 @@ class CorrelateStrips(GenericPE):
                 if item.power is not None:
                     member.bands[k].autospectra[at] = item.power[k][row]
                 if self._how.amplitude == "energy":
-                    squares = np.square(np.abs(spectra), dtype=np.float64).sum(axis=-1)
+                    squares = np.square(np.abs(spectra), dtype=np.float64).sum(axis=0)
                     member.energy[k, at] = squares.reshape(self.windows, -1).sum(axis=1) * (2 / band.grid.nfft)
 
     def _postprocess(self) -> None:

@@ -254,11 +254,11 @@ class ConditionedStation(OfStation):
 class SpectraBlock(OfStation):
     """A station's window spectra in a chunk.
 
-    ``slots`` [row] numbers of the rows with valid windows; ``spectra`` for each band [row, window, in-band
-    frequency] complex64, zero for rejected windows; ``valid`` [row, window]; ``power``, where autocorrelations are
-    wanted, for each band [row, substack, frequency] float32, the sum of |X T|² over valid windows before whitening;
-    ``masks`` [row, window, sample], or None when every valid window is complete or nobody needs them. ``accounts``
-    lists all slots of the station, used or not.
+    ``slots`` [row] numbers of the rows with valid windows; ``spectra`` for each band [row, in-band frequency, window]
+    complex64, zero for rejected windows (two for each window in the phase correlation); ``valid`` [row, window];
+    ``power``, where autocorrelations are wanted, for each band [row, substack, frequency] float32, the sum of |X T|²
+    over valid windows before whitening; ``masks`` [row, window, sample], or None when every valid window is complete
+    or nobody needs them. ``accounts`` lists all slots of the station, used or not.
     """
 
     chunk: Chunk

@@ -265,6 +265,7 @@ class TransformStation(_StationStep):
             masks = None if cut[valid].all() else cut
         slots = tuple(a.slot for a in item.accounts if a.status == "used")
         kept = tuple(slots[r] for r in rows)
+        spectra = tuple(np.ascontiguousarray(band.swapaxes(1, 2)) for band in spectra)
         return SpectraBlock(item.chunk, item.station, item.strips, item.accounts, kept, spectra, valid, power, masks)
 
     def _phasor_spectra(self, data: Float32, mask: Bool, valid: Bool) -> Complex64:

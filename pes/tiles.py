@@ -7,6 +7,7 @@ nor on who computes it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -17,8 +18,8 @@ from xcorr.pes.items import Bool, Complex64, Float32, Float64
 from xcorr.pes.whiten import SpectralGrid
 
 SLAB = 256  # frequencies multiplied at once
-THIN = 128  # frequencies packed at once: their lines stay in the cache
 BATCH = 32  # rows per inverse FFT call
+LINE = 64  # bytes of a line of the cache
 APART = 8  # samples between the products of two frequencies, lest all of them fall into the same lines of the cache
 EDGE = 16  # second blocks are cut at multiples of as many slots, lest a processor has vectors cut in two
 GROUP = 24  # slots of the first block multiplied at once; OpenBLAS sums all rows of such a product in one order
@@ -91,6 +92,14 @@ def full_products_per_lag(grid: SpectralGrid) -> Float64:
     return grid.length - np.abs(np.arange(-grid.lags, grid.lags + 1)).astype(np.float64)
 
 
+def at_a_line(*shape: int) -> Complex64:
+    """Return an array of any values that begins with a line of the cache, so that fewer lines are of two slots."""
+    size = math.prod(shape) * np.dtype(np.complex64).itemsize
+    room = np.empty(size + LINE, np.uint8)
+    begin = -room.__array_interface__["data"][0] % LINE
+    return room[begin : begin + size].view(np.complex64).reshape(shape)
+
+
 class Block:
     """Spectra of a block of slots in a chunk, ``packed`` [frequency, slot, window].
 
@@ -100,7 +109,7 @@ class Block:
 
     def __init__(self, grid: SpectralGrid, windows: int, side: int, copies: int = 1) -> None:
         self.grid, self.copies = grid, copies
-        self.packed = np.empty((grid.bins, side, windows * copies), np.complex64)
+        self.packed = at_a_line(grid.bins, side, windows * copies)
         self._absent = set(range(side))
         self.autospectra: dict[int, Float32] = {}
 
@@ -109,9 +118,8 @@ class Block:
         self._absent.discard(slot)
 
     def fill(self, slot: int, spectra: Complex64) -> None:
-        """Take the spectra [window, bin] of a slot that is expected."""
-        for low in range(0, len(self.packed), THIN):
-            self.packed[low : low + THIN, slot] = spectra[:, low : low + THIN].T
+        """Take the spectra [bin, window] of a slot that is expected."""
+        self.packed[:, slot] = spectra
 
     def clear_absent(self) -> None:
         """Put zeros where nothing is expected."""

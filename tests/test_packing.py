@@ -20,7 +20,7 @@ def member():
 
 
 def spectra(number):
-    return np.full((WINDOWS, BANDS[0].grid.bins), number, np.complex64)
+    return np.full((BANDS[0].grid.bins, WINDOWS), number, np.complex64)
 
 
 def put(slot, number):

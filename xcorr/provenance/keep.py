@@ -130,7 +130,7 @@ def _trace(station: str, seed_id: str, start_ns: int, rate_hz: float, data: np.n
 
 
 def _write_spectra(item: SpectraBlock, path: Path) -> None:
-    bands = {f"spectra_{k}": spectra for k, spectra in enumerate(item.spectra)}
+    bands = {f"spectra_{k}": spectra.swapaxes(1, 2) for k, spectra in enumerate(item.spectra)}
     with path.open("wb") as file:
         np.savez(file, slots=np.array(item.slots), valid=item.valid, **bands)  # type: ignore[arg-type]
 
