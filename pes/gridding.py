@@ -94,8 +94,10 @@ def _reached(position: Float64) -> tuple[int, int]:
 
 def kernel(distance: Float64, beta: float) -> Float64:
     """Return the Kaiser-Bessel kernel, 1 at distance 0 and 0 from WIDTH/2 on."""
-    inside: Float64 = 1 - np.square(2 * distance / WIDTH)
-    return np.where(inside >= 0, np.i0(beta * np.sqrt(np.maximum(inside, 0))), 0.0) / np.i0(beta)
+    inside = 1 - np.square(2 * distance / WIDTH)
+    values: Float64 = np.zeros(inside.shape)
+    values[inside >= 0] = np.i0(beta * np.sqrt(inside[inside >= 0])) / np.i0(beta)
+    return values
 
 
 def kernel_transform(lag: Float64, beta: float) -> Float64:
