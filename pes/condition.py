@@ -120,7 +120,8 @@ def condition_segment(
             weight *= inverse_response(frequency)
         spectrum *= long_fft.in_order(weight.astype(np.complex64), rows)
     whole = long_fft.back(long_fft.resized(spectrum, out_columns), rows)
-    whole *= np.float32((out_columns / columns) ** 0.5)
+    if out_columns != columns:
+        whole *= np.float32((out_columns / columns) ** 0.5)
     start = first - math.ceil(offset)
     return first, whole[start : start + last - first + 1]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,8 @@ from xcorr.pes.process import prepare_process
 from xcorr.pes.tiles import EDGE, GROUP, cross_spectra
 from xcorr.pes.whiten import Band
 
+TOGETHER = 1 << 18  # values of correlations estimated at once: many calls of NumPy in threads wait for each other
+
 
 class ChunkError(XcorrError, RuntimeError):
     """A chunk did not get the items of all its stations."""
@@ -42,6 +44,30 @@ class _OpenChunk:
         self.arrived: set[int] = set()
         self.accounts: dict[int, SlotAccount] = {}
         self.done: set[int] = set()
+
+
+class _Tile(NamedTuple):
+    """Sums of cross spectra of some slots, from ``low``, of a first block and those from ``left`` of a second."""
+
+    band: int
+    piece: int
+    windows: slice
+    first: Member
+    second: Member
+    low: int
+    left: int
+    sums: Complex64
+
+
+class _Run(NamedTuple):
+    """Rows of a strip that follow each other: a first slot and slots of a second block."""
+
+    components: str
+    row: int
+    a: int
+    b: list[int]
+    n: np.ndarray
+    begins_with_itself: bool
 
 
 class CorrelateStrips(GenericPE):
@@ -175,46 +201,67 @@ class CorrelateStrips(GenericPE):
                             sums = self._room[k][: math.prod(shape)].reshape(shape)
                             packed = second.bands[k].packed[:, left:, windows]
                             cross_spectra(conjugates, packed, sums, self._griddings[k])
-                            place = k, piece, slice(start, stop), low, left
-                            blocks = strip, block, number
-                            yield from self._rows(chunk.chunk, blocks, first, second, partners, sums, place)
+                            tile = _Tile(k, piece, slice(start, stop), first, second, low, left, sums)
+                            for batch in self._batches(k, self._runs(tile, strip, block, number, partners)):
+                                yield from self._rows(chunk.chunk, strip, tile, batch)
 
-    def _rows(
-        self,
-        chunk: Chunk,
-        blocks: tuple[int, int, int],
-        first: Member,
-        second: Member,
-        partners: dict[int, np.ndarray],
-        sums: Complex64,
-        place: tuple[int, int, slice, int, int],
-    ) -> Iterator[CorrelationRows]:
-        """Yield one item for every first station and component pair; ``sums`` begins at slots ``place[3:]``."""
-        k, piece, windows, low, left = place
-        strip, block, number = blocks
+    def _runs(
+        self, tile: _Tile, strip: int, block: int, number: int, partners: dict[int, np.ndarray]
+    ) -> Iterator[_Run]:
+        """Yield a run for every first station and component pair that has data."""
         layout, letters = self.layout, self.layout.components
         start = layout.strip_rows(strip).start
         offsets = layout.stations_of(block).start, layout.stations_of(number).start
+        valid = tile.first.valid[tile.low : tile.low + GROUP, tile.windows], tile.second.valid[:, tile.windows]
+        counts = np.rint(valid[0] @ valid[1].T).astype(np.int32)
         for i, js in partners.items():
             row = layout.row(i, int(js[0])) - start
             for pair in layout.pairs:
                 a = (i - offsets[0]) * len(letters) + letters.index(pair[0])
                 b = (js - offsets[1]) * len(letters) + letters.index(pair[1])
-                n = np.rint(second.valid[b, windows] @ first.valid[a, windows]).astype(np.int32)
+                n = counts[a - tile.low, b]
                 if n.any():
-                    rows = Rows(k, windows, first, a, second, b.tolist(), n)
-                    data = self._estimate(sums[a - low], left, rows, i == js[0] and pair[0] == pair[1], piece)
-                    yield CorrelationRows(chunk, strip, self.bands[k].name, pair, piece, row, data, n)
+                    yield _Run(pair, row, a, b.tolist(), n, i == js[0] and pair[0] == pair[1])
 
-    def _estimate(self, sums: Complex64, left: int, rows: Rows, begins_with_itself: bool, piece: int) -> Float32:
-        """Return the correlations of some slots with one; ``sums`` [slot, bin] begin at slot ``left``."""
-        band, spread = self.bands[rows.band], self._griddings[rows.band]
-        b = [slot - left for slot in rows.b]
-        step = b[1] - b[0] if len(b) > 1 else 1
-        even = b == list(range(b[0], b[-1] + 1, step))
-        chosen = sums[b[0] : b[-1] + 1 : step] if even else sums[b]
-        if begins_with_itself and self._how.keeps_power:
-            chosen = np.array(chosen)
-            power = rows.first.bands[rows.band].autospectra[rows.a][piece]
-            chosen[0] = power if spread is None else spread.spread(power[None].astype(np.complex64))[0]
-        return estimate(chosen, rows, band, self._how, spread)
+    def _batches(self, band: int, runs: Iterable[_Run]) -> Iterator[list[_Run]]:
+        """Yield runs by as many as are estimated together."""
+        enough = TOGETHER // (2 * self.bands[band].grid.lags + 1)
+        batch: list[_Run] = []
+        for run in runs:
+            batch.append(run)
+            if sum(len(r.n) for r in batch) >= enough:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _rows(self, chunk: Chunk, strip: int, tile: _Tile, batch: Sequence[_Run]) -> Iterator[CorrelationRows]:
+        """Yield one item for every run."""
+        data, low, name = self._estimate(tile, batch), 0, self.bands[tile.band].name
+        for run in batch:
+            part = data[low : low + len(run.n)]
+            yield CorrelationRows(chunk, strip, name, run.components, tile.piece, run.row, part, run.n)
+            low += len(run.n)
+
+    def _estimate(self, tile: _Tile, batch: Sequence[_Run]) -> Float32:
+        """Return the correlations of the runs, one after another."""
+        band, spread = self.bands[tile.band], self._griddings[tile.band]
+        parts = [_chosen(tile.sums[run.a - tile.low], [slot - tile.left for slot in run.b]) for run in batch]
+        if self._how.keeps_power:
+            for at, run in enumerate(batch):
+                if run.begins_with_itself:
+                    power = tile.first.bands[tile.band].autospectra[run.a][tile.piece]
+                    parts[at] = np.array(parts[at])
+                    parts[at][0] = power if spread is None else spread.spread(power[None].astype(np.complex64))[0]
+        sums = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        firsts, seconds = [run.a for run in batch for _ in run.b], [slot for run in batch for slot in run.b]
+        n = np.concatenate([run.n for run in batch])
+        rows = Rows(tile.band, tile.windows, tile.first, firsts, tile.second, seconds, n)
+        return estimate(sums, rows, band, self._how, spread)
+
+
+def _chosen(sums: Complex64, slots: Sequence[int]) -> Complex64:
+    """Return the sums [slot, bin] of some slots, without a copy where they are evenly apart."""
+    step = slots[1] - slots[0] if len(slots) > 1 else 1
+    even = list(slots) == list(range(slots[0], slots[-1] + 1, step))
+    return sums[slots[0] : slots[-1] + 1 : step] if even else sums[slots]

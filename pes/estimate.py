@@ -92,7 +92,7 @@ class Member:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rows:
-    """One slot of a first block against several of a second: sums of cross spectra over the windows of a substack.
+    """Pairs of slots, ``a`` of a first block and ``b`` of a second, correlated over the windows of a substack.
 
     ``n`` [row] counts the windows valid in both.
     """
@@ -100,7 +100,7 @@ class Rows:
     band: int
     windows: slice
     first: Member
-    a: int
+    a: Sequence[int]
     second: Member
     b: Sequence[int]
     n: np.ndarray
@@ -116,8 +116,8 @@ def estimate(sums: Complex64, rows: Rows, band: Band, how: Estimator, gridding: 
         if how.is_ratio:
             data[n == 0] = np.nan
         elif how.unbiased:
-            for k, slot in enumerate(rows.b):
-                products = _products(rows, slot, n[k], band)
+            for k in range(len(n)):
+                products = _products(rows, k, band)
                 data[k] *= np.where(products > 0, grid.length / products, np.nan).astype(np.float32)
         else:
             data *= np.where(n > 0, 1.0 / n, np.nan).astype(np.float32)[:, None]
@@ -128,19 +128,20 @@ def estimate(sums: Complex64, rows: Rows, band: Band, how: Estimator, gridding: 
     return data
 
 
-def _products(rows: Rows, slot: int, n: int, band: Band) -> Float64:
+def _products(rows: Rows, row: int, band: Band) -> Float64:
     """Return the numbers of valid products per lag of one row."""
-    if n and (rows.a in rows.first.masks or slot in rows.second.masks):
-        both = (rows.first.valid[rows.a, rows.windows] * rows.second.valid[slot, rows.windows]) > 0
-        masks = rows.first.mask(rows.a, rows.windows)[both], rows.second.mask(slot, rows.windows)[both]
+    a, b = rows.a[row], rows.b[row]
+    if rows.n[row] and (a in rows.first.masks or b in rows.second.masks):
+        both = (rows.first.valid[a, rows.windows] * rows.second.valid[b, rows.windows]) > 0
+        masks = rows.first.mask(a, rows.windows)[both], rows.second.mask(b, rows.windows)[both]
         return products_per_lag(*masks, band.grid)
-    full: Float64 = full_products_per_lag(band.grid) * float(n)
+    full: Float64 = full_products_per_lag(band.grid) * float(rows.n[row])
     return full
 
 
-def _common(rows: Rows, slot: int) -> np.ndarray:
-    """Return the numbers of the windows valid in both slots."""
-    both = rows.first.valid[rows.a, rows.windows] * rows.second.valid[slot, rows.windows]
+def _common(rows: Rows, row: int) -> np.ndarray:
+    """Return the numbers of the windows valid in both slots of a row."""
+    both = rows.first.valid[rows.a[row], rows.windows] * rows.second.valid[rows.b[row], rows.windows]
     common: np.ndarray = np.flatnonzero(both) + rows.windows.start
     return common
 
@@ -163,13 +164,13 @@ def _spectral_ratio(sums: Complex64, rows: Rows, band: Band, how: Estimator) -> 
 
     out: Complex64 = np.zeros_like(sums)
     taper = band.taper().astype(np.float64) ** 2
-    for k, slot in enumerate(rows.b):
-        windows = _common(rows, slot)
+    for k, (a, b) in enumerate(zip(rows.a, rows.b, strict=True)):
+        windows = _common(rows, k)
         if not len(windows):
             continue
-        s11 = smooth_power(first, 1, rows.a, windows)
+        s11 = smooth_power(first, 1, a, windows)
         if how.method == "coherency":
-            scale = np.sqrt(s11) * np.sqrt(smooth_power(second, 2, slot, windows))
+            scale = np.sqrt(s11) * np.sqrt(smooth_power(second, 2, b, windows))
         else:
             scale = s11 + how.water_level * s11.mean()
         weight = np.divide(taper / len(windows), scale, out=np.zeros(len(scale)), where=scale > SMALLEST)
@@ -180,11 +181,11 @@ def _spectral_ratio(sums: Complex64, rows: Rows, band: Band, how: Estimator) -> 
 def _root_of_energies(rows: Rows, how: Estimator, length: int) -> Float64:
     """Return sqrt(E1 E2) of the windows valid in both, per valid sample as the correlations are."""
     result = np.full(len(rows.b), np.nan)
-    for k, slot in enumerate(rows.b):
-        windows = _common(rows, slot)
+    for k, (a, b) in enumerate(zip(rows.a, rows.b, strict=True)):
+        windows = _common(rows, k)
         if not len(windows):
             continue
-        ends = ((rows.first, rows.a), (rows.second, slot))
+        ends = ((rows.first, a), (rows.second, b))
         energies = [member.energy[rows.band, at, windows].sum() for member, at in ends]
         counts = [member.samples(at)[windows].sum() / length if how.unbiased else len(windows) for member, at in ends]
         result[k] = np.sqrt(energies[0] / counts[0] * energies[1] / counts[1])

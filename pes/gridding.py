@@ -50,11 +50,13 @@ class Gridding:
     def half_spectra(self, spread: Complex64, out: Complex64) -> None:
         """Write spectra [row, coarse frequency] to ``out`` [row, nfft/2 + 1] for a real inverse transform.
 
-        Its real part counts: what lies beyond 0 or the Nyquist frequency is mirrored, conjugate.
+        Its real part counts: what lies beyond 0 or the Nyquist frequency is mirrored, conjugate. ``out`` has been
+        written by nobody else, and was zero.
         """
-        out[:] = 0
         half = self.nfft // 2
         inside = slice(max(1 - self.first, 0), min(half - self.first, self.bins))
+        if inside.stop - inside.start < self.bins:
+            out[:] = 0
         out[:, self.first + inside.start : self.first + inside.stop] = spread[:, inside]
         for at in (*range(inside.start), *range(inside.stop, self.bins)):
             j = (self.first + at) % self.nfft

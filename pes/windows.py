@@ -129,6 +129,8 @@ def _judge_values(
 
 
 def _share(starts: np.ndarray, length: int, flags: Bool) -> Float64:
+    if flags.all():
+        return np.ones(len(starts))
     return np.array([np.count_nonzero(flags[start : start + length]) for start in starts.tolist()]) / length
 
 
