@@ -112,15 +112,14 @@ def estimate(sums: Complex64, rows: Rows, band: Band, how: Estimator, gridding: 
     with np.errstate(divide="ignore", invalid="ignore"):
         if how.is_ratio:
             sums = _spectral_ratio(sums, rows, band, how)
-        data = to_lags(sums, grid, gridding)
+        mean = None if how.is_ratio or how.unbiased else np.where(n > 0, 1.0 / n, np.nan).astype(np.float32)
+        data = to_lags(sums, grid, gridding, mean)
         if how.is_ratio:
             data[n == 0] = np.nan
         elif how.unbiased:
             for k in range(len(n)):
                 products = _products(rows, k, band)
                 data[k] *= np.where(products > 0, grid.length / products, np.nan).astype(np.float32)
-        else:
-            data *= np.where(n > 0, 1.0 / n, np.nan).astype(np.float32)[:, None]
         if how.amplitude == "peak":
             data /= np.abs(data).max(axis=1, keepdims=True)
         elif how.amplitude == "energy":

@@ -58,9 +58,15 @@ def cross_spectra(first: Conjugates, second: Complex64, out: Complex64, gridding
     out[:] = sums[:, :size].reshape(-1, rows, columns)[:, : len(out)].transpose(1, 2, 0)
 
 
-def to_lags(spectra: Complex64, grid: SpectralGrid, gridding: Gridding | None = None) -> Float32:
-    """Return the correlations [row, 2M+1] of cross spectra [row, bin of ``grid`` or ``gridding``]; zero lag at M."""
+def to_lags(
+    spectra: Complex64, grid: SpectralGrid, gridding: Gridding | None = None, weights: Float32 | None = None
+) -> Float32:
+    """Return the correlations [row, 2M+1] of cross spectra [row, bin of ``grid`` or ``gridding``]; zero lag at M.
+
+    ``weights`` [row], if given, multiply them.
+    """
     rows, m = len(spectra), grid.lags
+    weight = np.ones((rows, 1), np.float32) if weights is None else weights[:, None]
     lags = np.empty((rows, 2 * m + 1), np.float32)
     fft = library(grid.fft)
     nfft = gridding.nfft if gridding else grid.nfft
@@ -72,8 +78,9 @@ def to_lags(spectra: Complex64, grid: SpectralGrid, gridding: Gridding | None = 
         else:
             half[: len(part), grid.first : grid.stop] = part
         time = fft.irfft(half if fft.whole_batches else half[: len(part)], nfft)
-        lags[low : low + BATCH, :m] = time[: len(part), nfft - m :]
-        lags[low : low + BATCH, m:] = time[: len(part), : m + 1]
+        batch = slice(low, low + len(part))
+        np.multiply(time[: len(part), nfft - m :], weight[batch], out=lags[batch, :m])
+        np.multiply(time[: len(part), : m + 1], weight[batch], out=lags[batch, m:])
     if gridding:
         lags *= gridding.scale
     return lags
