@@ -28,7 +28,7 @@ from xcorr.pes.process import prepare_process
 from xcorr.pes.tiles import EDGE, GROUP, cross_spectra
 from xcorr.pes.whiten import Band
 
-TOGETHER = 1 << 18  # values of correlations estimated at once: many calls of NumPy in threads wait for each other
+TOGETHER = 1 << 18  # values estimated at once, or a few more: threads wait for each other at every call of NumPy
 
 
 class ChunkError(XcorrError, RuntimeError):
@@ -46,8 +46,8 @@ class _OpenChunk:
         self.done: set[int] = set()
 
 
-class _Tile(NamedTuple):
-    """Sums of cross spectra of some slots, from ``low``, of a first block and those from ``left`` of a second."""
+class _Sums(NamedTuple):
+    """Cross spectra of some slots, from ``low``, of a first block and those from ``left`` of a second, summed."""
 
     band: int
     piece: int
@@ -56,10 +56,10 @@ class _Tile(NamedTuple):
     second: Member
     low: int
     left: int
-    sums: Complex64
+    spectra: Complex64
 
 
-class _Run(NamedTuple):
+class _Stretch(NamedTuple):
     """Rows of a strip that follow each other: a first slot and slots of a second block."""
 
     components: str
@@ -198,70 +198,69 @@ class CorrelateStrips(GenericPE):
                             second = chunk.members[number]
                             left = low // EDGE * EDGE if number == block else 0  # of its own block, none before
                             shape = min(GROUP, side - low), side - left, bins
-                            sums = self._room[k][: math.prod(shape)].reshape(shape)
+                            spectra = self._room[k][: math.prod(shape)].reshape(shape)
                             packed = second.bands[k].packed[:, left:, windows]
-                            cross_spectra(conjugates, packed, sums, self._griddings[k])
-                            tile = _Tile(k, piece, slice(start, stop), first, second, low, left, sums)
-                            for batch in self._batches(k, self._runs(tile, strip, block, number, partners)):
-                                yield from self._rows(chunk.chunk, strip, tile, batch)
+                            cross_spectra(conjugates, packed, spectra, self._griddings[k])
+                            sums = _Sums(k, piece, slice(start, stop), first, second, low, left, spectra)
+                            for batch in self._batches(k, self._stretches(sums, strip, block, number, partners)):
+                                yield from self._rows(chunk.chunk, strip, sums, batch)
 
-    def _runs(
-        self, tile: _Tile, strip: int, block: int, number: int, partners: dict[int, np.ndarray]
-    ) -> Iterator[_Run]:
-        """Yield a run for every first station and component pair that has data."""
+    def _stretches(
+        self, sums: _Sums, strip: int, block: int, number: int, partners: dict[int, np.ndarray]
+    ) -> Iterator[_Stretch]:
+        """Yield a stretch of rows for every first station and component pair that has data."""
         layout, letters = self.layout, self.layout.components
         start = layout.strip_rows(strip).start
         offsets = layout.stations_of(block).start, layout.stations_of(number).start
-        valid = tile.first.valid[tile.low : tile.low + GROUP, tile.windows], tile.second.valid[:, tile.windows]
+        valid = sums.first.valid[sums.low : sums.low + GROUP, sums.windows], sums.second.valid[:, sums.windows]
         counts = np.rint(valid[0] @ valid[1].T).astype(np.int32)
         for i, js in partners.items():
             row = layout.row(i, int(js[0])) - start
             for pair in layout.pairs:
                 a = (i - offsets[0]) * len(letters) + letters.index(pair[0])
                 b = (js - offsets[1]) * len(letters) + letters.index(pair[1])
-                n = counts[a - tile.low, b]
+                n = counts[a - sums.low, b]
                 if n.any():
-                    yield _Run(pair, row, a, b.tolist(), n, i == js[0] and pair[0] == pair[1])
+                    yield _Stretch(pair, row, a, b.tolist(), n, i == js[0] and pair[0] == pair[1])
 
-    def _batches(self, band: int, runs: Iterable[_Run]) -> Iterator[list[_Run]]:
-        """Yield runs by as many as are estimated together."""
-        enough = TOGETHER // (2 * self.bands[band].grid.lags + 1)
-        batch: list[_Run] = []
-        for run in runs:
-            batch.append(run)
-            if sum(len(r.n) for r in batch) >= enough:
+    def _batches(self, band: int, stretches: Iterable[_Stretch]) -> Iterator[list[_Stretch]]:
+        """Yield stretches by as many as are estimated together."""
+        enough = TOGETHER // max(2 * self.bands[band].grid.lags + 1, self._bins[band])
+        batch: list[_Stretch] = []
+        for stretch in stretches:
+            batch.append(stretch)
+            if sum(len(s.n) for s in batch) >= enough:
                 yield batch
                 batch = []
         if batch:
             yield batch
 
-    def _rows(self, chunk: Chunk, strip: int, tile: _Tile, batch: Sequence[_Run]) -> Iterator[CorrelationRows]:
-        """Yield one item for every run."""
-        data, low, name = self._estimate(tile, batch), 0, self.bands[tile.band].name
-        for run in batch:
-            part = data[low : low + len(run.n)]
-            yield CorrelationRows(chunk, strip, name, run.components, tile.piece, run.row, part, run.n)
-            low += len(run.n)
+    def _rows(self, chunk: Chunk, strip: int, sums: _Sums, batch: Sequence[_Stretch]) -> Iterator[CorrelationRows]:
+        """Yield one item for every stretch."""
+        data, low, name = self._estimate(sums, batch), 0, self.bands[sums.band].name
+        for s in batch:
+            part = data[low : low + len(s.n)]
+            yield CorrelationRows(chunk, strip, name, s.components, sums.piece, s.row, part, s.n)
+            low += len(s.n)
 
-    def _estimate(self, tile: _Tile, batch: Sequence[_Run]) -> Float32:
-        """Return the correlations of the runs, one after another."""
-        band, spread = self.bands[tile.band], self._griddings[tile.band]
-        parts = [_chosen(tile.sums[run.a - tile.low], [slot - tile.left for slot in run.b]) for run in batch]
+    def _estimate(self, sums: _Sums, batch: Sequence[_Stretch]) -> Float32:
+        """Return the correlations of the stretches, one after another."""
+        band, spread = self.bands[sums.band], self._griddings[sums.band]
+        parts = [_chosen(sums.spectra[s.a - sums.low], [slot - sums.left for slot in s.b]) for s in batch]
         if self._how.keeps_power:
-            for at, run in enumerate(batch):
-                if run.begins_with_itself:
-                    power = tile.first.bands[tile.band].autospectra[run.a][tile.piece]
+            for at, s in enumerate(batch):
+                if s.begins_with_itself:
+                    power = sums.first.bands[sums.band].autospectra[s.a][sums.piece]
                     parts[at] = np.array(parts[at])
                     parts[at][0] = power if spread is None else spread.spread(power[None].astype(np.complex64))[0]
-        sums = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        firsts, seconds = [run.a for run in batch for _ in run.b], [slot for run in batch for slot in run.b]
-        n = np.concatenate([run.n for run in batch])
-        rows = Rows(tile.band, tile.windows, tile.first, firsts, tile.second, seconds, n)
-        return estimate(sums, rows, band, self._how, spread)
+        spectra = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        a, b = [s.a for s in batch for _ in s.b], [slot for s in batch for slot in s.b]
+        rows = Rows(sums.band, sums.windows, sums.first, a, sums.second, b, np.concatenate([s.n for s in batch]))
+        return estimate(spectra, rows, band, self._how, spread)
 
 
-def _chosen(sums: Complex64, slots: Sequence[int]) -> Complex64:
-    """Return the sums [slot, bin] of some slots, without a copy where they are evenly apart."""
+def _chosen(spectra: Complex64, slots: Sequence[int]) -> Complex64:
+    """Return the spectra [slot, bin] of some slots, without a copy where they are evenly apart."""
     step = slots[1] - slots[0] if len(slots) > 1 else 1
     even = list(slots) == list(range(slots[0], slots[-1] + 1, step))
-    return sums[slots[0] : slots[-1] + 1 : step] if even else sums[slots]
+    return spectra[slots[0] : slots[-1] + 1 : step] if even else spectra[slots]

@@ -112,8 +112,8 @@ def estimate(sums: Complex64, rows: Rows, band: Band, how: Estimator, gridding: 
     with np.errstate(divide="ignore", invalid="ignore"):
         if how.is_ratio:
             sums = _spectral_ratio(sums, rows, band, how)
-        mean = None if how.is_ratio or how.unbiased else np.where(n > 0, 1.0 / n, np.nan).astype(np.float32)
-        data = to_lags(sums, grid, gridding, mean)
+        weights = None if how.is_ratio or how.unbiased else np.where(n > 0, 1.0 / n, np.nan).astype(np.float32)
+        data = to_lags(sums, grid, gridding, weights)
         if how.is_ratio:
             data[n == 0] = np.nan
         elif how.unbiased:

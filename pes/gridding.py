@@ -50,8 +50,8 @@ class Gridding:
     def half_spectra(self, spread: Complex64, out: Complex64) -> None:
         """Write spectra [row, coarse frequency] to ``out`` [row, nfft/2 + 1] for a real inverse transform.
 
-        Its real part counts: what lies beyond 0 or the Nyquist frequency is mirrored, conjugate. ``out`` has been
-        written by nobody else, and was zero.
+        Its real part counts: what lies beyond 0 or the Nyquist frequency is mirrored, conjugate. ``out`` must
+        be zero at first, and then be written by this alone.
         """
         half = self.nfft // 2
         inside = slice(max(1 - self.first, 0), min(half - self.first, self.bins))

@@ -255,7 +255,7 @@ class SpectraBlock(OfStation):
     """A station's window spectra in a chunk.
 
     ``slots`` [row] numbers of the rows with valid windows; ``spectra`` for each band [row, in-band frequency, window]
-    complex64, zero for rejected windows (two for each window in the phase correlation); ``valid`` [row, window];
+    complex64, two of each window in the phase correlation, zero for rejected windows; ``valid`` [row, window];
     ``power``, where autocorrelations are wanted, for each band [row, substack, frequency] float32, the sum of |X T|²
     over valid windows before whitening; ``masks`` [row, window, sample], or None when every valid window is complete
     or nobody needs them. ``accounts`` lists all slots of the station, used or not.
@@ -296,7 +296,8 @@ class Tombstone(OfStation):
 class CorrelationRows:
     """Correlations of rows ``first_row ...`` of a strip: ``data`` [row, lag] float32.
 
-    For one band (by name), component pair and substack (its number in the chunk).
+    For one band (by name), component pair and substack (its number in the chunk). ``data`` may be part of a larger
+    array: copy what is to be kept.
     """
 
     chunk: Chunk

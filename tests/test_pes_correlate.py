@@ -1,13 +1,16 @@
 """Tiled correlation: known delays, a plain float64 loop, bits that do not depend on company."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import reference
 import scipy.signal
-from streams import conditioned, correlate, run_chain
+from streams import conditioned, correlate, correlate_all, run_chain
 
 from xcorr.core import ElementError
 from xcorr.pes import CorrelateStrips, TransformStation
+from xcorr.pes import correlate as element
 from xcorr.pes.gridding import gridding
 from xcorr.pes.items import StripEnd
 from xcorr.pes.layout import Layout
@@ -53,6 +56,55 @@ def test_one_window_at_long_lags_equals_plain_loop(rng, stations):
             data[i, None], data[j, None], np.ones(1, bool), lags, RATE, BAND, 0.1, "phase"
         )
         assert np.abs(found["ZZ"][0][row] - expected).max() <= 3e-6 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"whitening": "none", "amplitude": "energy"},
+        {"method": "coherency"},
+        {"method": "phase", "whitening": "none", "amplitude": "peak"},
+    ],
+)
+def test_how_many_are_estimated_together_changes_no_bit(rng, monkeypatch, how):
+    """Components, autocorrelations, substacks, pairs at uneven distances, several blocks and groups."""
+    stations, windows = 19, 4
+    data = rng.standard_normal((stations, 3, windows * LENGTH)).astype(np.float32)
+    how |= {
+        "length": LENGTH,
+        "valid": rng.random((stations, 1, windows)) < 0.8,
+        "components": tuple("ZNE"),
+        "pairs": ("ZZ", "NE", "EE"),
+        "block": 36,
+        "chosen": np.triu(rng.random((stations, stations)) < 0.8) | np.eye(stations, dtype=bool),
+        "substacks": ((0, 2), (2, 4)),
+        "taper": 0.1,
+    }
+    bands = {"": BAND} if how.get("method") == "phase" else {"": BAND, "low": (0.0, 0.5)}
+    found = []
+    for together in (1, 12 * (2 * LAGS + 1), element.TOGETHER):
+        monkeypatch.setattr(element, "TOGETHER", together)
+        found.append(correlate_all(data, LAGS, bands, **how)[0])
+    for key, (series, n) in found[0].items():
+        assert np.isfinite(series[n > 0]).any()
+        for other in found[1:]:
+            assert other[key][0].tobytes() == series.tobytes()
+            assert (other[key][1] == n).all()
+
+
+def test_estimating_a_ratio_takes_little_memory(rng):
+    """Short lags and many bins: spectra, not correlations, are what is large."""
+    stations, length = 48, 8000
+    data = rng.standard_normal((stations, 2 * length)).astype(np.float32)
+    peaks = []
+    for method in ("cross-correlation", "coherency"):
+        tracemalloc.start()
+        correlate(data, 20, (0.1, 1.9), length=length, block=64, method=method)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    room = 8 * element.GROUP * 64 * spectral_grid(length, 20, RATE, (0.1, 1.9)).bins
+    assert peaks[1] - peaks[0] < 1.3 * room
 
 
 @pytest.mark.parametrize("whitening", ["none", "phase", "running-mean"])

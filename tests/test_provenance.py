@@ -414,7 +414,11 @@ def test_a_rule_keeps_exactly_what_it_says(demo, tmp_path, mapping):
     paths = [Path(row["path"]) for row in kept]
     stations = [p.stem.partition("_")[2] for p in paths if p.suffix == ".mseed"]
     assert sorted(stations) == sorted([*expected, *["XX.D03"] * 4])
-    assert sum(p.suffix == ".npz" for p in paths) == 13
+    for path in (arrays := [p for p in paths if p.suffix == ".npz"]):
+        held = np.load(path)
+        assert held["spectra_0"].shape[:2] == held["valid"].shape  # [slot, window, bin]
+        assert (held["spectra_0"].any(axis=2) == held["valid"]).all()
+    assert len(arrays) == 13
     for row, path in zip(kept, paths, strict=True):
         assert row["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
         lineage = item_lineage(tmp_path / "x.xcorr", row["item"])

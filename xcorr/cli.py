@@ -17,7 +17,7 @@ from xcorr.cli_tools import EXISTING, EXISTING_FILE, OPTIONAL_PATH
 os.environ.setdefault("NUMPY_MADVISE_HUGEPAGE", "0")  # clearing fresh huge pages costs more than they save here
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its own threads are not used here, and spin where they begin
 gc.set_threshold(50_000)  # importing makes many objects and no garbage
-atexit.register(gc.freeze)  # nor need the end of the process look through them for some
+atexit.register(gc.freeze)  # so that the end of the process does not search them either
 
 USAGE_ERRORS = (
     "SettingsError",
