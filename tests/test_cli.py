@@ -76,6 +76,12 @@ def test_plot(demo, tmp_path, invoke, options, monkeypatch):
     assert picture.stat().st_size > 10_000
 
 
+def test_two_figures_at_once_are_refused(demo, invoke):
+    result = invoke("plot", demo, "--availability", "--pair", "XX.D00", "XX.D01")
+    assert result.exit_code == 2
+    assert "--pair and --availability are different figures; give one of them" in result.output
+
+
 def test_lags_shown_of_a_pair(demo, tmp_path, invoke):
     pictures = [tmp_path / "whole.png", tmp_path / "part.png"]
     for picture, more in zip(pictures, ([], ["--max-lag", 20, "--components", "ZZ"]), strict=True):

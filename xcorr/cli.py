@@ -181,6 +181,9 @@ def plot(**given: Any) -> None:
     """Draw a record section by distance, one pair, or the availability of data."""
     from xcorr import command
 
+    if given["pair"] and given["availability"]:
+        raise click.UsageError("--pair and --availability are different figures; give one of them")
+
     click.echo(f"wrote {command.plot(**given)}")
 
 
