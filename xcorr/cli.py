@@ -179,10 +179,9 @@ def info(results: Path, as_json: bool) -> None:
 @click.option("--max-lag", type=float, help="Largest lag shown (s).")
 def plot(**given: Any) -> None:
     """Draw a record section by distance, one pair, or the availability of data."""
-    from xcorr import command
-
     if given["pair"] and given["availability"]:
         raise click.UsageError("--pair and --availability are different figures; give one of them")
+    from xcorr import command
 
     click.echo(f"wrote {command.plot(**given)}")
 
