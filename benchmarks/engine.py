@@ -53,6 +53,8 @@ class Arrays(Count):
 class Pass(IterativePE):
     """Passes items on."""
 
+    stateless = True
+
     def _process(self, data: Any) -> Any:
         return data
 
@@ -77,6 +79,8 @@ class Sink(ConsumerPE):
 
 class Synthesize(IterativePE):
     """Makes a day of noise of one station."""
+
+    stateless = True
 
     def __init__(self, layout: Layout) -> None:
         super().__init__()

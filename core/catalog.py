@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import dataclasses
 import hashlib
-import importlib.util
 import inspect
 import json
 import os
@@ -23,7 +22,7 @@ from typing import Any
 from xcorr.core import registry
 from xcorr.core.element import TYPE, GenericPE
 from xcorr.core.errors import RegistryError, WorkflowLoadError, nearest
-from xcorr.core.files import load_file
+from xcorr.core.files import load_file, source_of
 from xcorr.core.graph import WorkflowGraph
 
 OWN, INSTALLED = "own", "installed"
@@ -84,7 +83,7 @@ def entries() -> list[Entry]:
 def _described(kind: str, name: str, target: str) -> Entry:
     """Return what the source of an installed entry says, without importing it."""
     module, _, attribute = target.partition(":")
-    source = _source_of(module)
+    source = source_of(module)
     if source is None:
         return Entry(name, kind, "", "", "", INSTALLED, target)
     text = source.read_bytes()
@@ -94,21 +93,6 @@ def _described(kind: str, name: str, target: str) -> Entry:
             docs, version, parameters = _read_class(node)
             return Entry(name, kind, version, digest, docs, INSTALLED, target, parameters)
     return Entry(name, kind, "", digest, "", INSTALLED, target)
-
-
-def _source_of(module: str) -> Path | None:
-    """Return the file of a module; only the top of its package is looked up, which imports nothing."""
-    top, *rest = module.split(".")
-    spec = importlib.util.find_spec(top)
-    if spec is None or spec.origin is None:
-        return None
-    if not rest:
-        return Path(spec.origin)
-    for root in spec.submodule_search_locations or ():
-        for candidate in (Path(root, *rest).with_suffix(".py"), Path(root, *rest, "__init__.py")):
-            if candidate.is_file():
-                return candidate
-    return None
 
 
 def _read_class(node: ast.ClassDef | ast.FunctionDef) -> tuple[str, str, tuple[str, ...]]:

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from html import escape
 
 from xcorr.core.element import GROUPING
-from xcorr.core.graph import Edge, WorkflowGraph
+from xcorr.core.graph import Edge, WorkflowGraph, topological_order
 from xcorr.core.grouping import SHUFFLE, GroupBy, MultiKey, parse_grouping
-from xcorr.core.plan import topological_order
 
 BOX, GAP, MARGIN = (190, 46), (80, 26), 16  # SVG: width and height of a box, gaps between boxes, margin
 

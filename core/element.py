@@ -27,7 +27,8 @@ class GenericPE:
 
     Class attributes
     ----------------
-    stateless : True if an item's outputs depend on that item alone: one instance per worker.
+    stateless : True if an item's outputs depend on that item alone: one instance per worker. Said by the class that
+        defines ``process`` or ``_process``: one that overrides them, or ``postprocess``, says it again.
     keyed : True if a group-by element's outputs depend on its key alone: one instance per worker.
     on_error : ``"fail"`` ends the run; ``"skip"`` drops the item, counts it and sends what :meth:`skipped`
         returns; ``"retry(n)"`` tries n more times, then fails. Except under ``"fail"``, outputs of an

@@ -15,7 +15,12 @@ class GraphError(XcorrError, ValueError):
 
 
 class WorkflowLoadError(XcorrError, ImportError):
-    """A workflow could not be loaded from the module or file that was named."""
+    """A workflow could not be loaded from the module or file that was named.
+
+    ``traceback_text`` shows where the user's own code failed; empty if it did not.
+    """
+
+    traceback_text = ""
 
 
 class ElementError(XcorrError, RuntimeError):
@@ -23,7 +28,7 @@ class ElementError(XcorrError, RuntimeError):
 
     Attributes
     ----------
-    element, phase : name of the element; ``preprocess``, ``process`` or ``postprocess``
+    element, phase : name of the element; ``preprocess``, ``process``, ``skipped`` or ``postprocess``
     instance, instances : which copy of the element, of how many
     item : shortened text of the item it was working on
     traceback_text : the original traceback, from whichever process it happened in

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from xcorr.core.element import GenericPE
@@ -53,11 +53,37 @@ class WorkflowGraph:
             _require_port(edge, source, output, source.outputconnections, "output")
         if isinstance(target, GenericPE):
             _require_port(edge, target, input, target.inputconnections, "input")
-        if source is target or _reaches(self.edges, target, source):
+        if self._closes_cycle(edge):
             raise GraphError(f"connecting {_label(edge)} closes a cycle; a workflow has none")
         self.add(source)
         self.add(target)
         self.edges.append(edge)
+
+    def _closes_cycle(self, edge: Edge) -> bool:
+        """Return whether an edge leads back to where it begins.
+
+        Ways lead through the elements of a composite, not through the composite, which may hold several that have
+        nothing to do with each other. What its ports are may be said later: :meth:`flattened` looks again.
+        """
+        inside = [e for n in (edge.source, edge.target) if isinstance(n, WorkflowGraph) for e in n._all_edges()]
+        known = [flat for e in [*self._all_edges(), *inside] if (flat := _flat(e))]
+        flat = _flat(edge)
+        if flat is None:
+            return False
+        return flat.source is flat.target or _reaches(known, flat.target, flat.source)
+
+    def propagate_types(self) -> None:
+        """Tell every element the types of its inputs, sources first (dispel4py's; a run does not need it).
+
+        Calls ``setInputTypes({input: type})`` with what ``getOutputTypes`` of the elements before it returns. Raises
+        GraphError for an output that is connected and declares no type.
+        """
+        elements, edges = self.flattened()
+        known: dict[int, dict[str, Any]] = {}
+        for element in topological_order(elements, [(e.source, e.target) for e in edges]):
+            element.setInputTypes({e.input: known[id(e.source)][e.output] for e in edges if e.target is element})
+            if any(e.source is element for e in edges):
+                known[id(element)] = element.getOutputTypes()
 
     def elements(self) -> list[GenericPE]:
         """Return all elements, those inside composites included, those of the top level first."""
@@ -133,6 +159,27 @@ def assign_ids(elements: list[GenericPE]) -> None:
                 unique = f"{element.name}{number}"
             taken[unique] = element
             element.id = unique
+
+
+def topological_order(elements: Sequence[GenericPE], edges: Sequence[tuple[Any, Any]]) -> list[GenericPE]:
+    """Return elements so that every one comes after all that feed it; otherwise in the order given."""
+    remaining, order = list(elements), []
+    while remaining:
+        waiting = {id(t) for s, t in edges if any(s is r for r in remaining)}
+        ready = [e for e in remaining if id(e) not in waiting]
+        order += ready
+        remaining = [e for e in remaining if id(e) in waiting]
+    return order
+
+
+def _flat(edge: Edge) -> Edge | None:
+    """Return an edge between elements in place of one between composites; None while their ports are not known."""
+    try:
+        source, output = _resolve(edge, edge.source, edge.output, "outputmappings")
+        target, input = _resolve(edge, edge.target, edge.input, "inputmappings")
+    except GraphError:
+        return None
+    return Edge(source, output, target, input)
 
 
 def _resolve(edge: Edge, node: Any, port: str, mappings: str) -> tuple[GenericPE, str]:

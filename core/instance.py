@@ -11,6 +11,7 @@ from typing import Any
 
 from xcorr.core.element import GenericPE
 from xcorr.core.errors import ElementError, GraphError, nearest
+from xcorr.core.interrupt import is_interrupt
 from xcorr.core.message import Receipt, Token
 from xcorr.core.observe import InstanceStatistics
 from xcorr.core.plan import Node
@@ -25,7 +26,9 @@ class Instance:
         self.node, self.index = node, index
         try:
             element = copy.deepcopy(node.element)
-        except Exception as error:
+        except BaseException as error:
+            if is_interrupt(error):
+                raise
             raise GraphError(
                 f"element {node.name!r} cannot be copied: {type(error).__name__}: {error}; "
                 "make such state in preprocess"
@@ -57,11 +60,23 @@ class Instance:
             self.index,
             len(self.node.workers),
             _shortened(inputs) if inputs else "",
-            "".join(traceback.format_exception_only(error)).strip(),
-            "".join(traceback.format_exception(error)),
+            _described(error),
+            _traceback_of(error),
         )
         failure.__cause__ = error
         return failure
+
+
+def _described(error: BaseException) -> str:
+    """Return an error's name and text."""
+    return "".join(traceback.format_exception_only(error)).strip()
+
+
+def _traceback_of(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:  # of an error whose text cannot be made; its name is known
+        return "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__
 
 
 def _shortened(inputs: dict[str, Any]) -> str:

@@ -8,9 +8,10 @@ from pathlib import Path
 from types import ModuleType
 
 from xcorr.core import catalog
-from xcorr.core.errors import WorkflowLoadError
-from xcorr.core.files import load_file
+from xcorr.core.errors import WorkflowLoadError, XcorrError
+from xcorr.core.files import failed_code, load_file
 from xcorr.core.graph import CompositePE, WorkflowGraph
+from xcorr.core.interrupt import is_interrupt
 from xcorr.core.workflow_file import read_workflow
 
 
@@ -19,7 +20,7 @@ def load_graph(source: str) -> WorkflowGraph:
 
     Without an attribute the module must hold exactly one graph that is not a composite; an attribute may also
     be a function without parameters that returns a graph. Raises WorkflowLoadError if there is no such module,
-    file, attribute or graph; an error inside the module's own code is passed on as it is.
+    file, attribute or graph, and where the module's own code fails, with the frames of that code.
     """
     place, _, attribute = source.partition(":")
     if place.endswith(".toml"):
@@ -40,7 +41,12 @@ def load_graph(source: str) -> WorkflowGraph:
 
 def _checked(source: str, found: object) -> WorkflowGraph:
     if callable(found) and not isinstance(found, WorkflowGraph):
-        found = found()
+        try:
+            found = found()
+        except BaseException as error:
+            if is_interrupt(error) or isinstance(error, XcorrError):
+                raise
+            raise failed_code(source, error) from error
     if not isinstance(found, WorkflowGraph):
         raise WorkflowLoadError(f"{source} is a {type(found).__name__}, not a WorkflowGraph")
     return found
@@ -60,7 +66,10 @@ def _load_module(place: str) -> ModuleType:
         raise WorkflowLoadError(f"there is no module and no file {place!r}")
     try:
         return importlib.import_module(place)
-    except ModuleNotFoundError as error:
-        if error.name and (place == error.name or place.startswith(error.name + ".")):
+    except BaseException as error:
+        if is_interrupt(error) or isinstance(error, XcorrError):
+            raise
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing and (place == missing or place.startswith(missing + ".")):
             raise WorkflowLoadError(f"there is no module {place!r}") from error
-        raise
+        raise failed_code(place, error) from error

@@ -17,10 +17,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from time import perf_counter
-from typing import Any
+from typing import Any, NoReturn
 
-from xcorr.core.errors import ElementError
+from xcorr.core.errors import XcorrError
 from xcorr.core.instance import Collect, Emit, Instance
+from xcorr.core.interrupt import is_interrupt
 from xcorr.core.message import DONE, END, ITEM, TAKEN, Abort, Message, Receipt, Stopped, Token, Transport
 from xcorr.core.observe import Observer, WorkerStatistics
 from xcorr.core.plan import Connection, Plan
@@ -49,13 +50,13 @@ class Worker:
         self.plan, self.index, self.transport = plan, index, transport
         watching = [o.at_work(plan, index) for o in observers]
         self.hear = {
-            name: [getattr(o, name) for o in watching if o.hears(name)]
+            name: [self._telling(o, name) for o in watching if o.hears(name)]
             for name in ("started", "invoked", "wrote", "processed", "skipped", "ended", "failed")
         }
         self.origin = ""  # what an observer called the item that is being delivered or worked on
         self.invoked, self.processed = self.hear["invoked"], self.hear["processed"]
         self.results: dict[str, dict[str, list[Any]]] = {}
-        self.failure: ElementError | None = None
+        self.failure: XcorrError | KeyboardInterrupt | None = None
         self.token: Token | Receipt | None = None
         self.depth, self.backlog, self.nested = 0, 0, 0.0
         self.sent, self.unpushed, self.cpu_seconds, self.started = 0, False, 0.0, perf_counter()
@@ -131,10 +132,32 @@ class Worker:
 
         return emit_in_group
 
+    def _telling(self, observer: Observer, event: str) -> Callable[..., Any]:
+        """Return an observer's method; what it raises ends the run under the observer's name, not an element's."""
+        method = getattr(observer, event)
+
+        def tell(*about: Any) -> Any:
+            try:
+                return method(*about)
+            except BaseException as error:
+                if is_interrupt(error):
+                    raise
+                if self.failure is None:
+                    self.failure = XcorrError(
+                        f"observer {type(observer).__name__} failed in {event}: {type(error).__name__}: {error}"
+                    )
+                    self.failure.__cause__ = error
+                raise Abort from error
+
+        return method if event == "failed" else tell
+
     # -- running --------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Run to the end of the stream. Raises ElementError when an element fails, Stopped when told to give up."""
+        """Run to the end of the stream.
+
+        Raises ElementError when an element fails, Stopped when told to give up, KeyboardInterrupt on Ctrl-C.
+        """
         try:
             for tell in self.hear["started"]:
                 tell(self.plan, self.index)
@@ -143,11 +166,21 @@ class Worker:
             self._work()
             for tell in self.hear["ended"]:
                 tell([i.statistics for i in self.instances.values()])
-        except Abort:
-            failure = self.failure or Stopped("another worker failed")
+        except BaseException as error:
+            failure = (self.failure or Stopped("another worker failed")) if isinstance(error, Abort) else error
             for tell in self.hear["failed"]:
                 tell(failure)
             raise failure from failure.__cause__
+
+    def give_up(self, why: XcorrError | KeyboardInterrupt) -> None:
+        """Begin nothing more: for another thread, or a signal handler, to call.
+
+        An element at work is not disturbed, but what it writes or returns from now on goes nowhere, and the run ends.
+        """
+        if self.failure is None:
+            self.failure = why
+        for instance in self.instances.values():
+            instance.element._emit = _give_up
 
     def _work(self) -> None:
         sources = deque((i, iter(i.node.work)) for i in self.instances.values() if i.node.work is not None)
@@ -227,14 +260,14 @@ class Worker:
         if instance.fails:
             try:
                 outputs = instance.process(inputs)
+                if self.failure is not None:
+                    raise Abort
                 if outputs:
                     emit = instance.emit
                     for port, data in outputs.items():
                         emit(port, data)
-            except Exception as error:
+            except BaseException as error:
                 self._fail(instance, "process", error, inputs)
-            if self.failure is not None:
-                raise Abort
         else:
             self._tolerant(instance, inputs)
         elapsed = perf_counter() - start
@@ -263,15 +296,30 @@ class Worker:
                     statistics.skipped += 1
                     for tell in self.hear["skipped"]:
                         tell(statistics, inputs, error)
-                    held = list((element.skipped(inputs, error) or {}).items())
+                    held.clear()
+                    self._skip(instance, inputs, error, held)
                 elif attempt == policy.retries:
                     self._fail(instance, "process", error, inputs)
                 else:
                     statistics.retried += 1
+            except BaseException as error:
+                self._fail(instance, "process", error, inputs)
             finally:
                 element._emit = emit
-        for port, data in held:
-            emit(port, data)
+        if self.failure is not None:
+            raise Abort
+        try:
+            for port, data in held:
+                emit(port, data)
+        except BaseException as error:
+            self._fail(instance, "process", error, inputs)
+
+    def _skip(self, instance: Instance, inputs: dict[str, Any], error: Exception, held: list[tuple[str, Any]]) -> None:
+        """Hold what an element sends in place of an item that it failed on."""
+        try:
+            held += (instance.element.skipped(inputs, error) or {}).items()
+        except BaseException as second:
+            self._fail(instance, "skipped", second, inputs)
 
     def _step_sources(self, sources: deque[tuple[Instance, Iterator[Any]]]) -> bool:
         """Run one iteration of the sources in turn."""
@@ -377,12 +425,21 @@ class Worker:
     def _guarded(self, instance: Instance, phase: str, call: Callable[[], None]) -> None:
         try:
             call()
-        except Exception as error:
+        except BaseException as error:
             self._fail(instance, phase, error, {})
         if self.failure is not None:
             raise Abort
 
-    def _fail(self, instance: Instance, phase: str, error: Exception, inputs: dict[str, Any]) -> None:
-        if self.failure is None:
-            self.failure = instance.describe_failure(phase, error, inputs)
+    def _fail(self, instance: Instance, phase: str, error: BaseException, inputs: dict[str, Any]) -> NoReturn:
+        """Remember the first failure and unwind: whatever an element raises, SystemExit too, is its failure."""
+        if self.failure is None and not isinstance(error, Abort):
+            if isinstance(error, KeyboardInterrupt) and is_interrupt(error):
+                self.failure = error
+            else:
+                self.failure = instance.describe_failure(phase, error, inputs)
+            self.give_up(self.failure)  # so that an element that catches everything writes no more
         raise Abort
+
+
+def _give_up(port: str, data: Any) -> NoReturn:
+    raise Abort

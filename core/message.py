@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -82,9 +83,10 @@ class Abort(BaseException):
 
 
 class Report(NamedTuple):
-    """What a worker tells its coordinator: numbers while it runs; at the end its results, or its failure."""
+    """What a worker tells its coordinator: numbers and what it logs while it runs; then its results, or its failure."""
 
     worker: int
     statistics: WorkerStatistics
     results: dict[str, dict[str, list[Any]]] | None = None
     failure: ElementError | XcorrError | None = None
+    said: logging.LogRecord | None = None

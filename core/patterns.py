@@ -34,12 +34,11 @@ class BasePE(GenericPE):
 class IterativePE(GenericPE):
     """One input, one output: what ``_process(item)`` returns is written unless it is None.
 
-    Stateless by default, that is, one instance per worker; not so if it overrides ``postprocess``.
+    It has one instance, so that it may keep state; ``stateless = True`` says that it keeps none: one per worker.
     """
 
     INPUT_NAME = "input"
     OUTPUT_NAME = "output"
-    stateless = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,7 +81,9 @@ class ConsumerPE(GenericPE):
 
 
 class SimpleFunctionPE(IterativePE):
-    """Applies ``compute_fn(item, **params)``."""
+    """Applies ``compute_fn(item, **params)``, which depends on the item alone."""
+
+    stateless = True
 
     def __init__(self, compute_fn: Callable[..., Any] | None = None, params: dict[str, Any] | None = None) -> None:
         super().__init__()

@@ -7,16 +7,25 @@ gives the same multiset of outputs. Only elements whose instances are interchang
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xcorr.core.element import GROUPING, GenericPE
 from xcorr.core.errors import GraphError, nearest
-from xcorr.core.graph import WorkflowGraph
+from xcorr.core.graph import WorkflowGraph, topological_order
 from xcorr.core.grouping import ALL_TO_ONE, ONE_TO_ALL, GroupBy, Grouping, MultiKey, parse_grouping
+from xcorr.core.patterns import ConsumerPE, IterativePE, ProducerPE
 
 Inputs = Mapping[Any, Any]
+WORKING = frozenset(("process", "_process", "postprocess", "_postprocess"))
+PLUMBING = {  # methods that only call another, or do nothing
+    vars(kind)[name]
+    for kind in (GenericPE, IterativePE, ProducerPE, ConsumerPE)
+    for name in ("preprocess", "_preprocess", "process", "_process", "postprocess", "_postprocess")
+    if name in vars(kind)
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,13 +76,31 @@ class Plan:
     connections: tuple[Connection, ...]
     workers: int
 
+    def names_on(self, worker: int) -> str:
+        """Return the names of the elements on a worker."""
+        return ", ".join(node.name for node in self.nodes if worker in node.workers)
+
+    def for_worker(self, worker: int) -> Plan:
+        """Return the plan as one worker needs it: elements that run on others alone are left out."""
+        nodes = (n if worker in n.workers else dataclasses.replace(n, element=_elsewhere(n)) for n in self.nodes)
+        return dataclasses.replace(self, nodes=tuple(nodes))
+
     def describe(self) -> str:
         """Return one line per element: its instances and the workers they run on."""
         lines = []
         for node in self.nodes:
             places = ", ".join(map(str, node.workers))
-            lines.append(f"{node.name}: {len(node.workers)} instance(s) on worker(s) {places}")
+            alone = node.work is None and not node.interchangeable and len(node.workers) == 1 < self.workers
+            hint = "; does not say whether it is stateless" if alone and _stateless(node.element) is None else ""
+            lines.append(f"{node.name}: {len(node.workers)} instance(s) on worker(s) {places}{hint}")
         return "\n".join(lines)
+
+
+def _elsewhere(node: Node) -> GenericPE:
+    """Return what stands for an element that runs on other workers."""
+    element = GenericPE()
+    element.name = node.name
+    return element
 
 
 def make_plan(graph: WorkflowGraph, workers: int = 1, inputs: Inputs | None = None) -> Plan:
@@ -88,6 +115,8 @@ def make_plan(graph: WorkflowGraph, workers: int = 1, inputs: Inputs | None = No
     if not elements:
         raise GraphError("the workflow has no elements")
     fed = _feeds(elements, inputs or {})
+    for element in elements:
+        _require_work(element)
     order = topological_order(elements, [(e.source, e.target) for e in edges])
     rank = {id(e): i for i, e in enumerate(order)}
     connections = tuple(
@@ -141,17 +170,39 @@ def _interchangeable(element: GenericPE, incoming: Sequence[Connection]) -> bool
         return False
     if any(isinstance(g, GroupBy | MultiKey) for g in groupings):
         return element.keyed
-    return ALL_TO_ONE not in groupings and _stateless(element)
+    return ALL_TO_ONE not in groupings and bool(_stateless(element))
 
 
-def _stateless(element: GenericPE) -> bool:
-    """Believe the most derived class that says so; one that overrides ``postprocess`` after that keeps state."""
+def _require_work(element: GenericPE) -> None:
+    """Raise GraphError for an element that would drop its items: one that defines neither ``process`` nor ``_process``.
+
+    What a source writes may also be written in ``preprocess`` or ``postprocess``.
+    """
+    kind = type(element)
+    enough: tuple[str, ...] = ("process", "_process")
+    if not element.inputconnections:
+        enough += ("preprocess", "_preprocess", "postprocess", "_postprocess")
+    own = [name for name in enough if name in vars(element) or getattr(kind, name) not in PLUMBING]
+    if not own:
+        others = [n for n in dir(kind) if callable(getattr(kind, n)) and n not in dir(GenericPE)]
+        near = difflib.get_close_matches("process", others, n=1)
+        hint = f"; it has {near[0]!r}: is that what was meant?" if near else ""
+        raise GraphError(
+            f"element {element.id!r}: {kind.__name__} does nothing with its items; define _process or process{hint}"
+        )
+
+
+def _stateless(element: GenericPE) -> bool | None:
+    """Return what the class says whose ``process`` it is, or one derived from it; None if they say nothing.
+
+    What their bases say is of other code.
+    """
     for owner in (element, *type(element).__mro__):
         if "stateless" in vars(owner):
             return bool(vars(owner)["stateless"])
-        if {"postprocess", "_postprocess"} & vars(owner).keys():
-            return False
-    return False
+        if WORKING & vars(owner).keys():
+            return None
+    return None
 
 
 def _work(element: GenericPE, incoming: Sequence[Connection], fed: Mapping[int, Any]) -> Any:
@@ -196,17 +247,6 @@ def _feeds(elements: Sequence[GenericPE], inputs: Inputs) -> dict[int, Any]:
             raise GraphError(f"input is given for {key!r}, which names {', '.join(e.id for e in named)}; use an id")
         fed[id(named[0])] = value
     return fed
-
-
-def topological_order(elements: Sequence[GenericPE], edges: Sequence[tuple[Any, Any]]) -> list[GenericPE]:
-    """Return elements so that every one comes after all that feed it; otherwise in the order given."""
-    remaining, order = list(elements), []
-    while remaining:
-        waiting = {id(t) for s, t in edges if any(s is r for r in remaining)}
-        ready = [e for e in remaining if id(e) not in waiting]
-        order += ready
-        remaining = [e for e in remaining if id(e) in waiting]
-    return order
 
 
 def _numprocesses(element: GenericPE) -> int:

@@ -85,6 +85,8 @@ class ScriptedFailure(IterativePE):
 class Slow(IterativePE):
     """Passes items on, each after ``seconds``."""
 
+    stateless = True
+
     def __init__(self, seconds: float) -> None:
         super().__init__()
         self.seconds = seconds

@@ -22,8 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from xcorr.core.element import GenericPE
-from xcorr.core.errors import WorkflowLoadError, nearest
+from xcorr.core.errors import WorkflowLoadError, XcorrError, nearest
+from xcorr.core.files import failed_code
 from xcorr.core.graph import WorkflowGraph
+from xcorr.core.interrupt import is_interrupt
 
 SECTIONS = ("name", "version", "docs", "elements", "connections")
 
@@ -63,24 +65,29 @@ def _element(path: Path, name: str, about: Any) -> GenericPE:
     kind, parameters = _kind(path, name, about["use"]), about.get("parameters", {})
     try:
         element = kind(**parameters)
-    except TypeError as error:
-        raise WorkflowLoadError(f"{path}: [elements.{name}]: {about['use']}: {error}") from error
-    if not isinstance(element, GenericPE):
-        raise WorkflowLoadError(f"{path}: [elements.{name}]: {about['use']} is no processing element")
+    except BaseException as error:
+        if is_interrupt(error) or isinstance(error, XcorrError):
+            raise
+        raise failed_code(f"{path}: [elements.{name}]: {about['use']}", error) from error
     element.name = name
     return element
 
 
-def _kind(path: Path, name: str, use: str) -> Any:
+def _kind(path: Path, name: str, use: Any) -> type[GenericPE]:
+    """Return the class that a file names. Nothing else is called: a file must not name any code to be run."""
     from xcorr.core import catalog  # which reads workflow files too
 
-    module, colon, attribute = use.partition(":")
-    if not colon:
-        return catalog.load(use)
+    module, colon, attribute = str(use).partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+        found = getattr(importlib.import_module(module), attribute) if colon else catalog.load(str(use))
+    except (ImportError, AttributeError, ValueError) as error:
         raise WorkflowLoadError(f"{path}: [elements.{name}]: use = {use!r}: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, GenericPE)):
+        raise WorkflowLoadError(
+            f"{path}: [elements.{name}]: use = {use!r} is no class of processing elements; name one as module:Class, "
+            "or one that xcorr registry list shows"
+        )
+    return found
 
 
 def _end(path: Path, text: Any, elements: Mapping[str, GenericPE]) -> tuple[GenericPE, str]:

@@ -29,39 +29,58 @@ def create_memory_file(size: int) -> int:
 
 
 class SenderArena:
-    """Hands out pieces of this worker's arena, lowest place first, and takes them back."""
+    """Hands out pieces of this worker's arena, the smallest that will do, and takes them back.
+
+    Free pieces that lie side by side are one. They are in order of length, then of place, so that finding one takes no
+    longer when there are many: what has been written before is used again before new memory is.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self.size = os.fstat(descriptor).st_size
         self.map = mmap.mmap(descriptor, self.size)
-        self.free: list[tuple[int, int]] = [(0, self.size)]
-        self.taken: dict[int, int] = {}
+        self.free: list[tuple[int, int]] = []  # (length, offset), sorted
+        self.taken: dict[int, int] = {}  # length by offset
+        self._free_at: dict[int, int] = {}  # length by offset
+        self._free_until: dict[int, int] = {}  # offset by end
+        self._give(0, self.size)
 
     def put(self, buffer: memoryview) -> int | None:
         """Copy a buffer in and return its offset, or None if there is no room."""
         need = -(-buffer.nbytes // ALIGNMENT) * ALIGNMENT
-        for k, (offset, length) in enumerate(self.free):
-            if length >= need:
-                if length == need:
-                    del self.free[k]
-                else:
-                    self.free[k] = (offset + need, length - need)
-                self.taken[offset] = need
-                self.map[offset : offset + buffer.nbytes] = buffer
-                return offset
-        return None
+        at = bisect.bisect(self.free, (need, -1))
+        if at == len(self.free):
+            return None
+        length, offset = self.free[at]
+        self._take(offset)
+        if length > need:
+            self._give(offset + need, length - need)
+        self.taken[offset] = need
+        self.map[offset : offset + buffer.nbytes] = buffer
+        return offset
 
     def release(self, offset: int) -> None:
         """Take a piece back and join it with its free neighbours."""
         length = self.taken.pop(offset)
-        at = bisect.bisect(self.free, (offset, 0))
-        if at < len(self.free) and self.free[at][0] == offset + length:
-            length += self.free.pop(at)[1]
-        if at and sum(self.free[at - 1]) == offset:
-            at -= 1
-            start, before = self.free.pop(at)
-            offset, length = start, before + length
-        self.free.insert(at, (offset, length))
+        if offset + length in self._free_at:
+            length += self._take(offset + length)
+        if offset in self._free_until:
+            before = self._free_until[offset]
+            length += self._take(before)
+            offset = before
+        self._give(offset, length)
+
+    def _give(self, offset: int, length: int) -> None:
+        """Add a free piece."""
+        bisect.insort(self.free, (length, offset))
+        self._free_at[offset] = length
+        self._free_until[offset + length] = offset
+
+    def _take(self, offset: int) -> int:
+        """Remove the free piece at a place, and return its length."""
+        length = self._free_at.pop(offset)
+        del self._free_until[offset + length]
+        del self.free[bisect.bisect_left(self.free, (length, offset))]
+        return length
 
 
 class ReceiverArena:

@@ -6,9 +6,11 @@ Outside of ``mpiexec`` the mapping starts it, on this machine, and coordinates; 
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import faulthandler
 import importlib.util
 import os
-import pickle
 import re
 import shutil
 import signal
@@ -18,21 +20,27 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Sequence
-from multiprocessing.connection import Client, Connection, Listener, wait
+from multiprocessing.connection import Client, Connection, wait
 from pathlib import Path
 from typing import Any
 
 from xcorr.core import Observer, Plan, XcorrError
+from xcorr.core.interrupt import check, held
 from xcorr.core.loop import Worker
-from xcorr.core.message import Report, Stopped, WorkerDied
+from xcorr.core.message import Report, WorkerDied
 from xcorr.core.observe import WorkerStatistics
-from xcorr.mappings.processes import describe_unpicklable, failures_told, send_report
+from xcorr.mappings.door import Door
+from xcorr.mappings.leftovers import end_children, name_threads
+from xcorr.mappings.limits import allow_descriptors, short_place
 from xcorr.mappings.run import Outcome, available_cores, merge_results, tell_progress
+from xcorr.mappings.work import Gathering, Packed, Reporter, pack, refuse_within_import, script_of_main, unpack
 
 INSTALL = "pip install 'xcorr[mpi-local]' (mpi4py with an MPI of its own), or 'xcorr[mpi]' where an MPI is installed"
 RANK_VARIABLES = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
+KEY = "XCORR_MPI_KEY"
+WAIT_S = 0.5
 GRACE_S = 2.0
-FINISH_S = 30.0  # for ranks that have reported all to leave MPI; ended sooner, mpiexec complains on the output
+FINISH_S = 30.0  # for ranks that have reported all to leave MPI
 
 
 class MpiError(XcorrError, RuntimeError):
@@ -64,8 +72,10 @@ class MpiMapping:
     def execute(self, plan: Plan, observers: Sequence[Observer] = ()) -> Outcome:
         """Run the plan to its end.
 
-        Raises ElementError when an element fails, WorkerDied when ranks end without a word.
+        Raises ElementError when an element fails, WorkerDied when ranks end without a word, UnguardedScript where the
+        script lacks its ``__main__`` guard.
         """
+        refuse_within_import()
         if not inside_mpiexec():
             return _start(plan, observers)
         outcome = _join(plan, observers)
@@ -87,9 +97,13 @@ def _join(plan: Plan | None, observers: Sequence[Observer]) -> Outcome | None:
     from xcorr.mappings.mpi_transport import MpiTransport
 
     world = _world()
-    plan, observers = world.bcast((plan, tuple(observers)) if world.rank == 0 else None)
-    if plan is None:
+    parts = None
+    if world.rank == 0:
+        parts = [None if plan is None else (plan.for_worker(k), tuple(observers)) for k in range(world.size)]
+    part = world.scatter(parts)
+    if part is None:
         return None
+    plan, observers = part
     try:
         transport = MpiTransport(world, len(plan.nodes))
         latest = [WorkerStatistics(k, []) for k in range(world.size)]
@@ -100,8 +114,9 @@ def _join(plan: Plan | None, observers: Sequence[Observer]) -> Outcome | None:
                 tell_progress(observers, latest)
 
         worker = Worker(plan, world.rank, transport, observers, tell)
-        worker.run()
-        transport.finish()
+        with held(tell=lambda: worker.give_up(KeyboardInterrupt())):
+            worker.run()
+            transport.finish()
     except BaseException as error:
         text = getattr(error, "traceback_text", None) or traceback.format_exc()
         print(f"{text}\nerror: rank {world.rank}: {error}", file=sys.stderr, flush=True)
@@ -125,37 +140,49 @@ def on_rank_0(call: Callable[[], int]) -> int:
     try:
         return call()
     finally:
-        _world().bcast((None, ()))
+        _world().scatter([None] * _world().size)
 
 
 # -- outside of mpiexec --------------------------------------------------------------------------------------
 
 
 def _start(plan: Plan, observers: Sequence[Observer]) -> Outcome:
-    """Start mpiexec, hand every rank the plan, and gather reports until all have finished."""
+    """Start mpiexec, hand every rank its work, and gather reports until all have finished."""
     program = _mpiexec()
-    describe_unpicklable(plan)
-    with tempfile.TemporaryDirectory(prefix="xcorr-mpi-") as folder:
-        work = Path(folder, "work.pickle")
-        work.write_bytes(pickle.dumps((list(sys.path), main_file(), pickle.dumps((plan, tuple(observers)), 5))))
-        key = os.urandom(16)
-        with Listener(str(Path(folder, "reports")), "AF_UNIX", backlog=plan.workers, authkey=key) as listener:
-            command = [program, "-n", str(plan.workers), sys.executable, "-m", "xcorr.mappings.mpi_rank"]
-            environment = {**os.environ, "XCORR_MPI_KEY": key.hex()}
-            process = subprocess.Popen(
-                [*command, str(work), str(listener.address)],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-            reports: list[Connection] = []
-            try:
-                _accept(listener, process, plan.workers, reports)
-                return _gather(observers, process, reports)
-            finally:
-                _end(process)
-                for connection in reports:
-                    connection.close()
+    script = script_of_main()
+    work = [pack(plan, observers, k, script) for k in range(plan.workers)]
+    allow_descriptors(plan.workers + 64)
+    key = os.urandom(16)
+    with (
+        held(),
+        tempfile.TemporaryDirectory(prefix="xcorr-mpi-", dir=short_place(), ignore_cleanup_errors=True) as folder,
+        Door(f"{folder}/reports", key, plan.workers) as door,
+    ):
+        command = [program, "-n", str(plan.workers), sys.executable, "-P", "-m", "xcorr.mappings.mpi_rank"]
+        process = subprocess.Popen(
+            [*command, str(door.address)],
+            env={**os.environ, KEY: key.hex()},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        printed = _Printed(process)
+        ranks: dict[int, Connection] = {}
+        try:
+            while len(ranks) < plan.workers:
+                _accept(door, process, plan.workers, ranks)
+            for k, connection in ranks.items():
+                work[k].send(connection)
+            outcome = _gather(plan, observers, process, ranks)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(FINISH_S)
+            printed.join(GRACE_S)
+            return outcome
+        finally:
+            printed.heeded = False
+            _end(process)
+            for connection in ranks.values():
+                connection.close()
 
 
 def _mpiexec() -> str:
@@ -166,79 +193,94 @@ def _mpiexec() -> str:
     return program
 
 
-def main_file() -> str | None:
-    """Return the script that runs as ``__main__``, whose classes the ranks need to find."""
-    main = sys.modules["__main__"]
-    return None if getattr(main, "__spec__", None) is not None else getattr(main, "__file__", None)
+def _accept(door: Door, process: subprocess.Popen[bytes], count: int, ranks: dict[int, Connection]) -> None:
+    """Let one more rank in, if one is there."""
+    check()
+    greeting = door.greeting(0.2)
+    if greeting is not None:
+        connection, rank = greeting
+        ranks[rank] = connection
+    elif process.poll() is not None:
+        raise WorkerDied(f"mpiexec ended with exit code {process.returncode} before all {count} ranks had begun")
 
 
-def _accept(listener: Listener, process: subprocess.Popen[bytes], count: int, reports: list[Connection]) -> None:
-    socket = listener._listener._socket  # type: ignore[attr-defined]
-    while len(reports) < count:
-        if wait([socket], 0.2):
-            reports.append(listener.accept())
-        elif process.poll() is not None:
-            raise WorkerDied(f"mpiexec ended with exit code {process.returncode} before all {count} ranks had begun")
-
-
-def _gather(observers: Sequence[Observer], process: subprocess.Popen[bytes], reports: list[Connection]) -> Outcome:
-    latest = {k: WorkerStatistics(k, []) for k in range(len(reports))}
-    results: dict[int, dict[str, dict[str, list[Any]]]] = {}
-    while len(results) < len(reports):
-        for ready in wait(reports, 0.5):
+def _gather(
+    plan: Plan, observers: Sequence[Observer], process: subprocess.Popen[bytes], ranks: dict[int, Connection]
+) -> Outcome:
+    heard = Gathering(sorted(ranks), observers)
+    rank_of = {connection: k for k, connection in ranks.items()}
+    while not heard.finished:
+        for ready in wait(list(rank_of), WAIT_S):
             assert isinstance(ready, Connection)
             try:
                 report: Report = ready.recv()
             except (EOFError, ConnectionResetError):
-                raise WorkerDied("an MPI rank ended, or was killed, before it had finished") from None
-            if report.failure is not None and not isinstance(report.failure, Stopped):
-                raise report.failure
-            latest[report.worker] = report.statistics
-            if report.results is not None:
-                results[report.worker] = report.results
-        tell_progress(observers, [latest[k] for k in sorted(latest)])
-        if process.poll() is not None and len(results) < len(reports) and not wait(reports, 0):
+                who = f"MPI rank {rank_of[ready]} (with {plan.names_on(rank_of[ready])})"
+                raise WorkerDied(f"{who} ended, or was killed, before it had finished") from None
+            heard.take(report)
+        heard.show()
+        if process.poll() is not None and not heard.finished and not wait(list(rank_of), 0):
             raise WorkerDied(f"mpiexec ended with exit code {process.returncode} before all ranks had finished")
-    workers = [latest[k] for k in sorted(latest)]
-    tell_progress(observers, workers, finished=True)
-    return Outcome(merge_results([results[k] for k in sorted(results)]), workers)
+    return heard.outcome()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Wait for mpiexec when all went well, else end it and its ranks."""
-    failing = sys.exc_info()[0] is not None
-    for how in (None, signal.SIGTERM, signal.SIGKILL) if not failing else (signal.SIGTERM, signal.SIGKILL):
-        if how is not None and process.poll() is None:
+    """End mpiexec and its ranks, if they have not ended."""
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is None:
             os.killpg(process.pid, how)
-        try:
-            process.wait(GRACE_S if failing else FINISH_S)
-            return
-        except subprocess.TimeoutExpired:
-            continue
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE_S)
 
 
-def rank_main(work: Path, address: str) -> None:
-    """Be one rank: run the plan, report to the coordinator, and end with it."""
+class _Printed(threading.Thread):
+    """Passes on what ranks print. Not what mpiexec says when it is told to end: that all went badly, at length."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        super().__init__(daemon=True)
+        self.process, self.heeded = process, True
+        self.start()
+
+    def run(self) -> None:
+        """Read to the end."""
+        assert self.process.stdout is not None
+        with self.process.stdout as lines:
+            for line in lines:
+                if self.heeded and sys.stdout is not None:
+                    sys.stdout.write(line.decode(errors="replace"))
+                    sys.stdout.flush()
+
+
+def rank_main(address: str) -> None:
+    """Be one rank: get the work, run it, report to the coordinator, leave MPI and end."""
+    from mpi4py import MPI
+
     from xcorr.mappings.mpi_transport import MpiTransport
 
-    world = _world()
+    key = bytes.fromhex(os.environ.pop(KEY))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the coordinator ends its ranks
+    faulthandler.enable(file=2)
+    world = MPI.COMM_WORLD
     _unlink_shared_memory(world)
-    reports = Client(address, "AF_UNIX", authkey=bytes.fromhex(os.environ["XCORR_MPI_KEY"]))
-    threading.Thread(target=_end_with_coordinator, args=(reports,), daemon=True).start()
-    finished = False
-    with failures_told(reports, world.rank, "rank"):
-        path, main_file, pickled = pickle.loads(work.read_bytes())
-        sys.path[:] = path
-        load_main(main_file)
-        plan, observers = pickle.loads(pickled)
+    connection = Client(address, "AF_UNIX", authkey=key)
+    connection.send(world.rank)
+    packed = Packed.receive(connection)
+    threading.Thread(target=_end_with_coordinator, args=(connection,), daemon=True).start()
+    reporter = Reporter(connection, world.rank)
+    with reporter.failures_told("rank"):
+        plan, observers = unpack(packed, reporter)
         transport = MpiTransport(world, len(plan.nodes))
-        worker = Worker(plan, world.rank, transport, observers, lambda s: reports.send(Report(world.rank, s)))
+        worker = Worker(plan, world.rank, transport, observers, reporter.tell)
         worker.run()
         transport.finish()
-        send_report(reports, Report(world.rank, worker.statistics(), worker.results))
-        finished = True
-    if not finished:
-        signal.pause()  # until the coordinator ends all ranks
+        name_threads()
+        end_children()
+        reporter.send(Report(world.rank, worker.statistics(), worker.results))
+        MPI.Finalize()
+        # exit of C, not Python's, which waits for threads that elements have left; nor _exit: MPICH tells mpiexec that
+        # all is well when the handlers of atexit are called, or else mpiexec kills the other ranks
+        ctypes.PyDLL(None).exit(0)
+    signal.pause()  # until the coordinator ends all ranks
 
 
 def _unlink_shared_memory(world: Any) -> None:
@@ -250,14 +292,6 @@ def _unlink_shared_memory(world: Any) -> None:
             Path(name).unlink(missing_ok=True)
 
 
-def load_main(file: str | None) -> None:
-    """Load the coordinator's script under the name that keeps its ``if __name__ == "__main__"`` part from running."""
-    if file is not None:
-        from multiprocessing.spawn import _fixup_main_from_path  # type: ignore[attr-defined]
-
-        _fixup_main_from_path(file)
-
-
-def _end_with_coordinator(reports: Connection) -> None:
-    wait([reports])  # the coordinator never sends: this wakes when it has gone
+def _end_with_coordinator(connection: Connection) -> None:
+    wait([connection])  # the coordinator sends nothing more: this wakes when it has gone
     os._exit(1)

@@ -1,9 +1,8 @@
-"""What ``mpiexec`` starts on every rank: ``python -m xcorr.mappings.mpi_rank WORK ADDRESS``."""
+"""What ``mpiexec`` starts on every rank: ``python -P -m xcorr.mappings.mpi_rank ADDRESS``."""
 
 import sys
-from pathlib import Path
 
 from xcorr.mappings.mpi import rank_main
 
 if __name__ == "__main__":
-    rank_main(Path(sys.argv[1]), sys.argv[2])
+    rank_main(sys.argv[1])

@@ -12,12 +12,15 @@ import time
 from collections import deque
 from typing import Any
 
+import numpy as np
+
 from xcorr.core.message import DONE, TAKEN, Message
 from xcorr.mappings.pickling import pickled
 from xcorr.mappings.sockets import FLUSH_BYTES, WAIT_S
 
 CREDIT_TAG, HEAD_TAG = 1, 2  # heads for node k have tag HEAD_TAG + k, their buffers that plus the number of nodes
 LONGEST_PAUSE_S = 1e-3
+FINISH_PAUSE_S = 1e-4
 
 
 class _Frame:
@@ -49,6 +52,8 @@ class MpiTransport:
         self.frames: dict[tuple[int, int], list[tuple[bytes, list[Any]]]] = {}
         self.pending_bytes: dict[tuple[int, int], int] = {}
         self.sending: deque[tuple[Any, Any]] = deque()
+        self.started = np.zeros(communicator.Get_size(), np.int64)  # messages to each rank, buffers included
+        self.came = 0  # messages from all
         others = [r for r in range(communicator.Get_size()) if r != communicator.Get_rank()]
         self.arriving: dict[tuple[int, int], deque[_Frame]] = {(r, k): deque() for r in others for k in range(nodes)}
 
@@ -69,6 +74,7 @@ class MpiTransport:
 
     def _start(self, part: Any, worker: int, tag: int) -> None:
         self.sending.append((self.communicator.Isend([part, self.mpi.BYTE], worker, tag), part))
+        self.started[worker] += 1
 
     def _push(self, stream: tuple[int, int]) -> None:
         frames = self.frames.pop(stream)
@@ -92,7 +98,9 @@ class MpiTransport:
             for (source, node), queue in self.arriving.items():
                 self._accept(source, node, queue)
                 while queue and queue[0].is_here():
-                    messages += queue.popleft().messages()
+                    frame = queue.popleft()
+                    self.came += 1 + len(frame.buffers or ())
+                    messages += frame.messages()
             if messages or not block or time.perf_counter() > until:
                 return messages
             time.sleep(pause)
@@ -105,6 +113,7 @@ class MpiTransport:
         while (message := self.communicator.Improbe(self.mpi.ANY_SOURCE, CREDIT_TAG, status)) is not None:
             body = bytearray(status.Get_count(self.mpi.BYTE))
             message.Recv([body, self.mpi.BYTE])
+            self.came += 1
             messages.append(pickle.loads(body))
         return messages
 
@@ -128,8 +137,19 @@ class MpiTransport:
             queue.append(_Frame(message.Irecv([head, self.mpi.BYTE]), head))
 
     def finish(self) -> None:
-        """Keep moving messages until every rank has come here."""
-        barrier = self.communicator.Ibarrier()
-        while not barrier.Test() or self.sending:
+        """Keep moving messages until every rank has come here and has received all that was ever sent to it.
+
+        The last messages are about credit that nobody waits for; left unmatched, they disturb the end of MPI.
+        """
+        self.receive(block=False)  # pushes out the last frames, before they are counted
+        numbers = np.zeros_like(self.started)
+        exchange = self.communicator.Ialltoall([self.started, self.mpi.INT64_T], [numbers, self.mpi.INT64_T])
+        while not exchange.Test():
             self.receive(block=False)
-            time.sleep(LONGEST_PAUSE_S)
+            time.sleep(FINISH_PAUSE_S)
+        while self.sending or self.came < numbers.sum():
+            self.receive(block=False)
+            time.sleep(FINISH_PAUSE_S)
+        barrier = self.communicator.Ibarrier()
+        while not barrier.Test():
+            time.sleep(FINISH_PAUSE_S)

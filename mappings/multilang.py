@@ -88,6 +88,10 @@ class Channel:
             self._ended()
             raise
 
+    def error(self, text: str) -> None:
+        """Tell Storm what is wrong with this task."""
+        self._write({"command": "error", "msg": text})
+
     def sync(self) -> None:
         """Tell Storm that a spout has done with its command."""
         self._write({"command": "sync"})

@@ -1,38 +1,58 @@
 """Workers as processes of this machine, arrays through shared memory.
 
 Workers are forked from a server process that has imported the elements' modules and nothing else has happened in
-(forkserver); where there is none, they are started afresh (spawn).
+(forkserver); where there is none, they are started afresh (spawn). Each begins with one connection, to this process,
+and gets through it, one at a time, its ends of the sockets between workers: there are never more than a few
+descriptors a worker here, and as many in a worker as there are workers.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import faulthandler
 import gc
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import os
-import pickle
 import signal
 import socket
-import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from multiprocessing.reduction import DupFd
+from multiprocessing.reduction import recv_handle, send_handle
 from typing import Any
 
-from xcorr.core import Observer, Plan, XcorrError
+from xcorr.core import Observer, Plan
+from xcorr.core.files import loaded_files
+from xcorr.core.interrupt import held
 from xcorr.core.loop import Worker
-from xcorr.core.message import Abort, Report, Stopped, WorkerDied
-from xcorr.core.observe import WorkerStatistics
+from xcorr.core.message import Report, WorkerDied
 from xcorr.mappings.arena import create_memory_file
-from xcorr.mappings.run import Outcome, available_cores, merge_results, tell_progress
+from xcorr.mappings.leftovers import end_children, name_threads
+from xcorr.mappings.limits import allow_descriptors, shorten_sockets_of_multiprocessing
+from xcorr.mappings.run import Outcome, available_cores
 from xcorr.mappings.sockets import SocketTransport
+from xcorr.mappings.work import (
+    UNGUARDED,
+    Gathering,
+    Packed,
+    Reporter,
+    UnguardedScript,
+    pack,
+    refuse_within_import,
+    unpack,
+)
 
 ARENA_BYTES = 1 << 32  # address space per worker; memory is taken only for what is in it
+DESCRIPTORS = 8  # that this process needs for each worker, more or less
 GRACE_S = 1.0
+WAIT_S = 0.5
+SAFE_PATH = "PYTHONSAFEPATH"
 
 
 class ProcessesMapping:
@@ -45,100 +65,206 @@ class ProcessesMapping:
     def warm_up(self, modules: Iterable[str]) -> None:
         """Let the server begin to import the modules of the elements, while the caller prepares the run."""
         if "forkserver" in multiprocessing.get_all_start_methods():
-            self._context(set(modules))
-            multiprocessing.forkserver.ensure_running()
-
-    def _context(self, modules: set[str]) -> Any:
-        if "forkserver" not in multiprocessing.get_all_start_methods():
-            return multiprocessing.get_context("spawn")
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(sorted(modules - {"__main__"}))
-        return context
+            _context(set(modules))
 
     def execute(self, plan: Plan, observers: Sequence[Observer] = ()) -> Outcome:
         """Run the plan to its end.
 
-        Raises ElementError when an element fails, WorkerDied when a process ends without a word.
+        Raises ElementError when an element fails, WorkerDied when a process ends without a word, UnguardedScript where
+        the script lacks its ``__main__`` guard, XcorrError where the system allows too few open files.
         """
-        describe_unpicklable(plan)
-        work = pickle.dumps((plan, tuple(observers)), 5)
-        context = self._context({type(node.element).__module__ for node in plan.nodes})
-        arenas = [create_memory_file(ARENA_BYTES) for _ in range(plan.workers)]
-        pairs = {(a, b): socket.socketpair() for a in range(plan.workers) for b in range(a + 1, plan.workers)}
-        processes: list[BaseProcess] = []
-        reports: list[Connection] = []
-        try:
-            for k in range(plan.workers):
-                peers = [
-                    (j, pairs[min(k, j), max(k, j)][k > j], DupFd(arenas[j])) for j in range(plan.workers) if j != k
-                ]
-                mine, theirs = context.Pipe()
-                process = context.Process(
-                    target=_work, args=(k, work, peers, DupFd(arenas[k]), theirs), name=f"worker {k}", daemon=True
-                )
-                process.start()
-                theirs.close()
-                processes.append(process)
-                reports.append(mine)
-            return _gather(observers, processes, reports)
-        finally:
-            for descriptor in arenas:
-                os.close(descriptor)
-            for pair in pairs.values():
-                for end in pair:
-                    end.close()
-            _end(processes, reports)
+        refuse_within_import()
+        work = [pack(plan, observers, k) for k in range(plan.workers)]
+        allow_descriptors(DESCRIPTORS * plan.workers + 64)
+        with held():
+            context = _context({type(node.element).__module__ for node in plan.nodes})
+            team = _Team(context, plan)
+            try:
+                team.start(work)
+                outcome = team.gather(observers)
+                team.end()
+                return outcome
+            finally:
+                team.kill()
 
 
-def describe_unpicklable(plan: Plan) -> None:
-    """Raise XcorrError, naming the element, if one cannot be sent to another process."""
-    for node in plan.nodes:
-        try:
-            pickle.dumps(node.element)
-        except Exception as error:
-            raise XcorrError(
-                f"element {node.name!r} cannot be sent to another process: {type(error).__name__}: {error}; "
-                "define its class and functions at the top of a module, or use the threads or sequential mapping"
-            ) from error
-
-
-def _work(index: int, work: bytes, peers: list[Any], arena: Any, reports: Connection) -> None:
-    """Be a worker: run, report, and stay until the coordinator has everything."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    gc.freeze()  # what the server imported stays shared: collections do not look at it
-    connected = [(k, end, descriptor.detach()) for k, end, descriptor in peers]
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    with failures_told(reports, index, "worker"):
-        plan, observers = pickle.loads(work)
-        transport = SocketTransport(index, connected, arena.detach())
-        worker = Worker(plan, index, transport, observers, lambda s: reports.send(Report(index, s)))
-        worker.run()
-        send_report(reports, Report(index, worker.statistics(), worker.results))
-        transport.wake_for(reports.fileno())
-        while not reports.poll():
-            transport.receive(block=True)
+def _context(modules: set[str]) -> Any:
+    """Return how processes are started; the server that forks them has imported the modules."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(sorted(modules - {"__main__"} - loaded_files().keys()))
+    shorten_sockets_of_multiprocessing()
+    with _nothing_from_here():
+        multiprocessing.resource_tracker.ensure_running()
+        multiprocessing.forkserver.ensure_running()
+    return context
 
 
 @contextlib.contextmanager
-def failures_told(reports: Connection, index: int, what: str) -> Iterator[None]:
-    """Report what goes wrong in a worker's work, and go on behind it."""
+def _nothing_from_here() -> Iterator[None]:
+    """Start Python processes so that they import nothing from the current folder, and no Ctrl-C reaches them."""
+    before = os.environ.get(SAFE_PATH)
+    os.environ[SAFE_PATH] = "1"
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
-        return
-    except XcorrError as error:
-        failure = error
-    except (Exception, Abort) as error:
-        failure = XcorrError(f"{what} {index} could not run: {type(error).__name__}: {error}")
-    send_report(reports, Report(index, WorkerStatistics(index, []), failure=failure))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masked)
+        if before is None:
+            del os.environ[SAFE_PATH]
+        else:
+            os.environ[SAFE_PATH] = before
 
 
-def send_report(reports: Connection, report: Report) -> None:
-    """Send a report; results that cannot be pickled become a failure."""
-    try:
-        reports.send(report)
-    except (TypeError, AttributeError, pickle.PicklingError) as error:
-        failure = XcorrError(f"the results of worker {report.worker} cannot be sent back: {error}")
-        reports.send(Report(report.worker, WorkerStatistics(report.worker, []), failure=failure))
+class _Team:
+    """The worker processes of a run, and the connections to them."""
+
+    def __init__(self, context: Any, plan: Plan) -> None:
+        self.context, self.plan, self.count = context, plan, plan.workers
+        self.processes: list[BaseProcess] = []
+        self.reports: list[Connection] = []
+
+    def start(self, work: Sequence[Packed]) -> None:
+        """Start all workers, connect them with each other, and hand them their work."""
+        environment = dict(os.environ)
+        for k in range(self.count):
+            mine, theirs = self.context.Pipe()
+            with theirs, _nothing_from_here():
+                arguments = (k, self.count, theirs, environment)
+                process = self.context.Process(target=_work, args=arguments, name=f"worker {k}", daemon=True)
+                process.start()
+            self.processes.append(process)
+            self.reports.append(mine)
+        with self._deaths_named():
+            self._connect()
+            for connection, content in zip(self.reports, work, strict=True):
+                content.send(connection)
+
+    @contextlib.contextmanager
+    def _deaths_named(self) -> Iterator[None]:
+        """Say who has died, where a connection breaks."""
+        try:
+            yield
+        except (BrokenPipeError, ConnectionResetError):
+            dead = next((k for k, p in enumerate(self.processes) if not _lives(p, GRACE_S)), 0)
+            raise self._death(dead) from None
+
+    def _connect(self) -> None:
+        """Give every worker the arenas of all, and an end of a socket to each of the others."""
+        for _ in range(self.count):
+            arena = create_memory_file(ARENA_BYTES)
+            try:
+                for k in range(self.count):
+                    self._hand(k, arena)
+            finally:
+                os.close(arena)
+        for a in range(self.count):
+            for b in range(a + 1, self.count):
+                for k, end in zip((a, b), socket.socketpair(), strict=True):
+                    with end:
+                        self._hand(k, end.fileno())
+
+    def _hand(self, k: int, descriptor: int) -> None:
+        """Hand a worker a descriptor, once the system lets so many be under way."""
+        while True:
+            try:
+                send_handle(self.reports[k], descriptor, self.processes[k].pid)
+                return
+            except OSError as error:
+                if error.errno != errno.ETOOMANYREFS:
+                    raise
+                time.sleep(0.001)  # workers take them meanwhile
+
+    def gather(self, observers: Sequence[Observer]) -> Outcome:
+        """Wait for all workers, showing progress; raise the first failure, or WorkerDied for a silent end."""
+        heard = Gathering(range(self.count), observers)
+        while not heard.finished:
+            sentinels = {p.sentinel: k for k, p in enumerate(self.processes) if k not in heard.results}
+            for ready in multiprocessing.connection.wait([*self.reports, *sentinels], WAIT_S):
+                if isinstance(ready, Connection):
+                    k = self.reports.index(ready)
+                    try:
+                        report: Report = ready.recv()
+                    except (EOFError, ConnectionResetError):
+                        raise self._death(k) from None
+                else:
+                    assert isinstance(ready, int)
+                    k = sentinels[ready]
+                    if self.reports[k].poll():
+                        continue  # its last words are there to be read first
+                    raise self._death(k)
+                heard.take(report)
+            heard.show()
+        return heard.outcome()
+
+    def _death(self, k: int) -> WorkerDied | UnguardedScript:
+        process = self.processes[k]
+        _lives(process, GRACE_S)
+        code = process.exitcode
+        if code == UNGUARDED:
+            return UnguardedScript()
+        how = f"ended with exit code {code}"
+        if code is not None and code < 0:
+            how = f"was killed by {signal.Signals(-code).name}"
+        who = f"worker {k} (process {process.pid}, with {self.plan.names_on(k)})"
+        return WorkerDied(f"{who} {how} before it had finished")
+
+    def end(self) -> None:
+        """Let finished workers go, and wait for them a while."""
+        for connection in self.reports:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has gone already
+                connection.send_bytes(b"stop")
+        for process in self.processes:
+            _lives(process, GRACE_S)
+
+    def kill(self) -> None:
+        """End what still runs: workers, and what elements have started in them and left behind."""
+        for process in self.processes:
+            if process.is_alive():
+                process.kill()  # it leads a group, unless it has just begun
+            if process.pid is not None:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
+        for process in self.processes:
+            _lives(process, GRACE_S)
+        for connection in self.reports:
+            connection.close()
+
+
+def _lives(process: BaseProcess, seconds: float) -> bool:
+    """Return whether a process is still there after so many seconds."""
+    process.join(seconds)
+    return process.exitcode is None
+
+
+def _work(index: int, count: int, connection: Connection, environment: dict[str, str]) -> None:
+    """Be a worker: run, report, and stay until the coordinator has everything."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    os.setpgid(0, 0)
+    faulthandler.enable(file=2)
+    os.environ.clear()
+    os.environ.update(environment)
+    gc.freeze()  # what the server imported stays shared: collections do not look at it
+    allow_descriptors(3 * count + 64)
+    arenas = [recv_handle(connection) for _ in range(count)]
+    peers = [(k, socket.socket(fileno=recv_handle(connection)), arenas[k]) for k in range(count) if k != index]
+    packed = Packed.receive(connection)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    reporter = Reporter(connection, index)
+    with reporter.failures_told("worker"):
+        plan, observers = unpack(packed, reporter)
+        transport = SocketTransport(index, peers, arenas[index])
+        worker = Worker(plan, index, transport, observers, reporter.tell)
+        worker.run()
+        name_threads()
+        end_children()
+        reporter.send(Report(index, worker.statistics(), worker.results))
+        transport.wake_for(connection.fileno())
+        while not connection.poll():
+            transport.receive(block=True)
+        os._exit(0)  # without waiting for threads that elements have left
 
 
 def _die_with_parent() -> None:
@@ -146,63 +272,3 @@ def _die_with_parent() -> None:
     assert parent is not None
     multiprocessing.connection.wait([parent.sentinel])
     os._exit(1)
-
-
-def _gather(observers: Sequence[Observer], processes: list[BaseProcess], reports: list[Connection]) -> Outcome:
-    """Wait for all workers, showing progress; raise the first failure, or WorkerDied for a silent end."""
-    latest = [WorkerStatistics(k, []) for k in range(len(processes))]
-    results: dict[int, dict[str, dict[str, list[Any]]]] = {}
-    while len(results) < len(processes):
-        sentinels = {p.sentinel: k for k, p in enumerate(processes) if k not in results}
-        for ready in multiprocessing.connection.wait([*reports, *sentinels]):
-            if isinstance(ready, Connection):
-                k = reports.index(ready)
-                try:
-                    report: Report = ready.recv()
-                except EOFError:
-                    raise _death(processes[k], k) from None
-            else:
-                assert isinstance(ready, int)
-                k = sentinels[ready]
-                if reports[k].poll():
-                    continue  # its last words are there to be read first
-                raise _death(processes[k], k)
-            if report.failure is not None and not isinstance(report.failure, Stopped):
-                raise report.failure
-            latest[k] = report.statistics
-            if report.results is not None:
-                results[k] = report.results
-        tell_progress(observers, latest)
-    tell_progress(observers, latest, finished=True)
-    return Outcome(merge_results([results[k] for k in sorted(results)]), latest)
-
-
-def _death(process: BaseProcess, index: int) -> WorkerDied:
-    process.join(GRACE_S)
-    code = process.exitcode
-    if code is not None and code < 0:
-        how = f"was killed by {signal.Signals(-code).name}"
-    else:
-        how = f"ended with exit code {code}"
-    return WorkerDied(f"worker {index} (process {process.pid}) {how} before it had finished")
-
-
-def _end(processes: list[BaseProcess], reports: list[Connection]) -> None:
-    """Let finished workers go, and make the others."""
-    for end in reports:
-        try:
-            end.send("stop")
-        except OSError as error:
-            if not isinstance(error, BrokenPipeError | ConnectionResetError):
-                raise
-    failing = sys.exc_info()[0] is not None
-    for process in processes:
-        if failing:
-            process.terminate()
-    for process in processes:
-        process.join(GRACE_S)
-        if process.is_alive():
-            process.kill()
-            process.join()
-    for end in reports:
-        end.close()

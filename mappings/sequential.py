@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from xcorr.core import Observer, Plan
+from xcorr.core.interrupt import held
 from xcorr.core.loop import Worker
 from xcorr.mappings.run import Outcome, tell_progress
 
@@ -22,8 +23,9 @@ class SequentialMapping:
         return 1
 
     def execute(self, plan: Plan, observers: Sequence[Observer] = ()) -> Outcome:
-        """Run the plan to its end. Raises ElementError when an element fails."""
+        """Run the plan to its end. Raises ElementError when an element fails, KeyboardInterrupt on Ctrl-C."""
         worker = Worker(plan, observers=observers, tell=lambda numbers: tell_progress(observers, [numbers]))
-        worker.run()
+        with held(tell=lambda: worker.give_up(KeyboardInterrupt())):
+            worker.run()
         tell_progress(observers, [worker.statistics()], finished=True)
         return Outcome(worker.results, [worker.statistics()])

@@ -16,14 +16,14 @@ from typing import Any
 
 from xcorr.core.message import Message
 from xcorr.mappings.arena import ReceiverArena, SenderArena
-from xcorr.mappings.pickling import pickled
+from xcorr.mappings.pickling import OUT_OF_BAND, pickled
 
 FLUSH_BYTES = 64 << 10
 FLUSH_MESSAGES = 256
 PLAIN = frozenset((int, float, bool, type(None)))  # items that cannot be changed, and can always be pickled
 PLAIN_BYTES = 32  # about what one of them takes
 WAIT_S = 0.5
-HEAD = struct.Struct("!IHH")  # bytes of pickle, number of buffers, number of released offsets
+HEAD = struct.Struct("!IHH")  # bytes of pickle (0: it is the first buffer), number of buffers, of released offsets
 PLACE = struct.Struct("!QQ")  # offset and size in the arena; size | INLINE: the bytes follow
 OFFSET = struct.Struct("!Q")
 INLINE = 1 << 63
@@ -44,6 +44,7 @@ class SocketTransport:
         self.pending: dict[int, list[Message | bytes]] = {}
         self.pending_bytes: dict[int, int] = {}
         self.unread: dict[int, bytearray] = {}
+        self.needed: dict[int, int] = {}  # bytes that must be there before the next frame is looked at
         self.worker_of: dict[int, int] = {}
         self.gone: set[int] = set()  # workers whose stream has ended; the coordinator says what that means
         for worker, connection, descriptor in peers:
@@ -52,7 +53,7 @@ class SocketTransport:
             self.released[worker] = deque()
             self.theirs[worker] = ReceiverArena(descriptor, self.released[worker].append)
             self.out[worker], self.unread[worker] = bytearray(), bytearray()
-            self.pending[worker], self.pending_bytes[worker] = [], 0
+            self.pending[worker], self.pending_bytes[worker], self.needed[worker] = [], 0, 0
             self.poll.register(connection, select.POLLIN)
 
     def wake_for(self, descriptor: int) -> None:
@@ -73,6 +74,9 @@ class SocketTransport:
                 self._push(worker)
             return PLAIN_BYTES
         body, buffers = pickled(message)
+        size = len(body) + sum(b.nbytes for b in buffers)
+        if not buffers and len(body) >= OUT_OF_BAND:
+            body, buffers = b"", [memoryview(body)]
         if buffers:
             self._flush(worker)
             self._add_frame(worker, body, buffers)
@@ -82,7 +86,7 @@ class SocketTransport:
         if buffers or len(self.out[worker]) + self.pending_bytes[worker] >= FLUSH_BYTES:
             self._flush(worker)
             self._push(worker)
-        return len(body) + sum(b.nbytes for b in buffers)
+        return size
 
     def _flush(self, worker: int) -> None:
         """Turn what waits for a worker into one frame."""
@@ -144,10 +148,12 @@ class SocketTransport:
         unread = self.unread[worker]
         with contextlib.suppress(BlockingIOError):  # there is no more for now
             unread += self._read(worker)
+        if len(unread) < self.needed[worker]:
+            return  # it would only be looked through again
         at = 0
-        view = bytes(unread)
-        while (end := self._frame(worker, view, at, messages)) > at:
-            at = end
+        with memoryview(unread) as view:
+            while (end := self._frame(worker, view, at, messages)) > at:
+                at = end
         del unread[:at]
 
     def _read(self, worker: int) -> bytes:
@@ -161,8 +167,9 @@ class SocketTransport:
             self.poll.unregister(self.sockets[worker])
         return chunk
 
-    def _frame(self, worker: int, view: bytes, at: int, messages: list[Message]) -> int:
+    def _frame(self, worker: int, view: memoryview, at: int, messages: list[Message]) -> int:
         """Take one frame apart; return where the next one begins, or ``at`` if it is not all there."""
+        self.needed[worker] = 0
         if len(view) < at + HEAD.size:
             return at
         length, count, freed = HEAD.unpack_from(view, at)
@@ -172,6 +179,7 @@ class SocketTransport:
         places = []
         for _ in range(count):
             if len(view) < end + PLACE.size:
+                self.needed[worker] = end + PLACE.size - at
                 return at
             offset, size = PLACE.unpack_from(view, end)
             end += PLACE.size
@@ -179,17 +187,19 @@ class SocketTransport:
             if size & INLINE:
                 end += size & ~INLINE
         if len(view) < end:
+            self.needed[worker] = end - at
             return at
         for k in range(freed):
             self.arena.release(OFFSET.unpack_from(view, at + HEAD.size + k * OFFSET.size)[0])
-        if length:
+        if length or count:
             buffers: list[Any] = [
                 bytearray(view[start : start + (size & ~INLINE)])
                 if size & INLINE
                 else self.theirs[worker].get(offset, size)
                 for offset, size, start in places
             ]
-            content = pickle.loads(view[body : body + length], buffers=buffers)
+            inside = view[body : body + length]
+            content = pickle.loads(inside, buffers=buffers) if length else pickle.loads(buffers[0])
             if count:
                 messages.append(content)
             else:

@@ -8,37 +8,35 @@ is stored.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import logging
 import os
-import pickle
 import shutil
 import signal
 import sys
 import tempfile
-import threading
 import time
 import uuid
-from collections.abc import Sequence
-from multiprocessing import AuthenticationError
-from multiprocessing.connection import Connection, Listener, wait
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 from xcorr.core import Observer, Plan
-from xcorr.core.message import Report, Stopped, WorkerDied
-from xcorr.core.observe import WorkerStatistics
-from xcorr.mappings.mpi import main_file
-from xcorr.mappings.processes import describe_unpicklable
-from xcorr.mappings.run import Outcome, available_cores, merge_results, tell_progress
-from xcorr.mappings.storm_cluster import Cluster, send_signal, status
+from xcorr.core.interrupt import check, held
+from xcorr.core.message import Report, WorkerDied
+from xcorr.mappings.door import Door
+from xcorr.mappings.run import Outcome, available_cores
+from xcorr.mappings.storm_cluster import OPEN_TO_ALL, Cluster, send_signal, status
+from xcorr.mappings.storm_home import cache
 from xcorr.mappings.storm_nimbus import Nimbus, StormError, idl
 from xcorr.mappings.storm_topology import placed, topology
 from xcorr.mappings.storm_worker import STOP, host_id
+from xcorr.mappings.work import Gathering, pack, refuse_within_import, script_of_main
 
 PROGRAM = "xcorr-storm-worker"
 BEGIN_S = 120.0  # for all tasks to report
-GREETING_S = 10.0  # for a task that has called to say who it is
 END_S = 30.0  # for Storm to end them
 HEAP_MB = 192  # of a worker JVM: items of any size go through it in parts
 _log = logging.getLogger("xcorr.mappings")
@@ -48,11 +46,12 @@ class StormMapping:
     """Runs each element instance in a task of a Storm topology.
 
     ``nimbus`` is ``host:port`` of a cluster's Nimbus; None: the cluster of ``xcorr storm up`` if it is there, else one
-    of this process's own, which ends with it.
+    of this process's own, which ends with it. ``keys`` is a folder where tasks read the key of the run: on a file
+    system that all hosts share, and open to nobody but Storm's user and one's own; default: below the cache of xcorr.
     """
 
-    def __init__(self, nimbus: str | None = None) -> None:
-        self.nimbus = nimbus
+    def __init__(self, nimbus: str | None = None, keys: str | None = None) -> None:
+        self.nimbus, self.keys = nimbus, keys
 
     def choose_workers(self, asked: int | None) -> int:
         """Return the number of instances of interchangeable elements, and of worker JVMs."""
@@ -63,9 +62,29 @@ class StormMapping:
 
         Raises ElementError when an element fails, WorkerDied when a task dies, StormError where Storm is not there.
         """
+        refuse_within_import()
         idl()
-        describe_unpicklable(plan)
-        return _Run(Nimbus(self.nimbus or _address()), plan, observers).run()
+        run = _Run(plan, observers)
+        with held(), _key_file(self.keys) as (key, path):
+            return run.on(Nimbus(self.nimbus or _address()), key, path)
+
+
+@contextlib.contextmanager
+def _key_file(folder: str | None) -> Iterator[tuple[bytes, Path]]:
+    """Make the key of a run, in a file for its tasks: what is in a topology's settings, Nimbus shows to anybody."""
+    place = Path(folder) if folder else cache() / "storm-keys"
+    if not folder:
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path, key = place / uuid.uuid4().hex, os.urandom(16)
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640 if folder else 0o600), "wb") as file:
+            file.write(key)
+    except OSError as error:
+        raise StormError(f"run.storm.keys: {path} cannot be written: {error.strerror}") from error
+    try:
+        yield key, path.absolute()
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _address() -> str:
@@ -76,6 +95,7 @@ def _address() -> str:
 @functools.cache
 def _own_cluster() -> Cluster:
     _log.warning("no Storm cluster is named (run.storm.nimbus) or up (xcorr storm up): starting one for this run")
+    _log.warning(OPEN_TO_ALL)
     cluster = Cluster()
     atexit.register(cluster.stop)
     return cluster
@@ -84,37 +104,45 @@ def _own_cluster() -> Cluster:
 class _Run:
     """One topology from its submission to its end."""
 
-    def __init__(self, nimbus: Nimbus, plan: Plan, observers: Sequence[Observer]) -> None:
-        self.nimbus, self.observers, self.jvms = nimbus, observers, plan.workers
+    nimbus: Nimbus
+
+    def __init__(self, plan: Plan, observers: Sequence[Observer]) -> None:
+        self.observers, self.jvms = observers, plan.workers
         self.plan, self.stages = placed(plan)
+        script = script_of_main()
+        self.work = [pack(self.plan, observers, k, script) for k in range(self.plan.workers)]
         self.name = f"xcorr-{uuid.uuid4().hex[:12]}"
         shared = Path("/dev/shm")
         self.memory = Path(shared if shared.is_dir() else tempfile.gettempdir(), self.name)
         self.reports: dict[int, Connection] = {}
         self.here: list[int] = []  # processes of tasks on this host
 
-    def run(self) -> Outcome:
+    def on(self, nimbus: Nimbus, key: bytes, key_file: Path) -> Outcome:
+        """Run on a cluster."""
+        self.nimbus = nimbus
         supervisors, free = self.nimbus.slots()
         if free < self.jvms:
             raise StormError(
                 f"the Storm cluster at {self.nimbus.address} has {supervisors} supervisor(s) with {free} free "
                 f"slot(s), and {self.jvms} are wanted: choose fewer with -n, or wait"
             )
-        key, host = os.urandom(16), self.nimbus.own_address()
-        self.memory.mkdir()
+        self.memory.mkdir(mode=0o700)
         try:
-            with Listener((host, 0), backlog=self.plan.workers + 1, authkey=key) as listener:
-                self.nimbus.submit(self.name, topology(self.stages, _program()), self._conf(listener, key))
+            with Door((self.nimbus.own_address(), 0), key, self.plan.workers + 1) as door:
+                self.nimbus.submit(self.name, topology(self.stages, _program()), self._conf(door, key_file))
                 try:
-                    self._accept(listener)
-                    return self._gather(listener)
-                finally:
-                    self._end()
+                    self._accept(door)
+                    outcome = self._gather(door)
+                except BaseException:
+                    self._end(failing=True)
+                    raise
+                self._end(failing=False)
+                return outcome
         finally:
             shutil.rmtree(self.memory, ignore_errors=True)
 
-    def _conf(self, listener: Listener, key: bytes) -> dict[str, Any]:
-        host, port = listener.address
+    def _conf(self, door: Door, key_file: Path) -> dict[str, Any]:
+        host, port = door.address
         return {
             "topology.workers": self.jvms,
             "topology.acker.executors": 0,
@@ -125,22 +153,22 @@ class _Run:
             "worker.heap.memory.mb": HEAP_MB,
             "topology.message.timeout.secs": 3600,
             "xcorr.coordinator": f"{host}:{port}",
-            "xcorr.key": key.hex(),
+            "xcorr.key_file": str(key_file),
             "xcorr.nimbus": self.nimbus.address,
             "xcorr.name": self.name,
             "xcorr.memory": str(self.memory),
         }
 
-    def _accept(self, listener: Listener) -> None:
-        """Wait for every task, then hand each its worker's number and the plan."""
+    def _accept(self, door: Door) -> None:
+        """Wait for every task, then hand each its worker's number and its work."""
         first = {stage.name: stage.first for stage in self.stages}
         hosts: dict[int, str] = {}
-        socket = listener._listener._socket  # type: ignore[attr-defined]
         deadline = time.monotonic() + BEGIN_S
         while len(self.reports) < self.plan.workers:
-            greeting = _greeting(listener) if wait([socket], 0.5) else None
+            check()
+            greeting = door.greeting(0.5)
             if greeting is not None:
-                connection, name, place, host, process = greeting
+                connection, (name, place, host, process) = greeting
                 worker = first[name] + place
                 if worker in self.reports:
                     raise WorkerDied(f"task {worker} ({name}) died at its start{self._said()}")
@@ -152,9 +180,9 @@ class _Run:
                     f"{self.plan.workers - len(self.reports)} of {self.plan.workers} tasks did not begin within "
                     f"{BEGIN_S:.0f} s{self._said()}"
                 )
-        work = pickle.dumps((self.plan, self.stages, tuple(self.observers)), 5)
         for worker, connection in self.reports.items():
-            connection.send((worker, hosts, list(sys.path), main_file(), work))
+            connection.send((worker, hosts, self.stages))
+            self.work[worker].send(connection)
 
     def _said(self) -> str:
         try:
@@ -163,36 +191,25 @@ class _Run:
             return f"; {error}"
         return f"; Storm says: {'; '.join(errors[:3])}" if errors else "; Storm reports no error"
 
-    def _gather(self, listener: Listener) -> Outcome:
-        latest = {k: WorkerStatistics(k, []) for k in self.reports}
-        results: dict[int, dict[str, dict[str, list[Any]]]] = {}
+    def _gather(self, door: Door) -> Outcome:
+        heard = Gathering(sorted(self.reports), self.observers)
         of = {connection: worker for worker, connection in self.reports.items()}
-        again = listener._listener._socket  # type: ignore[attr-defined]
-        while len(results) < len(self.reports):
-            for ready in wait([*of, again], 0.5):
-                if ready is again:
-                    if _greeting(listener) is None:
-                        continue
-                    raise WorkerDied("Storm has started a task again, so one has died; what was in it is lost")
+        while not heard.finished:
+            for ready in wait(list(of), 0.5):
                 assert isinstance(ready, Connection)
                 try:
                     report: Report = ready.recv()
                 except (EOFError, ConnectionResetError):
                     where = next(s.name for s in self.stages if 0 <= of[ready] - s.first < s.tasks)
                     raise WorkerDied(f"task {of[ready]} ({where}) died before it had finished") from None
-                if report.failure is not None and not isinstance(report.failure, Stopped):
-                    raise report.failure
-                latest[report.worker] = report.statistics
-                if report.results is not None:
-                    results[report.worker] = report.results
-            tell_progress(self.observers, [latest[k] for k in sorted(latest)])
-        workers = [latest[k] for k in sorted(latest)]
-        tell_progress(self.observers, workers, finished=True)
-        return Outcome(merge_results([results[k] for k in sorted(results)]), workers)
+                heard.take(report)
+            if not door.greetings.empty():
+                raise WorkerDied("Storm has started a task again, so one has died; what was in it is lost")
+            heard.show()
+        return heard.outcome()
 
-    def _end(self) -> None:
+    def _end(self, failing: bool) -> None:
         """Kill the topology and wait until its tasks have gone; a failing run shows its own error."""
-        failing = sys.exc_info()[0] is not None
         for connection in self.reports.values():
             try:
                 connection.send(STOP)
@@ -216,23 +233,6 @@ class _Run:
             send_signal(process, signal.SIGKILL)
         for connection in self.reports.values():
             connection.close()
-
-
-def _greeting(listener: Listener) -> tuple[Any, ...] | None:
-    """Return a new connection and what a task says of itself; None for a stranger."""
-    accepted: list[tuple[Any, ...]] = []
-
-    def accept() -> None:
-        try:
-            connection = listener.accept()
-            accepted.append((connection, *connection.recv()))
-        except (EOFError, OSError, AuthenticationError) as error:
-            _log.warning("somebody who is no task of this run called: %s", type(error).__name__)
-
-    waiting = threading.Thread(target=accept, daemon=True)
-    waiting.start()
-    waiting.join(GREETING_S)
-    return accepted[0] if accepted else None
 
 
 def _is_alive(process: int) -> bool:

@@ -34,6 +34,10 @@ START_S = 90.0
 GRACE_S = 8.0
 PR_SET_PDEATHSIG = 1
 STATE = "cluster.json"
+OPEN_TO_ALL = (
+    "the Storm cluster on this host has no authentication and listens on every interface, as Storm does: who reaches "
+    "its ports runs any program as this user; keep it behind a firewall"
+)
 _detached: list[subprocess.Popen[bytes]] = []  # keepers that are to outlive this process
 
 
@@ -101,8 +105,9 @@ def down() -> bool:
 def _start_keeper(folder: Path, attached: bool) -> subprocess.Popen[bytes]:
     storm_home()  # so that what is missing is said here
     with (folder / "keeper.log").open("wb") as log:
+        how = "attached" if attached else "shared"
         return subprocess.Popen(
-            [sys.executable, "-m", "xcorr.mappings.storm_cluster", str(folder), "attached" if attached else "shared"],
+            [sys.executable, "-P", "-m", "xcorr.mappings.storm_cluster", str(folder), how],
             stdin=subprocess.PIPE if attached else subprocess.DEVNULL,
             stdout=log,
             stderr=log,

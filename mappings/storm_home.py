@@ -86,7 +86,8 @@ def _resolve(maven: str, artifact: str, target: Path) -> None:
         f"<exclusions>{left_out}</exclusions></dependency></dependencies></project>"
     )
     goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={target}"]
-    done = subprocess.run([maven, "-q", "-B", "-f", str(pom), *goal], capture_output=True, text=True, check=False)
+    command = [maven, "-q", "-B", "-f", str(pom), *goal]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=target.parent)
     if done.returncode:
         lines = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line]
         raise StormError(f"Maven could not get Storm {VERSION}: {(lines or ['no reason given'])[0]}")

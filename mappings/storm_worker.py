@@ -7,7 +7,6 @@ stays until Storm ends it: Storm would take its leaving for a failure, and start
 from __future__ import annotations
 
 import os
-import pickle
 import shutil
 import signal
 import socket
@@ -21,12 +20,11 @@ from typing import Any, NoReturn
 
 from xcorr.core.loop import Worker
 from xcorr.core.message import Report
-from xcorr.mappings.mpi import load_main
 from xcorr.mappings.multilang import Channel, take_standard_streams
-from xcorr.mappings.processes import failures_told, send_report
 from xcorr.mappings.storm_nimbus import Nimbus, StormError
 from xcorr.mappings.storm_topology import BEGIN, DRIVER
 from xcorr.mappings.storm_transport import StormTransport
+from xcorr.mappings.work import Packed, Reporter, unpack
 
 STOP = "stop"
 LINGER_S = 20.0  # for Storm to end this process
@@ -56,15 +54,21 @@ class Coordinator:
         self.conf = conf
         host, _, port = conf["xcorr.coordinator"].rpartition(":")
         try:
-            self.reports: Connection = Client((host, int(port)), authkey=bytes.fromhex(conf["xcorr.key"]))
+            key = Path(conf["xcorr.key_file"]).read_bytes()
+        except FileNotFoundError:
+            if Path(conf["xcorr.key_file"]).parent.exists():  # the run is over
+                self.abandon()
+            raise
+        try:
+            self.reports: Connection = Client((host, int(port)), authkey=key)
         except (OSError, EOFError, AuthenticationError):  # the port may have another owner by now
             self.abandon()
 
     def join(self, place: tuple[str, int]) -> Any:
-        """Say who this is, and return the work: worker, hosts, path, main file, pickled plan."""
+        """Say who this is, and return the worker's number, the hosts of all, the stages, and the packed work."""
         try:
             self.reports.send((*place, host_id(), os.getpid()))
-            return self.reports.recv()
+            return *self.reports.recv(), Packed.receive(self.reports)
         except (OSError, EOFError):
             self.abandon()
 
@@ -92,22 +96,25 @@ class Coordinator:
 
 def work(channel: Channel) -> None:
     """Be one task of a bolt: get the plan, run, report, and stay until Storm ends this process."""
-    coordinator = Coordinator(channel.setup.conf)
-    reports, memory = coordinator.reports, Path(channel.setup.conf["xcorr.memory"])
-    worker, hosts, path, main_file, pickled_work = coordinator.join(channel.setup.place())
-    memory.mkdir(exist_ok=True)
+    try:
+        coordinator = Coordinator(channel.setup.conf)
+    except OSError as error:
+        channel.error(f"the key of the run cannot be read here (see run.storm.keys): {error}")
+        os._exit(1)
+    memory = Path(channel.setup.conf["xcorr.memory"])
+    worker, hosts, stages, packed = coordinator.join(channel.setup.place())
+    memory.mkdir(mode=0o700, exist_ok=True)
     coordinator.watch()
-    with failures_told(reports, worker, "task"):
+    reporter = Reporter(coordinator.reports, worker)
+    with reporter.failures_told("task"):
         while channel.tuples.get() != [BEGIN]:
             pass  # pings of tasks that began sooner: they ask again
-        sys.path[:] = path
-        load_main(main_file)
-        plan, stages, observers = pickle.loads(pickled_work)
+        plan, observers = unpack(packed, reporter)
         transport = StormTransport(channel, worker, stages, hosts, memory)
         transport.meet()
-        loop = Worker(plan, worker, transport, observers, lambda s: reports.send(Report(worker, s)))
+        loop = Worker(plan, worker, transport, observers, reporter.tell)
         loop.run()
-        send_report(reports, Report(worker, loop.statistics(), loop.results))
+        reporter.send(Report(worker, loop.statistics(), loop.results))
         while not over.is_set():
             transport.receive(block=True)
     over.wait()

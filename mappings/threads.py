@@ -5,17 +5,20 @@ from __future__ import annotations
 import importlib
 import queue
 import threading
+import time
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from xcorr.core import Observer, Plan, XcorrError
+from xcorr.core.interrupt import check, held
 from xcorr.core.loop import Worker
-from xcorr.core.message import STOP, Abort, Message, Report, Stopped
+from xcorr.core.message import STOP, Message, Report, Stopped
 from xcorr.core.observe import WorkerStatistics
-from xcorr.mappings.run import Outcome, available_cores, merge_results, tell_progress
+from xcorr.mappings.run import Outcome, available_cores
 from xcorr.mappings.sizes import payload_bytes
+from xcorr.mappings.work import Gathering
 
 GRACE_S = 3.0  # for threads to come to the end of an item once the run has failed
+WAIT_S = 0.5
 
 
 class _Post:
@@ -32,7 +35,7 @@ class _Post:
         box = self.boxes[self.index]
         messages = []
         try:
-            messages.append(box.get(block, 0.5 if block else None))
+            messages.append(box.get(block, WAIT_S if block else None))
             while True:
                 messages.append(box.get_nowait())
         except queue.Empty:
@@ -51,63 +54,74 @@ class ThreadsMapping:
         threading.Thread(target=lambda: [importlib.import_module(m) for m in modules], daemon=True).start()
 
     def execute(self, plan: Plan, observers: Sequence[Observer] = ()) -> Outcome:
-        """Run the plan to its end. Raises ElementError when an element fails."""
-        boxes: list[queue.SimpleQueue[Message]] = [queue.SimpleQueue() for _ in range(plan.workers)]
-        reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
-        threads = [
-            threading.Thread(target=_work, args=(plan, k, boxes, observers, reports), name=f"worker {k}", daemon=True)
-            for k in range(plan.workers)
+        """Run the plan to its end. Raises ElementError when an element fails, KeyboardInterrupt on Ctrl-C."""
+        team = _Team(plan, observers)
+        with held():
+            team.start()
+            try:
+                return team.gather()
+            except BaseException:
+                team.stop()
+                raise
+
+
+class _Team:
+    """The threads of a run.
+
+    A thread cannot be ended from outside: when the run fails, what its element writes from then on goes nowhere.
+    """
+
+    def __init__(self, plan: Plan, observers: Sequence[Observer]) -> None:
+        self.plan, self.observers = plan, observers
+        self.boxes: list[queue.SimpleQueue[Message]] = [queue.SimpleQueue() for _ in range(plan.workers)]
+        self.reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
+        self.workers: list[Worker] = []
+        self.stopped = False
+        self.threads = [
+            threading.Thread(target=self._work, args=(k,), name=f"worker {k}", daemon=True) for k in range(plan.workers)
         ]
-        for thread in threads:
+
+    def start(self) -> None:
+        for thread in self.threads:
             thread.start()
+
+    def _work(self, index: int) -> None:
+        def tell(statistics: WorkerStatistics) -> None:
+            self.reports.put(Report(index, statistics))
+
+        nothing = WorkerStatistics(index, [])
         try:
-            return _gather(plan, observers, reports)
-        except BaseException:
-            for box in boxes:
-                box.put(Message(STOP, -1))
-            for thread in threads:
-                thread.join(GRACE_S / plan.workers)
-            raise
+            worker = Worker(self.plan, index, _Post(index, self.boxes), self.observers, tell)
+            self.workers.append(worker)
+            if not self.stopped:
+                worker.run()
+                self.reports.put(Report(index, worker.statistics(), worker.results))
+        except XcorrError as error:
+            self.reports.put(Report(index, nothing, failure=error))
+        except BaseException as error:
+            failure = XcorrError(f"worker {index} failed: {type(error).__name__}: {error}")
+            failure.__cause__ = error
+            self.reports.put(Report(index, nothing, failure=failure))
 
+    def gather(self) -> Outcome:
+        """Wait for all workers, showing progress; raise the first failure."""
+        heard = Gathering(range(self.plan.workers), self.observers)
+        while not heard.finished:
+            try:
+                heard.take(self.reports.get(timeout=WAIT_S))
+            except queue.Empty:
+                check()
+                continue
+            heard.show()
+        return heard.outcome()
 
-def _work(
-    plan: Plan,
-    index: int,
-    boxes: list[queue.SimpleQueue[Message]],
-    observers: Sequence[Observer],
-    reports: queue.SimpleQueue[Report],
-) -> None:
-    def tell(statistics: WorkerStatistics) -> None:
-        reports.put(Report(index, statistics))
-
-    nothing = WorkerStatistics(index, [])
-    try:
-        worker = Worker(plan, index, _Post(index, boxes), observers, tell)
-        worker.run()
-        reports.put(Report(index, worker.statistics(), worker.results))
-    except XcorrError as error:
-        reports.put(Report(index, nothing, failure=error))
-    except (Exception, Abort) as error:
-        failure = XcorrError(f"worker {index} failed: {type(error).__name__}: {error}")
-        failure.__cause__ = error
-        reports.put(Report(index, nothing, failure=failure))
-
-
-def _gather(plan: Plan, observers: Sequence[Observer], reports: queue.SimpleQueue[Report]) -> Outcome:
-    """Wait for all workers, showing progress; raise the first failure."""
-    latest = {k: WorkerStatistics(k, []) for k in range(plan.workers)}
-    results: dict[int, dict[str, dict[str, list[Any]]]] = {}
-    while len(results) < plan.workers:
-        try:
-            report = reports.get(timeout=1.0)
-        except queue.Empty:
-            continue
-        if report.failure is not None and not isinstance(report.failure, Stopped):
-            raise report.failure
-        latest[report.worker] = report.statistics
-        if report.results is not None:
-            results[report.worker] = report.results
-        else:
-            tell_progress(observers, list(latest.values()))
-    tell_progress(observers, list(latest.values()), finished=True)
-    return Outcome(merge_results([results[k] for k in sorted(results)]), list(latest.values()))
+    def stop(self) -> None:
+        """Tell all workers to give up, and wait a while for them."""
+        self.stopped = True
+        for worker in list(self.workers):
+            worker.give_up(Stopped("the run has ended"))
+        for box in self.boxes:
+            box.put(Message(STOP, -1))
+        until = time.monotonic() + GRACE_S
+        for thread in self.threads:
+            thread.join(max(0.0, until - time.monotonic()))

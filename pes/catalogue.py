@@ -7,6 +7,8 @@ import datetime
 import io
 
 from xcorr.core import XcorrError
+from xcorr.core.interrupt import shielded
+from xcorr.pes.formats import read
 
 
 class CatalogueError(XcorrError, ValueError):
@@ -49,10 +51,9 @@ def _nanoseconds(text: str) -> int:
 
 
 def _from_quakeml(path: str, smallest: float) -> list[int]:
-    import obspy
-
     try:
-        events = obspy.read_events(path)
+        with shielded():
+            events = read("event", path)
     except Exception as error:  # ObsPy raises anything on garbage
         raise CatalogueError(f"quality.catalogue: {path!r} is no QuakeML: {type(error).__name__}: {error}") from None
     chosen = [e for e in events if e.magnitudes and (e.preferred_magnitude() or e.magnitudes[0]).mag >= smallest]

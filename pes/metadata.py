@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from xcorr.core import XcorrError
+from xcorr.core.interrupt import shielded
 from xcorr.pes.archive import Coordinates
 from xcorr.pes.condition import InverseResponse
+from xcorr.pes.formats import read
 
 UNITS = {"displacement": "DISP", "velocity": "VEL", "acceleration": "ACC"}
 GRID_POINTS = 4096
@@ -32,7 +34,8 @@ def read_inventory(place: str) -> Any:
     inventory = obspy.Inventory()
     for path in paths:
         try:
-            inventory += obspy.read_inventory(path)
+            with shielded():
+                inventory += read("inventory", path)
         except Exception as error:  # ObsPy raises anything on garbage
             raise MetadataError(
                 f"data.metadata: {path!r} is not readable as station metadata: "

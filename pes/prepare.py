@@ -40,6 +40,7 @@ from xcorr.pes.windows import Windowing
 class _StationStep(IterativePE):
     """Passes tombstones on; turns any unexpected error into one, with its reason."""
 
+    stateless = True
     on_error = "skip"
 
     def _process(self, item: Any) -> Any:

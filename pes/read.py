@@ -131,6 +131,7 @@ class ReadStation(IterativePE):
     account gives the reason.
     """
 
+    stateless = True
     on_error = "skip"
 
     def __init__(
@@ -229,9 +230,10 @@ class ReadStation(IterativePE):
 
 
 class StationSource(GenericPE):
-    """The source of the workflow: writes the requests it was given, in order of chunks.
+    """The source of the workflow: writes the requests it was given, in order of chunks, one by one.
 
-    At most ``open_chunks`` chunks are under way at once.
+    ``requests`` has a length and can be gone through: a tuple, or what makes them as they are asked
+    for. At most ``open_chunks`` chunks are under way at once.
     """
 
     def __init__(self, requests: Any, open_chunks: int = 2) -> None:
@@ -242,8 +244,9 @@ class StationSource(GenericPE):
 
     def process(self, inputs: dict[str, Any]) -> None:
         """Write every request."""
+        total = len(self.requests)
         for k, request in enumerate(self.requests):
-            self.items_left = len(self.requests) - k
+            self.items_left = total - k
             self.write("output", request)
 
     def group_of(self, item: StationRequest) -> int:

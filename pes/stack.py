@@ -115,6 +115,8 @@ class StackRows(IterativePE):
     ``keep_series`` says that the shards stay: a stack of one piece then is the piece, and is not written again.
     """
 
+    stateless = True
+
     def __init__(
         self,
         folder: str,

@@ -1,7 +1,8 @@
 """Waveforms in files, read and written with ObsPy: one at a time in a process.
 
 ObsPy tells libmseed where its messages go in a variable of the whole process (obspy/obspy issue 3114), and Python keeps
-the warnings that are caught in another. Threads that read at once would get each other's errors, or crash.
+the warnings that are caught in another. Threads that read at once would get each other's errors, or crash. Ctrl-C waits
+until they are back: libmseed calls Python, and KeyboardInterrupt there ends the process.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from xcorr.core.interrupt import shielded
+from xcorr.pes.formats import read
+
 ONE_AT_A_TIME = threading.Lock()
 LARGE = 64 << 20  # bytes: larger files are mapped, not read into memory whole
 
@@ -21,16 +25,21 @@ def read_traces(source: str | bytes, start_ns: int, end_ns: int) -> tuple[list[A
 
     ``source`` is a file's path, or miniSEED. Raises whatever ObsPy raises.
     """
-    from obspy import UTCDateTime, read
+    from obspy import UTCDateTime
     from obspy.io.mseed.core import _read_mseed
 
     content = source if isinstance(source, bytes) else _miniseed(source)
-    limits = {"starttime": UTCDateTime(ns=start_ns), "endtime": UTCDateTime(ns=end_ns)}
-    with ONE_AT_A_TIME, warnings.catch_warnings(record=True) as caught:
+    start, end = UTCDateTime(ns=start_ns), UTCDateTime(ns=end_ns)
+    with ONE_AT_A_TIME, shielded(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        # what read() does around a format's own reader takes as long as reading
-        stream = read(source, **limits) if content is None else _read_mseed(content or source, **limits)
-    return list(stream), [str(w.message) for w in caught if _is_about_data(w)]
+        if content is None:
+            assert isinstance(source, str)
+            stream = read("waveform", source, starttime=start, endtime=end)
+            for trace in stream:
+                trace.trim(starttime=start).trim(endtime=end)
+        else:  # what is done around a format's own reader takes as long as reading
+            stream = _read_mseed(content or source, starttime=start, endtime=end)
+    return [t for t in stream if t.stats.npts], [str(w.message) for w in caught if _is_about_data(w)]
 
 
 def _miniseed(path: str) -> bytes | None:
@@ -48,16 +57,14 @@ def _is_about_data(warning: warnings.WarningMessage) -> bool:
 
 def read_headers(path: str) -> list[Any]:
     """Return the ObsPy headers of a file's traces. Raises whatever ObsPy raises."""
-    from obspy import read
-
-    with ONE_AT_A_TIME, warnings.catch_warnings():
+    with ONE_AT_A_TIME, shielded(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return [trace.stats for trace in read(path, headonly=True)]
+        return [trace.stats for trace in read("waveform", path, headonly=True)]
 
 
 def write_miniseed(traces: list[Any], path: Path) -> None:
     """Write ObsPy traces."""
     from obspy import Stream
 
-    with ONE_AT_A_TIME:
+    with ONE_AT_A_TIME, shielded():
         Stream(traces).write(str(path), format="MSEED")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import signal
 import time
@@ -36,6 +37,8 @@ class Pairs(ProducerPE):
 class Affine(IterativePE):
     """One item in, one out."""
 
+    stateless = True
+
     def __init__(self, factor):
         super().__init__()
         self.factor = factor
@@ -47,6 +50,8 @@ class Affine(IterativePE):
 
 class Explode(IterativePE):
     """Writes many items for each one, inside one ``process``."""
+
+    stateless = True
 
     def __init__(self, copies):
         super().__init__()
@@ -60,6 +65,8 @@ class Explode(IterativePE):
 
 class Drop(IterativePE):
     """Passes on some items and drops the others."""
+
+    stateless = True
 
     def __init__(self, modulus):
         super().__init__()
@@ -115,6 +122,8 @@ class ByKey(GenericPE):
 class WithKeys(IterativePE):
     """Gives an item several keys."""
 
+    stateless = True
+
     def _process(self, item):
         return {"keys": (item[0] % 5, item[1] % 7), "item": item}
 
@@ -135,6 +144,8 @@ class ByKeys(ByKey):
 class Kill(IterativePE):
     """Kills the process it runs in at an item."""
 
+    stateless = True
+
     def __init__(self, at):
         super().__init__()
         self.at = at
@@ -148,6 +159,8 @@ class Kill(IterativePE):
 class Unpicklable(IterativePE):
     """Turns an item into one that cannot be sent."""
 
+    stateless = True
+
     def _process(self, item):
         return lambda: item
 
@@ -155,9 +168,14 @@ class Unpicklable(IterativePE):
 class NotHere(IterativePE):
     """Cannot be loaded in another process."""
 
+    stateless = True
+
     def __init__(self):
         super().__init__()
         self.module = MissingModule()
+
+    def _process(self, item):
+        return item
 
 
 class MissingModule:
@@ -252,6 +270,8 @@ class Countdown(ProducerPE):
 class Stamped(IterativePE):
     """Takes its time over each item; says which instance it was, and when."""
 
+    stateless = True
+
     def __init__(self, seconds):
         super().__init__()
         self.seconds = seconds
@@ -259,3 +279,44 @@ class Stamped(IterativePE):
     def _process(self, item):
         time.sleep(self.seconds)
         return self.instance, time.monotonic()
+
+
+class Sized(GenericPE):
+    """Writes the length of what arrives, on another worker than the source's."""
+
+    worker = 1
+
+    def __init__(self):
+        super().__init__()
+        self._add_input("input")
+        self._add_output("output")
+
+    def process(self, inputs):
+        return {"output": len(inputs["input"])}
+
+
+class Counter(IterativePE):
+    """Counts the items it has seen, and says nothing of being stateless."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = 0
+
+    def _process(self, item):
+        self.seen += 1
+        return self.seen
+
+
+class Talking(IterativePE):
+    """Logs, in several ways."""
+
+    worker = 1
+
+    def _process(self, item):
+        self.log(f"got {item}")
+        logging.getLogger("elements.quiet").warning("warning %s", item)
+        logging.getLogger("elements.loud").debug("debug %s", item)
+        try:
+            raise KeyError(item)
+        except KeyError as error:
+            logging.getLogger("elements").warning("warning %s: %s", item, type(error).__name__, exc_info=True)

@@ -57,6 +57,8 @@ class FailingSink(ConsumerPE):
 
 
 class NotingKill(e.Kill):
+    stateless = True
+
     def _process(self, item):
         if item == self.at:
             note()

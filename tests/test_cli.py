@@ -2,16 +2,18 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
-from archives import station_list, waveform, write
+from archives import SETTINGS, station_list, waveform, write
 from conftest import ROOT
 
 from xcorr.settings_file import build
+from xcorr.verify import problems
 
 HEAVY = ("numpy", "scipy", "obspy", "h5py", "matplotlib", "xarray", "pandas", "pyproj", "mpi4py")
 
@@ -178,6 +180,8 @@ class Numbers(ProducerPE):
         return self.counter
 
 class Double(IterativePE):
+    stateless = True
+
     def _process(self, data):
         return 2 * data
 
@@ -230,8 +234,11 @@ def test_workflow_run_explains(tmp_path, invoke, content, arguments, code, messa
 def test_an_import_error_inside_a_workflow_is_its_own(tmp_path, invoke):
     path = tmp_path / "flow_that_imports.py"
     path.write_text("import no_such_package_at_all\n")
-    with pytest.raises(ModuleNotFoundError, match="no_such_package_at_all"):
-        invoke("workflow", "run", path)
+    result = invoke("workflow", "run", path)
+    assert result.exit_code == 2
+    frames = [line for line in result.output.splitlines() if line.startswith("  File ")]
+    assert frames == [f'  File "{path}", line 1, in <module>']  # of the user's file, not of ours
+    assert "raised ModuleNotFoundError: No module named 'no_such_package_at_all'" in result.output
     result = invoke("workflow", "run", "no_such_workflow_module")
     assert (result.exit_code, "no module and no file 'no_such_workflow_module'" in result.output) == (2, True)
 
@@ -316,3 +323,29 @@ def test_doctor_names_what_works_and_what_the_source_holds(tmp_path, invoke, mon
     assert result.exit_code == 0
     assert "lacking  no_such_package" in result.output
     assert "pip install it" in result.output
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&-", ">&- 2>&- <&-"])
+@pytest.mark.parametrize("mapping", ["sequential", "threads", "processes", "mpi"])
+def test_closed_streams_end_no_run_and_harm_no_file(tmp_path, closed, mapping):
+    for code in ("AAA", "BBB"):
+        write(tmp_path / "archive", code)
+    station_list(tmp_path, "AAA", "BBB")
+    program = [str(Path(sys.executable).with_name("xcorr")), "run", "stations.txt", "--source", "sds:archive"]
+    options = [f"--set={s}.{k}={v!r}" for s, keys in SETTINGS.items() for k, v in keys.items()]
+    command = shlex.join([*program, "-m", mapping, *options])
+    done = subprocess.run(
+        ["bash", "-c", f"{command} {closed}"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(problems(tmp_path / "stations.xcorr")) == []
+    assert "Traceback" not in done.stderr
+
+
+def test_an_exit_of_the_users_file_is_an_error(tmp_path):
+    for k, text in enumerate(("import sys; sys.exit(0)", "raise KeyboardInterrupt", "raise GeneratorExit")):
+        (tmp_path / f"leaves{k}.py").write_text(text + "\n")
+        command = [str(Path(sys.executable).with_name("xcorr")), "workflow", "run", str(tmp_path / f"leaves{k}.py")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert f"leaves{k}.py raised" in done.stderr

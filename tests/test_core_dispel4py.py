@@ -295,6 +295,27 @@ def test_types_of_ports():
         element.getOutputTypes()
 
 
+def test_types_are_propagated():
+    class Passing(OneInOneOut):
+        def setInputTypes(self, types):
+            self.inputconnections["input"]["type"] = types["input"]
+            self.outputconnections["output"]["type"] = types["input"]
+
+    prod, first, second = CountingProducer(), Passing(), Passing()
+    composite = CompositePE()
+    composite.add(first)
+    composite._map_input("in", first, "input")
+    composite._map_output("out", first, "output")
+    graph = WorkflowGraph()
+    graph.connect(composite, "out", second, "input")
+    graph.connect(prod, "output", composite, "in")
+    graph.propagate_types()
+    assert second.inputconnections["input"]["type"] == prod.outputconnections["output"]["type"] == ["number"]
+    graph.connect(IntegerProducer(0, 1), "output", Passing(), "input")
+    with pytest.raises(ValueError, match="IntegerProducer: output 'output' declares no type"):
+        graph.propagate_types()
+
+
 def test_log_names_the_element(caplog):
     class Talking(IterativePE):
         def _process(self, data):

@@ -18,6 +18,7 @@ from xcorr.core import (
     make_plan,
 )
 from xcorr.core.draw import draw
+from xcorr.mappings import process_and_return
 
 
 class Source(ProducerPE):
@@ -26,6 +27,8 @@ class Source(ProducerPE):
 
 
 class Pass(IterativePE):
+    stateless = True
+
     def _process(self, data):
         return data
 
@@ -35,6 +38,9 @@ class Stateful(GenericPE):
         super().__init__(numprocesses)
         self._add_input("input", grouping=grouping)
         self._add_output("output")
+
+    def process(self, inputs):
+        return {"output": inputs["input"]}
 
 
 def test_unknown_ports_are_refused_with_both_names_and_the_nearest():
@@ -224,3 +230,109 @@ def test_pictures_in_mermaid_and_svg():
     names = {e.text for e in picture.iter("{http://www.w3.org/2000/svg}text")}
     assert {"Source", "Pass", "Stateful", "Stateful1", "Stateful2", "by each of keys"} <= names
     assert len(list(picture.iter("{http://www.w3.org/2000/svg}line"))) == 4
+
+
+class TwoPaths(CompositePE):
+    """Two elements that have nothing to do with each other."""
+
+    def __init__(self):
+        super().__init__()
+        for name in ("a", "b"):
+            element = Pass()
+            self.add(element)
+            self._map_input(f"in_{name}", element, "input")
+            self._map_output(f"out_{name}", element, "output")
+
+
+def test_independent_paths_through_a_composite_are_no_cycle():
+    graph, both, between = WorkflowGraph(), TwoPaths(), Pass()
+    graph.connect(Source(), "output", both, "in_a")
+    graph.connect(both, "out_a", between, "input")
+    graph.connect(between, "output", both, "in_b")
+    assert process_and_return(graph) == {"Pass2": {"output": [1]}}
+    back = WorkflowGraph()
+    back.connect(Source(), "output", both, "in_a")
+    back.connect(both, "out_a", both, "in_b")
+    assert process_and_return(back) == {"Pass1": {"output": [1]}}
+
+
+def test_a_cycle_through_a_composite_is_refused_as_soon_as_it_can_be():
+    graph, both, between = WorkflowGraph(), TwoPaths(), Pass()
+    graph.connect(both, "out_a", between, "input")
+    with pytest.raises(GraphError, match="closes a cycle"):
+        graph.connect(between, "output", both, "in_a")
+    with pytest.raises(GraphError, match="closes a cycle"):
+        graph.connect(both, "out_b", both, "in_b")
+    late = CompositePE()
+    inner = Pass()
+    late.add(inner)
+    graph = WorkflowGraph()
+    graph.connect(late, "out", between, "input")
+    graph.connect(between, "output", late, "in")  # what these are is said later
+    late._map_input("in", inner, "input")
+    late._map_output("out", inner, "output")
+    with pytest.raises(GraphError, match="closes a cycle"):
+        make_plan(graph)
+
+
+def test_an_element_that_defines_nothing_is_refused():
+    class Misspelt(IterativePE):
+        def proces(self, inputs):
+            return {"output": inputs["input"]}
+
+    class Empty(GenericPE):
+        def __init__(self):
+            super().__init__()
+            self._add_input("input")
+
+        def postprocess(self):
+            pass
+
+    class AtTheEnd(GenericPE):
+        def __init__(self):
+            super().__init__()
+            self._add_output("output")
+
+        def postprocess(self):
+            self.write("output", 1)
+
+    for element, text in (
+        (Misspelt(), r"element 'Misspelt'.*define _process or process; it has 'proces': is that what was meant\?"),
+        (Empty(), "element 'Empty': Empty does nothing with its items"),
+    ):
+        graph = WorkflowGraph()
+        graph.connect(Source(), "output", element, "input")
+        with pytest.raises(GraphError, match=text):
+            make_plan(graph)
+    graph = WorkflowGraph()
+    graph.add(AtTheEnd())
+    assert process_and_return(graph) == {"AtTheEnd": {"output": [1]}}
+
+
+def test_elements_are_believed_to_be_stateless_only_where_their_own_class_says_so():
+    class Counting(IterativePE):
+        def _process(self, data):
+            return data
+
+    class Declared(Counting):
+        stateless = True
+
+    class Derived(Declared):
+        def _process(self, data):
+            return data
+
+    class AtTheEnd(Declared):
+        def postprocess(self):
+            pass
+
+    for kind, count in ((Counting, 1), (Declared, 3), (Derived, 1), (AtTheEnd, 1)):
+        graph = WorkflowGraph()
+        graph.connect(Source(), "output", kind(), "input")
+        plan = make_plan(graph, 3)
+        assert len(plan.nodes[1].workers) == count
+        assert ("does not say whether it is stateless" in plan.describe()) == (kind is not Declared)
+    several = Counting()
+    several.numprocesses = 2
+    graph = WorkflowGraph()
+    graph.connect(Source(), "output", several, "input")
+    assert len(make_plan(graph, 3).nodes[1].workers) == 2

@@ -1,6 +1,8 @@
 """The execution loop on the sequential mapping: order of events, end of stream, errors, policies, observers."""
 
 import gc
+import threading
+import time
 import weakref
 
 import pytest
@@ -14,9 +16,11 @@ from xcorr.core import (
     MultiKey,
     Observer,
     ProducerPE,
+    SimpleFunctionPE,
     XcorrError,
 )
 from xcorr.core.errors import RegistryError
+from xcorr.core.testing import ListSource, Slow
 from xcorr.mappings import process_and_return, run
 
 
@@ -274,6 +278,154 @@ def test_observers_see_everything_and_change_nothing():
     assert seen.count(("processed", "Broken")) == 4
     assert ("skipped", "Broken", {"input": 3}) in seen
     assert seen[-1] == ("ended", [1, 4])
+
+
+class Raising(IterativePE):
+    """Raises in a phase, whatever it is given."""
+
+    def __init__(self, error, phase="process", on_error="fail"):
+        super().__init__()
+        self.error, self.phase, self.on_error = error, phase, on_error
+
+    def preprocess(self):
+        self.act("preprocess")
+
+    def _process(self, data):
+        self.act("process")
+        return data
+
+    def postprocess(self):
+        self.act("postprocess")
+
+    def act(self, phase):
+        if phase == self.phase:
+            raise self.error
+
+    def __deepcopy__(self, memo):
+        return Raising(self.error, self.phase, self.on_error)
+
+
+class Own(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("phase", ["preprocess", "process", "postprocess"])
+@pytest.mark.parametrize("on_error", ["fail", "skip", "retry(2)"])
+@pytest.mark.parametrize("error", [SystemExit(0), KeyboardInterrupt(), GeneratorExit(), Own("own"), StopIteration()])
+def test_whatever_an_element_raises_is_its_failure(phase, on_error, error):
+    if isinstance(error, StopIteration) and on_error == "skip" and phase == "process":
+        return  # an Exception, which is skipped
+    for mapping in ("sequential", "threads"):
+        with pytest.raises(
+            ElementError, match=f"element 'Raising' .* failed in {phase}.*{type(error).__name__}"
+        ) as caught:
+            run(chain(Numbers(3), Raising(error, phase, on_error), Pass()), mapping=mapping, workers=2)
+        assert caught.value.__cause__ is error
+
+
+def test_an_error_in_skipped_is_that_elements():
+    class Clumsy(Broken):
+        def skipped(self, inputs, error):
+            raise KeyError("in skipped")
+
+    with pytest.raises(ElementError, match="element 'Clumsy' .* failed in skipped on item .*3.*in skipped"):
+        run(chain(Numbers(5), Pass(), Clumsy(on_error="skip"), Pass()))
+
+
+def test_what_skipped_writes_is_sent_and_what_was_written_before_is_not():
+    class Writing(Broken):
+        def _process(self, data):
+            self.write("output", f"try {data}")
+            return super()._process(data)
+
+        def skipped(self, inputs, error):
+            self.write("output", "instead")
+
+    outputs = run(chain(Numbers(4), Writing(on_error="skip"))).results["Writing"]["output"]
+    assert outputs == ["try 0", 0, "try 1", 1, "try 2", 2, "instead"]
+
+
+@pytest.mark.parametrize("event", ["started", "invoked", "wrote", "processed", "ended"])
+def test_an_observer_that_raises_is_named_and_no_element(event):
+    def fail(*about):
+        raise ValueError("looked too closely")
+
+    watch = type("Watch", (Observer,), {event: lambda self, *about: fail()})()
+    for mapping in ("sequential", "threads"):
+        with pytest.raises(XcorrError, match=f"observer Watch failed in {event}: ValueError: looked") as caught:
+            run(chain(Numbers(3), Pass(), Pass()), mapping=mapping, workers=2, observers=[watch])
+        assert not isinstance(caught.value, ElementError)
+
+
+def test_an_element_that_catches_everything_writes_nothing_after_a_failure():
+    written = []
+
+    class Careless(ProducerPE):
+        def _process(self):
+            for i in range(8):
+                try:
+                    self.write("output", i)
+                except:  # noqa: E722
+                    continue
+
+    class Keep(ConsumerPE):
+        def _process(self, data):
+            written.append(data)
+
+    with pytest.raises(ElementError, match="'Broken'"):
+        run(chain(Careless(), Broken(), Keep()))
+    assert written == [0, 1, 2]
+
+
+def test_nothing_is_written_after_a_run_on_threads_has_failed():
+    written, entered = [], threading.Event()
+
+    class Late(ProducerPE):
+        worker = 0
+
+        def _process(self):
+            entered.set()
+            time.sleep(4.0)  # longer than the run waits for it
+            try:
+                self.write("output", "late")
+            finally:
+                written.append("tried")
+
+    class Keep(ConsumerPE):
+        worker = 0
+
+        def _process(self, data):
+            written.append(data)
+
+    class Fails(ProducerPE):
+        worker = 1
+
+        def _process(self):
+            entered.wait()
+            raise ValueError("told to fail")
+
+    graph = chain(Late(), Keep())
+    graph.add(Fails())
+    with pytest.raises(ElementError, match="'Fails'"):
+        run(graph, mapping="threads", workers=2)
+    until = time.monotonic() + 5
+    while not written and time.monotonic() < until:
+        time.sleep(0.05)
+    assert written == ["tried"]
+
+
+@pytest.mark.parametrize("mapping", ["sequential", "threads", "processes", "mpi"])
+def test_a_run_within_an_except_block_is_like_any_other(mapping):
+    expected = [2 * k for k in range(20)]
+    try:
+        raise ValueError("being handled")
+    except ValueError:
+        graph = chain(ListSource(range(20)), SimpleFunctionPE(doubled), Slow(0.01))
+        assert sorted(run(graph, mapping=mapping, workers=2).results["Slow"]["output"]) == expected
+
+
+def doubled(x):
+    return 2 * x
 
 
 def test_unknown_mapping_lists_the_known():

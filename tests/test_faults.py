@@ -142,7 +142,8 @@ def test_an_element_that_cannot_be_sent_is_named_before_anything_starts():
     from xcorr.mappings import run
 
     class Local(IterativePE):
-        pass
+        def _process(self, item):
+            return item
 
     graph = WorkflowGraph()
     graph.connect(ListSource([1]), "output", Local(), "input")

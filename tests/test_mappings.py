@@ -1,11 +1,14 @@
 """The same workflow on every mapping: same outputs, same bits, bounded memory."""
 
 import collections
+import logging
 import os
+import pickle
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import elements as e
 import numpy as np
@@ -16,7 +19,7 @@ from elements import chain
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xcorr.core import aggregate, registry
+from xcorr.core import aggregate, make_plan, registry
 from xcorr.core.testing import ListSink, ListSource, ScriptedFailure, Slow, check_element
 from xcorr.mappings import run
 from xcorr.mappings.arena import create_memory_file
@@ -218,3 +221,130 @@ def test_the_contract_finds_what_is_wrong():
     nameless.inputconnections["input"]["name"] = "other"
     with pytest.raises(AssertionError, match="calls itself 'other'"):
         check_element(nameless)
+
+
+@pytest.mark.parametrize("mapping", ALL)
+def test_a_counter_in_an_element_counts_the_same_everywhere(mapping):
+    counted = run(chain(ListSource("abc"), e.Counter(), ListSink()), mapping=mapping, workers=2).results
+    assert counted == {"ListSink": {"output": [[1, 2, 3]]}}
+
+
+@pytest.mark.parametrize("mapping", ALL)
+@pytest.mark.parametrize("level", ["INFO", "WARNING"])
+def test_what_elements_log_is_heard_where_the_run_was_called(caplog, mapping, level):
+    caplog.set_level(level)
+    caplog.set_level(level, "xcorr")
+    caplog.handler.setLevel("DEBUG")
+    logging.getLogger("elements.quiet").setLevel("ERROR")
+    logging.getLogger("elements.loud").setLevel("DEBUG")
+    run(chain(ListSource([1]), e.Talking()), mapping=mapping, workers=2)
+    heard = {(r.name, r.getMessage()) for r in caplog.records if r.name.startswith(("xcorr.workflow", "elements"))}
+    expected = {("elements.loud", "debug 1"), ("elements", "warning 1: KeyError")}
+    assert heard == expected | ({("xcorr.workflow", "Talking: got 1")} if level == "INFO" else set())
+
+
+UNGUARDED = """
+import elements as e
+from xcorr.core.testing import ListSink, ListSource
+from xcorr.mappings import run
+import sys
+print(run(e.chain(ListSource([1]), ListSink()), mapping=sys.argv[1], workers=2).results)
+"""
+
+
+@pytest.mark.parametrize("mapping", ["processes", "mpi"])
+def test_a_script_without_its_guard_is_told_so_in_one_line(tmp_path, mapping):
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, str(script), mapping]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 1
+    (line,) = done.stderr.strip().splitlines()
+    assert "put the call below `if __name__ == '__main__':`" in line
+
+
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]),) * 2)
+import elements as e
+from xcorr.core.testing import ListSource, ListSink
+from xcorr.mappings import run
+if __name__ == "__main__":
+    count = int(sys.argv[2])
+    graph = e.chain(ListSource([(k, k) for k in range(500)]), e.Affine(3), ListSink())
+    outcome = run(graph, mapping="processes", workers=count)
+    print(len(outcome.results["ListSink"]["output"][0]), len(outcome.workers))
+"""
+
+
+def limited(tmp_path, files, workers):
+    script = tmp_path / "script.py"
+    script.write_text(LIMITED)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])}
+    command = [sys.executable, str(script), str(files), str(workers)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("workers", [24, pytest.param(64, marks=pytest.mark.slow)])
+def test_many_workers_with_the_usual_limit_of_open_files(tmp_path, workers):
+    done = limited(tmp_path, 1024, workers)
+    assert done.stdout == f"500 {workers}\n", done.stderr
+
+
+def test_too_few_open_files_are_refused_with_the_cure(tmp_path):
+    done = limited(tmp_path, 128, 24)
+    assert done.returncode == 1
+    assert "the system allows 128: choose fewer workers with -n, or let it have more (ulimit -n" in done.stderr
+
+
+@pytest.mark.parametrize("mapping", ["processes", "mpi"])
+def test_a_long_tmpdir_is_no_hindrance(tmp_path, mapping):
+    folder = tmp_path / ("x" * 120)
+    folder.mkdir()
+    flow = tmp_path / "flow.py"
+    flow.write_text(
+        "import sys; sys.path.append({!r})\nimport elements as e\n"
+        "from xcorr.core.testing import ListSink, ListSource\n"
+        "graph = e.chain(ListSource([(1, 2)]), e.Affine(3), ListSink())\n".format(str(ROOT / "tests"))
+    )
+    program = str(Path(sys.executable).with_name("xcorr"))
+    command = [program, "workflow", "run", str(flow), "-m", mapping, "-n", "2"]
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "ListSink.output: [[(4, 9)]]\n"), done.stderr
+    assert list(folder.iterdir()) == []
+
+
+def test_a_worker_gets_only_what_runs_there():
+    source, sink = ListSource([bytes(100)] * 1000), ListSink()
+    source.worker, sink.worker = 0, 1
+    plan = make_plan(chain(source, sink), 2)
+    sizes = [len(pickle.dumps(plan.for_worker(k))) for k in range(2)]
+    assert sizes[1] < 2000 < sizes[0]
+    assert plan.for_worker(1).names_on(1) == "ListSink"
+
+
+@pytest.mark.slow
+def test_500_runs_on_mpi_end_well_under_load(tmp_path):
+    flow = tmp_path / "flow.py"
+    flow.write_text(
+        "from xcorr.core.testing import ListSource, Slow\nfrom xcorr.core import WorkflowGraph\n"
+        "graph = WorkflowGraph()\ngraph.connect(ListSource(range(5)), 'output', Slow(0.0), 'input')\n"
+    )
+    load = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+    program = str(Path(sys.executable).with_name("xcorr"))
+    try:
+        for k in range(500):
+            workers = str((2, 4, 3, 2)[k % 4])
+            command = [program, "workflow", "run", str(flow), "-m", "mpi", "-n", workers]
+            begin = time.monotonic()
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, f"run {k}: {done.stderr}"
+            assert "Slow.output" in done.stdout
+            assert "BAD TERMINATION" not in done.stdout + done.stderr, f"run {k}"
+            assert time.monotonic() - begin < 15
+    finally:
+        for process in load:
+            process.kill()
+            process.wait()

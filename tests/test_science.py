@@ -301,7 +301,7 @@ def test_locations_in_order_of_preference(tmp_path):
     for locations, expected in ((["10", "00"], "10"), (["", "10"], ""), (["*"], "")):
         made = settings(root, data={"locations": locations})
         found = look_around(station_list(tmp_path, "AAA", "BBB"), made)
-        first = next(found.requests(made, found.generations[0], found.chunks)).slots[0].candidates[0]
+        first = next(iter(found.requests(made, found.generations[0], found.chunks))).slots[0].candidates[0]
         assert first.location == expected
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import strategies
-from archives import START, settings, trace
+from archives import SETTINGS, START, settings, station_list, trace, write
 from conftest import ROOT
 from elements import chain
 from hypothesis import HealthCheck, Phase, given, seed
@@ -33,6 +33,7 @@ from xcorr.core.message import WorkerDied
 from xcorr.core.testing import ListSink, ListSource, ScriptedFailure, Slow
 from xcorr.mappings import run
 from xcorr.mappings.storm_topology import key_of, placed
+from xcorr.mappings.work import pack
 from xcorr.settings_file import build, load
 
 REQUIRED = ("java", "mvn")
@@ -111,11 +112,12 @@ class Peer:
         self.listener = Listener(("127.0.0.1", 0), authkey=self.key)
         host, port = self.listener.address
         (folder / "pids").mkdir()
+        (folder / "key").write_bytes(self.key)
         program = Path(sys.executable).with_name("xcorr-storm-worker")
         self.process = subprocess.Popen(
             [program, components[task]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
-        conf = {"xcorr.coordinator": f"{host}:{port}", "xcorr.key": self.key.hex(), **(conf or {})}
+        conf = {"xcorr.coordinator": f"{host}:{port}", "xcorr.key_file": str(folder / "key"), **(conf or {})}
         conf |= {"xcorr.memory": str(folder / "memory"), "xcorr.nimbus": "127.0.0.1:1", "xcorr.name": "none"}
         context = {"taskid": task, "task->component": {str(k): v for k, v in components.items()}}
         self.tell({"conf": conf, "pidDir": str(folder / "pids"), "context": context})
@@ -145,8 +147,8 @@ class Peer:
         connection = self.listener.accept()
         name, place, host, process = connection.recv()
         assert process == self.process.pid
-        work = pickle.dumps((plan, stages, ()), 5)
-        connection.send((worker, dict.fromkeys(range(plan.workers), host), sys.path, None, work))
+        connection.send((worker, dict.fromkeys(range(plan.workers), host), stages))
+        pack(plan, (), worker).send(connection)
         return connection, name, place
 
     def end(self):
@@ -277,6 +279,22 @@ def graphs(descriptions, items):
         for edge in part.edges:
             whole.connect(*edge)
     return whole
+
+
+@needs_storm
+def test_relative_paths_mean_the_callers_folder(cluster, tmp_path, monkeypatch, invoke):
+    monkeypatch.chdir(tmp_path)
+    for code in ("AAA", "BBB"):
+        write(tmp_path / "archive", code)
+    station_list(tmp_path, "AAA", "BBB")
+    (tmp_path / "keys").mkdir()
+    chosen = {**SETTINGS, "run": {"storm.nimbus": cluster.nimbus, "storm.keys": "keys"}}
+    options = [f"--set={s}.{k}={v!r}" for s, keys in chosen.items() for k, v in keys.items()]
+    done = invoke("run", "stations.txt", "--source", "sds:archive", "-m", "storm", "-n", "2", *options)
+    assert done.exit_code == 0, done.output
+    assert list((tmp_path / "keys").iterdir()) == []
+    done = invoke("run", "stations.txt", "--source", "sds:archive", "-o", "alone.xcorr", *options)
+    assert list(differences(tmp_path / "alone.xcorr", tmp_path / "stations.xcorr")) == []
 
 
 @needs_storm

@@ -117,13 +117,21 @@ def _campaign_text(settings: Settings) -> str:
         f"# kernel: {kernel()}",
         "",
     ]
-    plain = settings.as_dict()
-    kind, colon, place = (plain["data"]["source"] or "").partition(":")
-    plain["data"]["source"] = kind + colon + (place if kind == "fdsn" else os.path.abspath(place))
-    for section, key in (("data", "metadata"), ("quality", "catalogue")):
-        if plain[section][key] is not None:
-            plain[section][key] = os.path.abspath(plain[section][key])
+    plain = absolute(settings).as_dict()
+    if plain["quality"]["catalogue"] is not None:
+        plain["quality"]["catalogue"] = os.path.abspath(plain["quality"]["catalogue"])
     return "\n".join(head) + to_toml(plain)
+
+
+def absolute(settings: Settings) -> Settings:
+    """Return settings whose source and metadata mean the same in every folder; workers may have another."""
+    data = settings.data
+    kind, colon, place = (data.source or "").partition(":")
+    if kind in ("sds", "files") and place:
+        data = dataclasses.replace(data, source=kind + colon + os.path.abspath(place))
+    if data.metadata is not None:
+        data = dataclasses.replace(data, metadata=os.path.abspath(data.metadata))
+    return dataclasses.replace(settings, data=data)
 
 
 def kernel() -> str:

@@ -111,6 +111,7 @@ def run_campaign(
     show it: ``bar``, ``line`` or ``json``; None: not at all. Raises XcorrError for what cannot be run.
     """
     start = time.perf_counter()
+    settings, folder = campaign.absolute(settings), folder.absolute()
     check_rules(settings.keep)
     library(settings.run.fft)
     prepare_process()
@@ -232,6 +233,7 @@ def restack(folder: Path, assignments: Sequence[str] = ()) -> Path:
     ``assignments`` are new values of stack settings (``stack.methods=[...]``) and of how to run; others are those of
     the campaign and cannot be changed. Raises SettingsError for those, CampaignError where there is no campaign.
     """
+    folder = folder.absolute()
     old = campaign.frozen_settings(folder)
     settings = build(override(old.as_dict(), assignments))
     if settings.hash() != old.hash() or _of_inputs(settings) != _of_inputs(old):
@@ -293,7 +295,8 @@ def stack_campaign(
 
 def _options(settings: Settings) -> dict[str, Any]:
     """Return the options of the mapping."""
-    return {"nimbus": settings.run.storm_nimbus} if settings.run.mapping == "storm" else {}
+    r = settings.run
+    return {"nimbus": r.storm_nimbus, "keys": r.storm_keys} if r.mapping == "storm" else {}
 
 
 def _watch(settings: Settings, generation: Generation, chunks: Sequence[Chunk], style: str | None) -> list[Observer]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -39,16 +40,19 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            click.echo(str(error) or "interrupted", err=True)
+            ctx.exit(128 + signal.SIGINT)
         except Exception as error:
-            from xcorr.core.errors import ElementError, XcorrError
+            from xcorr.core.errors import XcorrError
 
             if isinstance(error, OSError) and not isinstance(error, XcorrError) and error.filename is not None:
                 click.echo(f"error: {error.filename}: {error.strerror}", err=True)
                 ctx.exit(1)
             if not isinstance(error, XcorrError):
                 raise
-            if isinstance(error, ElementError):
-                click.echo(error.traceback_text, err=True)
+            if traceback_text := getattr(error, "traceback_text", ""):
+                click.echo(traceback_text, err=True)
             click.echo(f"error: {error}", err=True)
             ctx.exit(2 if type(error).__name__ in USAGE_ERRORS else 1)
 
@@ -69,7 +73,7 @@ def main() -> None:
     xcorr doctor                                what works here, and the cure for what does not
     xcorr workflow | pe | registry | storm      any workflow, its elements, and where it runs
 
-    Exit codes: 0 done; 1 nothing produced, or an error; 2 wrong usage; 3 done, but some inputs failed.
+    Exit codes: 0 done; 1 nothing produced, or an error; 2 wrong usage; 3 done, but some inputs failed; 130 interrupted.
     """
 
 

@@ -58,11 +58,11 @@ def storm() -> None:
 @storm.command("up")
 def storm_up() -> None:
     """Start ZooKeeper, Nimbus and a supervisor (Java 17; the first time Maven, for Storm's jars)."""
-    from xcorr.mappings.storm_cluster import up
+    from xcorr.mappings.storm_cluster import OPEN_TO_ALL, up
 
+    click.echo(f"note: {OPEN_TO_ALL}", err=True)
     state = up()
     click.echo(f"Nimbus at {state['nimbus']}, files and logs in {state['folder']}")
-    click.echo("It has no authentication and listens on every interface: keep it behind a firewall.", err=True)
 
 
 @storm.command("down")

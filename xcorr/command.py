@@ -41,7 +41,7 @@ def run(
 
     begin(options["mapping"], options["workers"])
     settings = _settings(stations, config, assignments, options)
-    folder = output or stations.with_suffix(".xcorr")
+    folder = (output or stations.with_suffix(".xcorr")).absolute()
     if settings.run.mapping == "mpi":
         from xcorr.mappings.mpi import on_rank_0
 
@@ -121,14 +121,34 @@ def doctor(*, stations: Path | None, config: Path | None, assignments: tuple[str
 def _run_and_tell(stations: Path, folder: Path, settings: Settings, as_json: bool, refresh: bool) -> int:
     from xcorr.campaign_run import run_campaign
 
-    style = "json" if as_json else "bar" if sys.stderr.isatty() else "line"
-    finished = run_campaign(stations, folder, settings, style, refresh)
+    style = "json" if as_json else "bar" if sys.stderr is not None and sys.stderr.isatty() else "line"
+    try:
+        finished = run_campaign(stations, folder, settings, style, refresh)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted: {_kept(folder)}") from None
     brief = {k: v for k, v in finished.report.items() if k not in ("requested", "channel_chunk")}
     if as_json:
         click.echo(json.dumps({"event": "summary", **brief, "folder": str(folder), "exit_code": finished.exit_code}))
     else:
         click.echo(summary(finished.report, folder))
     return finished.exit_code
+
+
+def _kept(folder: Path) -> str:
+    """Return what an interrupted run leaves, as a sentence."""
+    import contextlib
+
+    from xcorr.ledger import NAME, LedgerError, read_ledger
+
+    if not (folder / NAME).exists():
+        return "nothing was made yet"
+    try:
+        with contextlib.closing(read_ledger(folder)) as ledger:
+            made, expected = len(ledger.shards()), ledger.fact("expected")
+    except LedgerError as error:
+        return str(error)
+    of_all = f" of {expected}" if expected else ""
+    return f"{made}{of_all} shard(s) are kept in {folder}; the same command goes on from there"
 
 
 def summary(report: Mapping[str, Any], folder: Path) -> str:

@@ -41,6 +41,7 @@ def workflow_run(
         from xcorr.lock import CampaignLock
         from xcorr.provenance.runs import Circumstances, recorded
 
+        provenance = provenance.absolute()
         provenance.mkdir(parents=True, exist_ok=True)
         with (
             CampaignLock(provenance),

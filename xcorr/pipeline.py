@@ -171,7 +171,7 @@ def correlation_workflow(
     c, shape, layout = settings.condition, series_shape(settings), generation.layout
     web = settings.data.fdsn_retries, settings.data.fdsn_requests_per_s
     return chained(
-        StationSource(tuple(found.requests(settings, generation, todo)), open_chunks),
+        StationSource(found.requests(settings, generation, todo), open_chunks),
         ReadStation(c.band_hz[1], settings.edge_s, c.max_gap_s, c.zeros_are_gaps_s, *web),
         *preparing(settings),
         correlator(settings, layout, [s.name for s in found.stations[: layout.stations]]),

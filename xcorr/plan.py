@@ -280,7 +280,7 @@ def _start_cost() -> float:
     times = []
     for _ in range(2):  # the first may have to read it all from disk
         begin = time.perf_counter()
-        subprocess.run([sys.executable, "-c", program], check=True)
+        subprocess.run([sys.executable, "-P", "-c", program], check=True)
         times.append(time.perf_counter() - begin)
     return min(times)
 

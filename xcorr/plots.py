@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 import numpy as np
 
@@ -11,12 +13,28 @@ from xcorr.core import XcorrError
 from xcorr.results import Results, ResultsError
 
 SECTION_BINS = 60
+P = ParamSpec("P")
 
 
 class PlotError(XcorrError, ValueError):
     """A picture that cannot be drawn or written."""
 
 
+def _with_defaults(draw: Callable[P, None]) -> Callable[P, None]:
+    """Draw with Matplotlib's defaults: a ``matplotlibrc`` in the current folder could have it run LaTeX."""
+
+    @functools.wraps(draw)
+    def drawn(*args: P.args, **options: P.kwargs) -> None:
+        import matplotlib
+
+        with matplotlib.rc_context():
+            matplotlib.rcdefaults()
+            draw(*args, **options)
+
+    return drawn
+
+
+@_with_defaults
 def record_section(results: Results, path: Path, components: str = "ZZ", max_lag_s: float | None = None) -> None:
     """Draw the stacks of all pairs against lag, by distance, each scaled to its maximum.
 
@@ -56,6 +74,7 @@ def _binned(gather: np.ndarray, distance: np.ndarray) -> tuple[np.ndarray, np.nd
     return means, np.array([distance[bins == b].mean() for b in filled])
 
 
+@_with_defaults
 def pair(
     results: Results, path: Path, first: str, second: str, components: str = "ZZ", max_lag_s: float | None = None
 ) -> None:
@@ -87,6 +106,7 @@ def pair(
     _save(figure, path)
 
 
+@_with_defaults
 def availability(report: dict[str, Any], path: Path) -> None:
     """Draw the share of windows used by slot and chunk, from a run's report."""
     accounts = report["channel_chunk"]

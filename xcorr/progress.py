@@ -71,6 +71,8 @@ class Progress(Observer):
             return
         self.last = now
         out = self.stream or sys.stderr
+        if out is None:  # a program may have closed it
+            return
         if self.style == "json":
             out.write(
                 json.dumps({"event": "finished" if finished else "progress", **self.latest, **self._rates()}) + "\n"

@@ -199,6 +199,10 @@ class Run:
     storm_nimbus: str | None = setting(
         None, "storm: host:port of Nimbus; default: the cluster of `xcorr storm up`, or one for this run."
     )
+    storm_keys: str | None = setting(
+        None,
+        "storm: folder for the key of a run, that Storm's user can read on all hosts; default: your cache.",
+    )
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ LISTS: dict[str, Any] = {"bands": FurtherBand, "keep": Keep}  # tables that may 
 SECTIONS: dict[str, Any] = {f.name: type(f.default) for f in dataclasses.fields(Settings) if f.name not in LISTS}
 KINDS = {**SECTIONS, **LISTS}
 Plain = dict[str, Any]
-DOTTED = {"storm_nimbus": "storm.nimbus"}  # fields whose settings are in a table of their own
+# fields whose settings are in a table of their own
+DOTTED = {"storm_nimbus": "storm.nimbus", "storm_keys": "storm.keys"}
 LISTS_EXAMPLE = """# Further bands of the spectra, each with its own series and stacks.
 # [[bands]]
 # name = "low"

@@ -9,11 +9,13 @@ import functools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from xcorr.core import XcorrError
 from xcorr.members import Generation, Members, generations_of, joined
 from xcorr.pes.archive import NS, Archive, Coordinates, Coverage
 from xcorr.pes.items import HELPER, Candidate, Chunk, SlotRequest, StationRequest
+from xcorr.pes.layout import Layout
 from xcorr.settings import Settings, SettingsError
 from xcorr.stations import ListRow, Station
 
@@ -73,16 +75,46 @@ class Survey:
 
         return of
 
-    def requests(self, settings: Settings, generation: Generation, todo: Sequence[Chunk]) -> Iterator[StationRequest]:
-        """Yield the work items of a generation, chunk by chunk, stations in order, for the strips wanted of each."""
-        layout, slots = generation.layout, self.slots(settings)
-        strips = [set(layout.strips_of(number)) for number in range(layout.stations)]
-        for chunk in todo:
-            wanted = set(layout.strips if chunk.wanted is None else chunk.wanted)
-            for number in range(layout.stations):
-                needed = tuple(sorted(strips[number] & wanted))
-                if needed:
-                    yield StationRequest(chunk, self.stations[number].name, slots(number, chunk), needed)
+    def requests(self, settings: Settings, generation: Generation, todo: Sequence[Chunk]) -> Requests:
+        """Return the work items of a generation: chunk by chunk, stations in order, for the strips wanted of each."""
+        return Requests(self, settings, generation.layout, tuple(todo))
+
+
+@dataclasses.dataclass(frozen=True)
+class Requests:
+    """Work items, made one by one as they are asked for: a year of 1,000 stations has 365,000."""
+
+    found: Survey
+    settings: Settings
+    layout: Layout
+    todo: tuple[Chunk, ...]
+
+    def _needed(self) -> Callable[[Chunk], list[tuple[int, tuple[int, ...]]]]:
+        """Return the function that gives, of a chunk, the stations that are needed, and for which strips."""
+        strips = [set(self.layout.strips_of(number)) for number in range(self.layout.stations)]
+
+        @functools.cache
+        def needed(wanted: tuple[int, ...]) -> list[tuple[int, tuple[int, ...]]]:
+            found = [(number, tuple(sorted(own & set(wanted)))) for number, own in enumerate(strips)]
+            return [(number, own) for number, own in found if own]
+
+        return lambda chunk: needed(tuple(self.layout.strips) if chunk.wanted is None else chunk.wanted)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        needed = self._needed()
+        return sum(len(needed(chunk)) for chunk in self.todo)
+
+    def __iter__(self) -> Iterator[StationRequest]:
+        """Yield them."""
+        needed, slots = self._needed(), self.found.slots(self.settings)
+        for chunk in self.todo:
+            for number, strips in needed(chunk):
+                yield StationRequest(chunk, self.found.stations[number].name, slots(number, chunk), strips)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Requests:
+        """Return this: nothing in it changes."""
+        return self
 
 
 def _slots(number: int, by_component: dict[str, list[Candidate]], settings: Settings) -> tuple[SlotRequest, ...]:

@@ -1,0 +1,93 @@
+"""Where workers that were started elsewhere come in: everyone who connects has a little time to say who it is.
+
+Each is heard in a thread of its own, so that a stranger who says nothing holds up nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import queue
+import socket
+import struct
+import threading
+import time
+from multiprocessing.connection import Connection, Listener, answer_challenge, deliver_challenge
+from types import TracebackType
+from typing import Any
+
+GREETING_S = 5  # for each message of a greeting
+BREATH_S = 0.1  # when the system has no descriptor for another connection
+_log = logging.getLogger("xcorr.mappings")
+
+
+class Door:
+    """Listens at an address, in a ``with`` block; ``greetings`` holds (connection, what it says) of those with the key.
+
+    ``strangers`` counts the others.
+    """
+
+    def __init__(self, address: str | tuple[str, int], key: bytes, backlog: int) -> None:
+        self.key, self.strangers = key, 0
+        self.greetings: queue.SimpleQueue[tuple[Connection, Any]] = queue.SimpleQueue()
+        self._listener = Listener(address, backlog=backlog)  # its own authentication hears one after another
+        self.address = self._listener.address
+        self._descriptor = self._listener._listener._socket.fileno()  # type: ignore[attr-defined]
+        self._closed = False
+        self._thread = threading.Thread(target=self._stand, daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Door:
+        """Return this door."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let nobody in any more."""
+        self._closed = True
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._descriptor)) as same:
+            same.shutdown(socket.SHUT_RDWR)  # closing alone does not wake who waits in accept
+        self._listener.close()
+        self._thread.join(GREETING_S)
+
+    def greeting(self, seconds: float) -> tuple[Connection, Any] | None:
+        """Return the next greeting; None if none comes for so long."""
+        try:
+            return self.greetings.get(timeout=seconds)
+        except queue.Empty:
+            return None
+
+    def _stand(self) -> None:
+        while not self._closed:
+            try:
+                connection = self._listener.accept()
+            except OSError:
+                time.sleep(BREATH_S)
+                continue
+            threading.Thread(target=self._hear, args=(connection,), daemon=True).start()
+
+    def _hear(self, connection: Connection) -> None:
+        try:
+            _limit(connection, GREETING_S)
+            deliver_challenge(connection, self.key)
+            answer_challenge(connection, self.key)
+            said = connection.recv()
+            _limit(connection, 0)
+        except Exception as error:  # strangers send anything
+            self.strangers += 1
+            connection.close()
+            if not self._closed:
+                _log.warning("a connection that is none of this run's workers was refused: %s", type(error).__name__)
+            return
+        self.greetings.put((connection, said))
+
+
+def _limit(connection: Connection, seconds: int) -> None:
+    """Let reading from a connection fail after so many seconds without a byte; 0: never."""
+    with socket.socket(fileno=connection.fileno()) as same:
+        try:
+            same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", seconds, 0))
+        finally:
+            same.detach()

@@ -1,0 +1,53 @@
+"""What elements leave behind in a process that ends: threads that still run, processes that they have started."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import threading
+from multiprocessing import forkserver, resource_tracker
+from pathlib import Path
+
+_log = logging.getLogger("xcorr.mappings")
+
+
+def name_threads() -> bool:
+    """Log which threads Python would wait for at the end; return whether there are any."""
+    threads = [t.name for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]
+    if threads:
+        _log.warning("elements have left threads running, which end now: %s", ", ".join(threads))
+    return bool(threads)
+
+
+def end_children() -> None:
+    """Kill the children of this process that are in its session, and name them; not the servers of multiprocessing."""
+    servers = (forkserver._forkserver._forkserver_pid, resource_tracker._resource_tracker._pid)  # type: ignore[attr-defined]
+    children = {p: name for p, name in _children().items() if p not in servers}
+    if children:
+        _log.warning("elements have left processes running, which end now: %s", ", ".join(children.values()))
+    for process in children:
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            os.kill(process, signal.SIGKILL)
+
+
+def _children() -> dict[int, str]:
+    """Return the living children of this process in its session, with their names."""
+    if not Path("/proc/self/stat").exists():
+        return {}
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return {}  # there is none; looking through all processes takes longer
+    found = {}
+    own, session = os.getpid(), os.getsid(0)
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            head, _, tail = (entry / "stat").read_text().rpartition(")")
+        except OSError:
+            continue  # it has just ended
+        state, parent, _, of = tail.split()[:4]
+        if int(parent) == own and int(of) == session and state != "Z":
+            found[int(entry.name)] = f"{head.partition('(')[2]} ({entry.name})"
+    return found

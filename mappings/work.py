@@ -1,0 +1,236 @@
+"""The work of a run, packed for a worker in another process, and what that worker sends back."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import logging.handlers
+import multiprocessing
+import os
+import pickle
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+from xcorr.core import Observer, Plan, XcorrError
+from xcorr.core.files import find_modules_in, loaded_files
+from xcorr.core.interrupt import check
+from xcorr.core.message import Report, Stopped
+from xcorr.core.observe import WorkerStatistics
+from xcorr.mappings.run import Outcome, merge_results, tell_progress
+
+UNGUARDED = 97  # exit code of a worker that was told to start the run again
+UNGUARDED_TEXT = (
+    "this script starts its run again in every worker that imports it; put the call below "
+    "`if __name__ == '__main__':` at the end of the script"
+)
+
+
+class UnguardedScript(XcorrError, SystemExit):
+    """A script that starts a run when a worker imports it; as a SystemExit, its text is all that Python prints."""
+
+    def __init__(self, text: str = UNGUARDED_TEXT) -> None:
+        SystemExit.__init__(self, text)
+
+
+class Packed(NamedTuple):
+    """The work of a worker, pickled, and what it needs before it can unpickle that."""
+
+    arguments: list[str]
+    path: list[str]
+    script: str | None
+    files: dict[str, str]
+    folder: str
+    levels: dict[str, int]
+    work: bytes
+
+    def send(self, connection: Connection) -> None:
+        """Send this to a worker."""
+        connection.send(self[:-1])
+        connection.send_bytes(self.work)
+
+    @classmethod
+    def receive(cls, connection: Connection) -> Packed:
+        """Return what the coordinator has sent."""
+        return cls._make((*connection.recv(), connection.recv_bytes()))
+
+
+_is_preparing = False  # this process is a worker that imports what it needs
+
+
+def refuse_within_import() -> None:
+    """Raise UnguardedScript in a worker that is importing the coordinator's script, or end it with :data:`UNGUARDED`.
+
+    A worker of multiprocessing imports the script by itself, before it can say anything.
+    """
+    if _is_preparing:
+        raise UnguardedScript
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        os._exit(UNGUARDED)
+
+
+def pack(plan: Plan, observers: Sequence[Observer], worker: int, script: str | None = None) -> Packed:
+    """Return the work of one worker: its part of the plan, and the path, files and log levels of this process.
+
+    ``script`` is one that runs as ``__main__`` here, whose classes the worker needs. Raises XcorrError, naming the
+    element, if one cannot be sent to another process.
+    """
+    try:
+        work = pickle.dumps((plan.for_worker(worker), tuple(observers)), 5)
+    except BaseException:
+        _name_unpicklable(plan)
+        raise
+    try:
+        folder = os.getcwd()
+    except FileNotFoundError:  # it has been removed
+        folder = ""
+    return Packed(sys.argv, list(sys.path), script, loaded_files(), folder, _levels(), work)
+
+
+def _name_unpicklable(plan: Plan) -> None:
+    for node in plan.nodes:
+        try:
+            pickle.dumps(node.element)
+        except Exception as error:
+            raise XcorrError(
+                f"element {node.name!r} cannot be sent to another process: {type(error).__name__}: {error}; "
+                "define its class and functions at the top of a module, or use the threads or sequential mapping"
+            ) from error
+
+
+def unpack(packed: Packed, reporter: Reporter) -> tuple[Plan, tuple[Observer, ...]]:
+    """Return plan and observers of this worker; what it logs goes to the coordinator from now on."""
+    global _is_preparing
+    sys.argv[:], sys.path[:] = packed.arguments, packed.path
+    if os.path.isdir(packed.folder):  # on the coordinator's host, and wherever its file system is
+        os.chdir(packed.folder)
+    reporter.take_log(packed.levels)
+    _is_preparing = True
+    try:
+        if packed.script is not None:
+            from multiprocessing.spawn import _fixup_main_from_path  # type: ignore[attr-defined]
+
+            _fixup_main_from_path(packed.script)
+        find_modules_in(packed.files)
+        plan, observers = pickle.loads(packed.work)
+    finally:
+        _is_preparing = False
+    return plan, observers
+
+
+def script_of_main() -> str | None:
+    """Return the script that runs as ``__main__``, whose classes workers need to find."""
+    main = sys.modules["__main__"]
+    return None if getattr(main, "__spec__", None) is not None else getattr(main, "__file__", None)
+
+
+def _levels() -> dict[str, int]:
+    """Return the levels that are set on loggers."""
+    known = logging.root.manager.loggerDict.items()
+    levels = {name: logger.level for name, logger in known if isinstance(logger, logging.Logger)}
+    return {"": logging.root.level, **{name: level for name, level in levels.items() if level}}
+
+
+class Reporter(logging.handlers.QueueHandler):
+    """A worker's end of the connection to its coordinator; what is logged here goes there."""
+
+    def __init__(self, connection: Connection, worker: int) -> None:
+        super().__init__(None)  # type: ignore[arg-type]
+        self.connection, self.worker = connection, worker
+        self._sending = threading.Lock()
+
+    def take_log(self, levels: dict[str, int]) -> None:
+        """Send on what loggers of these levels say, instead of what else they would do with it."""
+        logging.root.handlers[:] = [self]
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        """Return a record as text alone, which can be pickled."""
+        plain = logging.makeLogRecord(vars(record))
+        plain.msg, plain.args = record.getMessage(), None
+        if record.exc_info:
+            plain.exc_text = logging.Formatter().formatException(record.exc_info)
+            plain.exc_info = None
+        return plain
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        """Send a record that was logged."""
+        self.send(Report(self.worker, WorkerStatistics(self.worker, []), said=record))
+
+    def send(self, report: Report) -> None:
+        """Send a report; results that cannot be pickled become a failure."""
+        try:
+            content = pickle.dumps(report, 5)
+        except Exception as error:
+            if report.results is None:
+                raise
+            why = f"the results of worker {report.worker} cannot be sent back: {type(error).__name__}: {error}"
+            content = pickle.dumps(self._failed(XcorrError(why)), 5)
+        if report.results is not None or report.failure is not None:
+            for stream in filter(None, (sys.stdout, sys.stderr)):  # this process may be ended any time from now on
+                stream.flush()
+        with self._sending:
+            self.connection.send_bytes(content)
+
+    def tell(self, statistics: WorkerStatistics) -> None:
+        """Send the latest numbers."""
+        self.send(Report(self.worker, statistics))
+
+    def _failed(self, failure: XcorrError) -> Report:
+        return Report(self.worker, WorkerStatistics(self.worker, []), failure=failure)
+
+    @contextlib.contextmanager
+    def failures_told(self, what: str) -> Iterator[None]:
+        """Report whatever goes wrong in a worker's work, and go on behind it."""
+        try:
+            yield
+            return
+        except XcorrError as error:
+            failure: XcorrError = error
+        except BaseException as error:
+            failure = XcorrError(f"{what} {self.worker} could not run: {type(error).__name__}: {error}")
+        self.send(self._failed(failure))
+
+
+class Gathering:
+    """What a coordinator has heard of its workers."""
+
+    def __init__(self, workers: Sequence[int], observers: Sequence[Observer]) -> None:
+        self.observers = observers
+        self.latest = {k: WorkerStatistics(k, []) for k in workers}
+        self.results: dict[int, dict[str, dict[str, list[Any]]]] = {}
+
+    @property
+    def finished(self) -> bool:
+        """Whether all workers have."""
+        return len(self.results) == len(self.latest)
+
+    def take(self, report: Report) -> None:
+        """Take a report. Raises the failure that it tells of."""
+        if report.said is not None:
+            logger = logging.getLogger(report.said.name)
+            if logger.isEnabledFor(report.said.levelno):
+                logger.handle(report.said)
+            return
+        if report.failure is not None:
+            if not isinstance(report.failure, Stopped):
+                raise report.failure
+            return
+        self.latest[report.worker] = report.statistics
+        if report.results is not None:
+            self.results[report.worker] = report.results
+
+    def show(self) -> None:
+        """Show the observers how far it has come. Raises KeyboardInterrupt if that was asked for."""
+        check()
+        if not self.finished:
+            tell_progress(self.observers, [self.latest[k] for k in sorted(self.latest)])
+
+    def outcome(self) -> Outcome:
+        """Show the observers that it has finished, and return what the run gives back."""
+        workers = [self.latest[k] for k in sorted(self.latest)]
+        tell_progress(self.observers, workers, finished=True)
+        return Outcome(merge_results([self.results[k] for k in sorted(self.results)]), workers)

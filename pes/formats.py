@@ -1,0 +1,62 @@
+"""Reads files with ObsPy in the formats listed here, and in no others.
+
+ObsPy tries every format it knows, and those that other packages add. One of its own is Python's pickle, whose test
+already loads the file: a file in an archive could name code to run.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from xcorr.core import XcorrError
+
+# fmt: off
+FORMATS = {
+    "waveform": frozenset((
+        "AH", "ALSEP_PSE", "ALSEP_WTH", "ALSEP_WTN", "CSS", "CYBERSHAKE", "DMX", "GCF", "GSE1", "GSE2",
+        "KINEMETRICS_EVT", "KNET", "MSEED", "NNSA_KB_CORE", "PDAS", "Q", "REFTEK130", "RG16", "SAC", "SACXY", "SEG2",
+        "SEGY", "SEISAN", "SH_ASC", "SLIST", "SU", "TSPAIR", "WAV", "WIN", "Y",
+    )),
+    "inventory": frozenset(("INVENTORYXML", "RESP", "SCML", "SEED", "STATIONTXT", "STATIONXML", "XSEED")),
+    "event": frozenset(("QUAKEML", "SCML")),
+}
+# fmt: on
+PICKLE_MARK = b"obspy.core.stream"  # in the first bytes of what ObsPy takes for a pickle of its own
+
+
+class UnknownFormat(XcorrError, TypeError):
+    """A file in none of the formats that are tried."""
+
+
+def read(kind: str, path: str, **options: Any) -> Any:
+    """Return what ObsPy reads from a file: a Stream for ``waveform``, an Inventory, or a Catalog for ``event``.
+
+    Files in gzip, bzip2, zip and tar are unpacked. ``options`` go to the reader of the format. Raises UnknownFormat,
+    and whatever ObsPy raises on damage.
+    """
+    from obspy.core.util.base import _read_from_plugin
+    from obspy.core.util.decorator import uncompress_file
+
+    def read_plain(plain: str, **options: Any) -> Any:
+        return _read_from_plugin(kind, plain, format=_detected(kind, plain, path), **options)[0]
+
+    return uncompress_file(read_plain)(path, **options)
+
+
+def _detected(kind: str, plain: str, path: str) -> str:
+    """Return the format of a file, tried in ObsPy's order; ``path`` is what it is called where it was packed."""
+    from obspy.core.util.base import ENTRY_POINTS
+    from obspy.core.util.misc import buffered_load_entry_point
+
+    for name, entry in ENTRY_POINTS[kind].items():
+        if name in FORMATS[kind]:
+            place = f"obspy.plugin.{kind}.{entry.name}"
+            if buffered_load_entry_point(entry.dist.name, place, "isFormat")(plain):
+                return str(name)
+    with open(plain, "rb") as file:
+        pickled = PICKLE_MARK in file.read(100)
+    raise UnknownFormat(
+        f"{path} is a Python pickle, which could run code and is never read; write it as miniSEED"
+        if pickled
+        else f"{path} is in no {kind} format that is read ({', '.join(sorted(FORMATS[kind]))})"
+    )

@@ -1,0 +1,118 @@
+"""Every xcorr command in README and docs runs as written, in a folder of its own, on every mapping."""
+
+import re
+import shlex
+import sqlite3
+
+import obspy
+import pytest
+from archives import START, trace, waveform, write
+from conftest import ROOT
+
+PAGES = ["README.md", *(str(p.relative_to(ROOT)) for p in sorted((ROOT / "docs").rglob("*.md")))]
+MENTIONS = {"xcorr run", "xcorr plan", "xcorr status"}  # of a command, not commands
+ELSEWHERE = {  # and why
+    "nimbus.example.org": "needs a cluster of somebody's",
+    "xcorr storm ": "tests/test_storm.py",
+}
+STATIONS = {"XX": ("A", "B", "C"), "CI": ("ADO", "ARV")}
+LIST = "".join(f"{network} {code}\n" for network, codes in STATIONS.items() for code in codes)
+
+
+def commands(page):
+    """Return the commands of a page in order: lines of its blocks, and those in the text."""
+    text = (ROOT / page).read_text()
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.S | re.M)
+    found = [line.strip() for block in blocks for line in block.splitlines() if re.match(r"xcorr [a-z]", line)]
+    plain = re.sub(r"^```\w*\n(.*?)^```", "", text, flags=re.S | re.M)
+    found += re.findall(r"`(xcorr [^`]+)`", plain)
+    return [c for c in found if c not in MENTIONS and not any(part in c for part in ELSEWHERE)]
+
+
+def file_of(page, name, language):
+    """Return the block of a page that a file's name announces."""
+    text = (ROOT / page).read_text()
+    return re.search(rf"`{re.escape(name)}`[^\n]*:\n\n```{language}\n(.*?)^```", text, re.S | re.M)[1]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, invoke):
+    """A working folder as the pages take for granted."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "own"))
+    seconds = 4 * 3600
+    for network, codes in STATIONS.items():
+        for code in codes:
+            data = waveform(sum(map(ord, code)), seconds=seconds)
+            path = write(tmp_path / "archive", code, data)
+            if network != "XX":
+                target = tmp_path / "archive" / "2024" / network / code / "BHZ.D" / path.name.replace("XX.", "CI.")
+                target.parent.mkdir(parents=True)
+                made = trace(code, data)
+                made.stats.network = network
+                made.write(str(target), format="MSEED")
+                path.unlink()
+    inventory = obspy.Inventory(networks=[])
+    inventory.write("archive/stations.xml", format="STATIONXML")
+    obspy.Stream([trace(c, waveform(k), start=START) for k, c in enumerate("AB")]).write("day.mseed", format="MSEED")
+    (tmp_path / "stations.txt").write_text(LIST)
+    (tmp_path / "mine.py").write_text(file_of("docs/provenance.md", "mine.py", "python"))
+    (tmp_path / "scaled.toml").write_text(file_of("docs/provenance.md", "scaled.toml", "toml"))
+    (tmp_path / "FILE.py").write_text((ROOT / "README.md").read_text().split("```python\n")[2].split("print(")[0])
+    return tmp_path
+
+
+def prepare(page, folder, invoke):
+    """Make the campaigns that a page takes for granted."""
+    text = " ".join(commands(page))
+    if "net.xcorr" in text and "-o net.xcorr" not in text:
+        short = ["--set", "window.length_s=600.0", "--set", "window.step_s=600.0"]
+        done = invoke("run", "stations.txt", "--source", "files:day.mseed", "-o", "net.xcorr", *short)
+        assert done.exit_code == 0, done.output
+    if "A.xcorr B.xcorr" in text:
+        for name in ("A", "B"):
+            assert invoke("run", "stations.txt", "--source", "sds:archive", "-o", f"{name}.xcorr").exit_code == 0
+
+
+def arguments(command, mapping, folder):
+    """Return a command's arguments, with a mapping where it runs something and says none."""
+    words = shlex.split(command, comments=True)[1:]
+    if "NAME" in words:
+        with sqlite3.connect(folder / "net.xcorr" / "provenance" / "store.sqlite") as store:
+            (name,) = store.execute("SELECT id FROM product LIMIT 1").fetchone()
+        words[words.index("NAME")] = name
+    words = [{"FILE": "FILE.py", "MAPPING": mapping, "N": "2"}.get(w, w) for w in words]
+    if (words[0] == "run" or words[:2] == ["workflow", "run"]) and "-m" not in words:
+        words += ["-m", mapping, "-n", "2"]
+    return words
+
+
+def run_page(page, mapping, folder, invoke):
+    prepare(page, folder, invoke)
+    for command in commands(page):
+        words = arguments(command, mapping, folder)
+        done = invoke(*words)
+        assert done.exit_code == 0, f"{page}: {command}: {done.output}"
+        if words[0] == "init":
+            (folder / words[1] / "stations.txt").write_text(LIST)
+
+
+WITH_COMMANDS = [page for page in PAGES if commands(page)]
+WITH_RUNS = [page for page in WITH_COMMANDS if any(" run " in c for c in commands(page))]
+
+
+def test_there_are_commands():
+    assert sum(len(commands(page)) for page in PAGES) > 30
+    assert {"README.md", "docs/campaigns.md", "docs/provenance.md", "docs/storm.md"} <= set(WITH_RUNS)
+
+
+@pytest.mark.parametrize("page", WITH_COMMANDS)
+def test_commands_run_as_written(page, folder, invoke):
+    run_page(page, "sequential", folder, invoke)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mapping", ["threads", "processes", "mpi", "storm"])
+@pytest.mark.parametrize("page", WITH_RUNS)
+def test_commands_run_as_written_on_every_mapping(page, mapping, folder, invoke):
+    run_page(page, mapping, folder, invoke)

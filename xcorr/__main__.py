@@ -1,0 +1,97 @@
+"""What the program ``xcorr`` runs: as little as possible before Ctrl-C and closed streams are taken care of."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+from typing import Any, NoReturn
+
+INTERRUPTED = 128 + signal.SIGINT  # as shells have it
+PATIENCE_S = 2.0  # for threads of elements to end with the program
+end = os._exit
+
+
+def main() -> NoReturn:
+    """Run the command line, and leave with its exit code."""
+    is_heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # a job in the background ignores it
+    if is_heeded:
+        signal.signal(signal.SIGINT, _leave)
+    _open_streams()
+    faulthandler.enable(file=2)  # says where in an element a fault of the processor came
+    _name_exits()
+
+    from xcorr.core.interrupt import held
+
+    if is_heeded:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    code: Any = 0
+    try:
+        with held():
+            from xcorr.cli import main as cli
+
+            cli(prog_name="xcorr")
+    except SystemExit as end:
+        code = end.code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = INTERRUPTED
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_leftovers(code)
+    sys.exit(code)
+
+
+def _leave(number: int, frame: Any) -> NoReturn:
+    os.write(2, b"interrupted before anything was begun\n")
+    os._exit(INTERRUPTED)
+
+
+def _open_streams() -> None:
+    """Open what is closed of standard input, output and error: else the next file that is opened takes its place."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
+
+
+def _name_exits() -> None:
+    """Have os._exit say where it was called: an element would end the run without a word, perhaps with exit code 0."""
+    own = os.getpid()
+
+    def named(code: int) -> NoReturn:
+        if os.getpid() == own:
+            sys.stderr.write(f"error: os._exit({code}) ends the run here:\n")
+            sys.stderr.flush()
+            faulthandler.dump_traceback(file=2, all_threads=False)
+            code = code or 1
+        end(code)
+
+    os._exit = named  # type: ignore[assignment]
+
+
+def _end_leftovers(code: Any) -> None:
+    """End what elements have left behind in this process: threads once they had time to end by themselves."""
+    if "xcorr.mappings.run" not in sys.modules:
+        return
+    import threading
+    import time
+
+    from xcorr.mappings.leftovers import end_children, name_threads
+
+    def insist() -> None:
+        time.sleep(PATIENCE_S)
+        if name_threads():
+            sys.stdout.flush()
+            sys.stderr.flush()
+            end(code if isinstance(code, int) and code else 1)
+
+    end_children()
+    threading.Thread(target=insist, daemon=True).start()
+
+
+if __name__ == "__main__":
+    main()
