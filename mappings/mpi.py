@@ -210,7 +210,8 @@ def _gather(
     heard = Gathering(sorted(ranks), observers)
     rank_of = {connection: k for k, connection in ranks.items()}
     while not heard.finished:
-        for ready in wait(list(rank_of), WAIT_S):
+        left = [c for c, k in rank_of.items() if k not in heard.results]  # others may have gone
+        for ready in wait(left, WAIT_S):
             assert isinstance(ready, Connection)
             try:
                 report: Report = ready.recv()
@@ -219,7 +220,7 @@ def _gather(
                 raise WorkerDied(f"{who} ended, or was killed, before it had finished") from None
             heard.take(report)
         heard.show()
-        if process.poll() is not None and not heard.finished and not wait(list(rank_of), 0):
+        if process.poll() is not None and not heard.finished and not wait(left, 0):
             raise WorkerDied(f"mpiexec ended with exit code {process.returncode} before all ranks had finished")
     return heard.outcome()
 

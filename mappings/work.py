@@ -161,13 +161,16 @@ class Reporter(logging.handlers.QueueHandler):
         self.send(Report(self.worker, WorkerStatistics(self.worker, []), said=record))
 
     def send(self, report: Report) -> None:
-        """Send a report; results that cannot be pickled become a failure."""
+        """Send a report; results that cannot be pickled become a failure, and a failure that cannot be its text."""
         try:
             content = pickle.dumps(report, 5)
-        except Exception as error:
-            if report.results is None:
+        except BaseException as error:  # items may raise anything
+            if report.failure is not None:
+                why = f"{type(report.failure).__name__}: {report.failure}"
+            elif report.results is not None:
+                why = f"the results of worker {report.worker} cannot be sent back: {type(error).__name__}: {error}"
+            else:
                 raise
-            why = f"the results of worker {report.worker} cannot be sent back: {type(error).__name__}: {error}"
             content = pickle.dumps(self._failed(XcorrError(why)), 5)
         if report.results is not None or report.failure is not None:
             for stream in filter(None, (sys.stdout, sys.stderr)):  # this process may be ended any time from now on

@@ -66,7 +66,7 @@ def test_pieces_never_overlap_and_nothing_is_lost(steps):
     os.close(descriptor)
 
 
-@pytest.mark.parametrize("size", [64_000, 1_000_000, 64_000_000])
+@pytest.mark.parametrize("size", [64_000, *(pytest.param(n, marks=pytest.mark.slow) for n in (10**6, 64 * 10**6))])
 def test_a_full_arena_takes_no_longer(monkeypatch, size):
     source = e.Arrays(64_000_000 // size, size)
     source.worker = 0

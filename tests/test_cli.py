@@ -325,8 +325,13 @@ def test_doctor_names_what_works_and_what_the_source_holds(tmp_path, invoke, mon
     assert "pip install it" in result.output
 
 
-@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&-", ">&- 2>&- <&-"])
-@pytest.mark.parametrize("mapping", ["sequential", "threads", "processes", "mpi"])
+QUICK = (("2>&-", "sequential"), (">&- 2>&- <&-", "processes"))
+CLOSED = [(c, m) for c in ("2>&-", ">&-", "<&-", ">&- 2>&- <&-") for m in ("sequential", "threads", "processes", "mpi")]
+
+
+@pytest.mark.parametrize(
+    ("closed", "mapping"), [case if case in QUICK else pytest.param(*case, marks=pytest.mark.slow) for case in CLOSED]
+)
 def test_closed_streams_end_no_run_and_harm_no_file(tmp_path, closed, mapping):
     for code in ("AAA", "BBB"):
         write(tmp_path / "archive", code)

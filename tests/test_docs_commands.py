@@ -3,6 +3,7 @@
 import re
 import shlex
 import sqlite3
+import sys
 
 import obspy
 import pytest
@@ -39,6 +40,8 @@ def file_of(page, name, language):
 def folder(tmp_path, monkeypatch, invoke):
     """A working folder as the pages take for granted."""
     monkeypatch.chdir(tmp_path)
+    for name in [n for n in sys.modules if n == "FILE" or n.startswith("mine")]:
+        monkeypatch.delitem(sys.modules, name)  # of another folder, in an earlier test
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "own"))
     seconds = 4 * 3600
     for network, codes in STATIONS.items():
@@ -106,7 +109,11 @@ def test_there_are_commands():
     assert {"README.md", "docs/campaigns.md", "docs/provenance.md", "docs/storm.md"} <= set(WITH_RUNS)
 
 
-@pytest.mark.parametrize("page", WITH_COMMANDS)
+def slow_but(quick):
+    return [p if p in quick else pytest.param(p, marks=pytest.mark.slow) for p in WITH_COMMANDS]
+
+
+@pytest.mark.parametrize("page", slow_but({"README.md", "docs/provenance.md"}))
 def test_commands_run_as_written(page, folder, invoke):
     run_page(page, "sequential", folder, invoke)
 

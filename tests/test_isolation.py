@@ -11,6 +11,7 @@ import pytest
 from archives import SETTINGS, station_list, write
 from conftest import ROOT
 
+from xcorr.cli import main
 from xcorr.core import WorkflowLoadError
 from xcorr.core.workflow_file import read_workflow
 
@@ -78,10 +79,11 @@ def test_no_mapping_imports_from_the_current_folder(trapped, tmp_path, mapping):
     assert not (tmp_path / "touched").exists(), (tmp_path / "touched").read_text()
 
 
+@pytest.mark.slow
 def test_no_command_imports_from_the_current_folder(trapped, tmp_path):
     asked = ["stations.txt", "--source", "sds:archive", *options()]
     net = trapped / "stations.xcorr"
-    for arguments in (
+    every = (
         ["plan", *asked],
         ["doctor", *asked],
         ["run", *asked],
@@ -98,7 +100,9 @@ def test_no_command_imports_from_the_current_folder(trapped, tmp_path):
         ["workflow", "draw", "flow.py"],
         ["registry", "list"],
         ["pe", "show", "ReadStation"],
-    ):
+    )
+    assert {arguments[0] for arguments in every} | {"init", "compare", "storm"} == set(main.commands)
+    for arguments in every:
         done = call(trapped, *arguments)
         assert done.returncode == 0, f"{arguments}: {done.stderr}"
         assert not (tmp_path / "touched").exists(), f"{arguments}: {(tmp_path / 'touched').read_text()}"
