@@ -8,6 +8,7 @@ import signal
 import sys
 from typing import Any, NoReturn
 
+NOTHING_BEGUN = "interrupted before anything was begun"
 INTERRUPTED = 128 + signal.SIGINT  # as shells have it
 PATIENCE_S = 2.0  # for threads of elements to end with the program
 end = os._exit
@@ -35,7 +36,7 @@ def main() -> NoReturn:
     except SystemExit as end:
         code = end.code
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print(NOTHING_BEGUN, file=sys.stderr)  # commands say themselves what is kept
         code = INTERRUPTED
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _end_leftovers(code)
@@ -43,8 +44,8 @@ def main() -> NoReturn:
 
 
 def _leave(number: int, frame: Any) -> NoReturn:
-    os.write(2, b"interrupted before anything was begun\n")
-    os._exit(INTERRUPTED)
+    os.write(2, f"{NOTHING_BEGUN}\n".encode())
+    end(INTERRUPTED)
 
 
 def _open_streams() -> None:

@@ -130,9 +130,14 @@ def run(**given: Any) -> None:
     done: after a crash the rest, later the new days and the new stations. Settings: command line beats file beats
     default; `xcorr init` writes a file with all of them.
     """
-    from xcorr import command
+    try:
+        from xcorr import command
 
-    sys.exit(command.run(**given))
+        sys.exit(command.run(**given))
+    except KeyboardInterrupt:
+        from xcorr import command
+
+        raise KeyboardInterrupt(f"interrupted: {command.kept(**given)}") from None
 
 
 @main.command()

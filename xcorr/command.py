@@ -122,10 +122,7 @@ def _run_and_tell(stations: Path, folder: Path, settings: Settings, as_json: boo
     from xcorr.campaign_run import run_campaign
 
     style = "json" if as_json else "bar" if sys.stderr is not None and sys.stderr.isatty() else "line"
-    try:
-        finished = run_campaign(stations, folder, settings, style, refresh)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"interrupted: {_kept(folder)}") from None
+    finished = run_campaign(stations, folder, settings, style, refresh)
     brief = {k: v for k, v in finished.report.items() if k not in ("requested", "channel_chunk")}
     if as_json:
         click.echo(json.dumps({"event": "summary", **brief, "folder": str(folder), "exit_code": finished.exit_code}))
@@ -134,12 +131,13 @@ def _run_and_tell(stations: Path, folder: Path, settings: Settings, as_json: boo
     return finished.exit_code
 
 
-def _kept(folder: Path) -> str:
+def kept(*, stations: Path, output: Path | None, **options: Any) -> str:
     """Return what an interrupted run leaves, as a sentence."""
     import contextlib
 
     from xcorr.ledger import NAME, LedgerError, read_ledger
 
+    folder = output or stations.with_suffix(".xcorr")
     if not (folder / NAME).exists():
         return "nothing was made yet"
     try:
