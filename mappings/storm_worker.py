@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from xcorr.core.loop import Worker
 from xcorr.core.message import Report
+from xcorr.mappings.leftovers import end_children, name_threads
 from xcorr.mappings.multilang import Channel, take_standard_streams
 from xcorr.mappings.storm_nimbus import Nimbus, StormError
 from xcorr.mappings.storm_topology import BEGIN, DRIVER
@@ -114,6 +115,8 @@ def work(channel: Channel) -> None:
         transport.meet()
         loop = Worker(plan, worker, transport, observers, reporter.tell)
         loop.run()
+        name_threads()
+        end_children()
         reporter.send(Report(worker, loop.statistics(), loop.results))
         while not over.is_set():
             transport.receive(block=True)
@@ -125,11 +128,13 @@ def work(channel: Channel) -> None:
 def main() -> None:
     """Run as Storm starts it."""
     os.environ.setdefault("NUMPY_MADVISE_HUGEPAGE", "0")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the coordinator ends its tasks
     channel = Channel(*take_standard_streams())
 
     def leave(*_: Any) -> None:
         if over.is_set():  # else the coordinator cleans up, and others may still read what this task wrote
             shutil.rmtree(channel.setup.conf["xcorr.memory"], ignore_errors=True)
+        end_children()
         os._exit(0)
 
     signal.signal(signal.SIGTERM, leave)

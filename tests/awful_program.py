@@ -20,7 +20,7 @@ from elements import chain
 from xcorr.core import IterativePE
 from xcorr.core.testing import ListSink, ListSource
 
-WAY, WHEN, TIME = os.environ["AWFUL_WAY"], os.environ["AWFUL_WHEN"], Path(os.environ["AWFUL_TIME"])
+WAY, WHEN, TIME = (os.environ.get(f"AWFUL_{name}", "") for name in ("WAY", "WHEN", "TIME"))
 
 
 class Own(BaseException):
@@ -120,12 +120,13 @@ class Awful(IterativePE):
 
     def __init__(self):
         super().__init__()
+        self.way, self.when, self.time = WAY, WHEN, TIME  # tasks of Storm have another environment
         self.act("init")
 
     def act(self, when):
-        if when == WHEN:
-            TIME.write_text(str(time.time()))
-            return WAYS[WAY]()
+        if when == self.when:
+            Path(self.time).write_text(str(time.time()))
+            return WAYS[self.way]()
         return None
 
     def preprocess(self):

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from processes import marked
+from test_storm import tasks
 
-LIMIT_S = 5.0
+LIMIT_S, STORM_LIMIT_S = 5.0, 30.0
 MAPPINGS = [("sequential", 1), *((m, n) for m in ("threads", "processes", "mpi") for n in (1, 2, 3, 5))]
 PHASES = ("init", "preprocess", "process", "postprocess")
 RAISED = (
@@ -57,7 +58,7 @@ def run(tmp_path, temporary, mapping, workers, way, when):
         code = process.wait(60)
     ended = time.time()
     text = (tmp_path / "err").read_text()
-    assert ended - float(moment.read_text()) < LIMIT_S, text
+    assert ended - float(moment.read_text()) < (STORM_LIMIT_S if mapping == "storm" else LIMIT_S), text
     while marked(mark) and time.time() < ended + 1.0:
         time.sleep(0.05)
     assert not marked(mark), "processes are left"
@@ -100,6 +101,28 @@ def check(tmp_path, temporary, mapping, workers, way, when):
 )
 def test_some_awful_ways(tmp_path, temporary, mapping, workers, way, when):
     check(tmp_path, temporary, mapping, workers, way, when)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A Storm cluster that every run finds."""
+    from xcorr.mappings import storm_cluster
+
+    already = storm_cluster.status()
+    storm_cluster.up()
+    yield
+    if already is None:
+        storm_cluster.down()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("way", "when"), WAYS)
+def test_every_awful_way_on_storm(cluster, tmp_path, temporary, way, when):
+    check(tmp_path, temporary, "storm", 2, way, when)
+    until = time.time() + 10
+    while (left := tasks()) and time.time() < until:
+        time.sleep(0.1)
+    assert left == []
 
 
 @pytest.mark.slow
