@@ -9,12 +9,14 @@ from __future__ import annotations
 import bisect
 import ctypes
 import mmap
+import operator
 import os
 import tempfile
 import weakref
 from collections.abc import Callable
 
 ALIGNMENT = 64
+CHOICE = 16  # pieces that are compared
 
 
 def create_memory_file(size: int) -> int:
@@ -29,10 +31,11 @@ def create_memory_file(size: int) -> int:
 
 
 class SenderArena:
-    """Hands out pieces of this worker's arena, the smallest that will do, and takes them back.
+    """Hands out pieces of this worker's arena and takes them back.
 
-    Free pieces that lie side by side are one. They are in order of length, then of place, so that finding one takes no
-    longer when there are many: what has been written before is used again before new memory is.
+    Free pieces that lie side by side are one. They are in order of length, so that finding one takes no longer when
+    there are many. Of the smallest that will do, the one at the lowest place is taken: memory written before, and
+    perhaps still in the cache, is used again before new memory is.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -50,7 +53,7 @@ class SenderArena:
         at = bisect.bisect(self.free, (need, -1))
         if at == len(self.free):
             return None
-        length, offset = self.free[at]
+        length, offset = min(self.free[at : at + CHOICE], key=operator.itemgetter(1))
         self._take(offset)
         if length > need:
             self._give(offset + need, length - need)
