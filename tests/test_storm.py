@@ -384,7 +384,10 @@ def weekly(root, **more):
 
 
 @needs_storm
-@pytest.mark.parametrize("victim", ["a component", "a worker JVM", "the supervisor"])
+@pytest.mark.parametrize(
+    "victim",
+    ["the supervisor", *(pytest.param(v, marks=pytest.mark.slow) for v in ("a component", "a worker JVM"))],
+)
 def test_a_kill_costs_nothing(cluster, storm, weeks, tmp_path, victim, caplog):
     folder = tmp_path / "x.xcorr"
     how_to_run = weekly(weeks, run={"mapping": "storm", "workers": 2, "storm_nimbus": cluster.nimbus})
