@@ -23,13 +23,10 @@ _log = logging.getLogger("xcorr.mappings")
 
 
 class Door:
-    """Listens at an address, in a ``with`` block; ``greetings`` holds (connection, what it says) of those with the key.
-
-    ``strangers`` counts the others.
-    """
+    """Listens at an address, in a ``with`` block; ``greetings`` holds connection and words of those with the key."""
 
     def __init__(self, address: str | tuple[str, int], key: bytes, backlog: int) -> None:
-        self.key, self.strangers = key, 0
+        self.key = key
         self.greetings: queue.SimpleQueue[tuple[Connection, Any]] = queue.SimpleQueue()
         self._listener = Listener(address, backlog=backlog)  # its own authentication hears one after another
         self.address = self._listener.address
@@ -76,7 +73,6 @@ class Door:
             said = connection.recv()
             _limit(connection, 0)
         except Exception as error:  # strangers send anything
-            self.strangers += 1
             connection.close()
             if not self._closed:
                 _log.warning("a connection that is none of this run's workers was refused: %s", type(error).__name__)

@@ -141,6 +141,9 @@ def test_the_key_is_in_a_file_of_ones_own_and_not_in_the_settings_that_nimbus_sh
         assert key.hex() not in shown
         assert str(path) in shown
     assert not path.exists()
+    with storm._key_file(str(tmp_path)) as (_, path):  # a folder that is shared with Storm's user
+        assert path.parent == tmp_path
+        assert path.stat().st_mode & 0o007 == 0
     with (
         pytest.raises(storm.StormError, match="run.storm.keys: .*nowhere.* cannot be written"),
         storm._key_file("nowhere"),
