@@ -13,12 +13,12 @@ import numpy as np
 from xcorr.core import ConsumerPE, GenericPE, IterativePE, ProducerPE, WorkflowGraph
 from xcorr.mappings import run
 from xcorr.pes import ConditionStation, CorrelateStrips, NormalizeStation, TransformStation
-from xcorr.pes.condition import Conditioning
+from xcorr.pes.correlating.layout import Layout
 from xcorr.pes.items import Chunk, CorrelationRows, RawChannel, RawStation, Segment, SlotAccount
-from xcorr.pes.layout import Layout
+from xcorr.pes.preparing.condition import Conditioning
+from xcorr.pes.preparing.whiten import Band
+from xcorr.pes.preparing.windows import Windowing
 from xcorr.pes.process import prepare_process
-from xcorr.pes.whiten import Band
-from xcorr.pes.windows import Windowing
 
 DAY_S, RATE, LENGTH_S, LAG_S, BAND = 86_400, 4, 3600, 120, (0.05, 1.0)
 

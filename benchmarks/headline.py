@@ -67,7 +67,7 @@ def run(archive: Path, out: Path, assignments: list[str], mapping: str, memory: 
 def check(archive: Path, out: Path) -> float:
     """Return the least correlation coefficient of a sample of pairs with a direct computation."""
     from xcorr import results
-    from xcorr.campaign import frozen_settings
+    from xcorr.store.folder import frozen_settings
 
     how = frozen_settings(out)
     rate, length = how.condition.rate_hz, how.samples(how.window.length_s)

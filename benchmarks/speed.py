@@ -27,13 +27,13 @@ from headline import run as measured_run
 from synthetic import START, write_network
 
 from xcorr.pes import CorrelateStrips
-from xcorr.pes.condition import Conditioning, condition
-from xcorr.pes.fft import LIBRARIES, FftError, library
+from xcorr.pes.correlating.layout import Layout
 from xcorr.pes.items import Chunk, Segment, SlotAccount, SpectraBlock
-from xcorr.pes.layout import Layout
-from xcorr.pes.metadata import find_response, inverse_response
+from xcorr.pes.preparing.condition import Conditioning, condition
+from xcorr.pes.preparing.whiten import Band, SpectralGrid
 from xcorr.pes.process import prepare_process
-from xcorr.pes.whiten import Band, SpectralGrid
+from xcorr.pes.reading.metadata import find_response, inverse_response
+from xcorr.pes.transforms.fft import LIBRARIES, FftError, library
 
 ALL = ("kernel", "conditioning", "scaling", "libraries", "plan")
 WORKERS = 2

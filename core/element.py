@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from xcorr.core.errors import GraphError
 from xcorr.core.grouping import GroupBy, stable_hash
+from xcorr.core.product import Product
 
 NAME, TYPE, GROUPING = "name", "type", "grouping"
 _log = logging.getLogger("xcorr.workflow")
@@ -38,6 +39,10 @@ class GenericPE:
         all items so far; ``"grouped"``, those so far of the same :meth:`derivation_key`; ``"sliding(n)"``, the last n;
         ``"n-by-1"``, the last one of every input. What is written in ``postprocess`` comes from all items.
     version : of the element, for the registry and provenance.
+    covers : modules, besides its own and those of its package that it imports, whose code decides what it does:
+        provenance tells when one of them has changed.
+    products : what of its outputs can be kept (:class:`xcorr.core.product.Product`), by port.
+    unit : what it counts, for progress, such as ``"windows"``: it adds to ``self.units`` as it works.
     in_common : a dictionary, empty when a run begins, that the instances in one process share: in threads all of them
         (lock what needs it); in processes, ranks and Storm workers each has its own. For what is costly to keep twice,
         never for what outputs depend on.
@@ -54,6 +59,10 @@ class GenericPE:
     items_left: int | None = None
     derivation: str = "single"
     version: str = "1"
+    covers: ClassVar[tuple[str, ...]] = ()
+    products: ClassVar[Mapping[str, Product]] = {}
+    unit: ClassVar[str] = ""
+    units: float = 0.0
     instance, instances = 0, 1  # which copy of the element this is, of how many; set by the engine
 
     def __init__(self, numprocesses: int = 1) -> None:

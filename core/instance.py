@@ -43,7 +43,7 @@ class Instance:
         self.inbox: deque[tuple[str, Any, Token | Receipt | None, int, str]] = deque()
         self.upstream = node.upstream
         self.routes: dict[str, list[Callable[[Any], None]]] = {}
-        self.statistics = InstanceStatistics(node.name, index, worker)
+        self.statistics = InstanceStatistics(node.name, index, worker, unit=element.unit)
 
     def unknown_output(self, port: str) -> GraphError:
         """Return the error for writing to an output that does not exist."""

@@ -415,6 +415,8 @@ class Worker:
 
     def statistics(self) -> WorkerStatistics:
         """Return the numbers so far."""
+        for instance in self.instances.values():
+            instance.statistics.units = instance.element.units
         instances = [i.statistics for i in self.instances.values()]
         elapsed = perf_counter() - self.started
         moved = {name: (items, size) for name, (items, size) in self.moved.items() if items}

@@ -9,7 +9,10 @@ from typing import Any
 
 @dataclasses.dataclass(slots=True)
 class InstanceStatistics:
-    """What one instance of an element did: items received and written, skipped and retried, seconds of its own."""
+    """What one instance of an element did: items received and written, skipped and retried, seconds of its own.
+
+    ``units`` counts what the element itself says it counts, its ``unit``.
+    """
 
     element: str
     instance: int
@@ -19,6 +22,8 @@ class InstanceStatistics:
     skipped: int = 0
     retried: int = 0
     seconds: float = 0.0
+    unit: str = ""
+    units: float = 0.0
 
 
 @dataclasses.dataclass

@@ -6,9 +6,10 @@ from typing import Any
 
 from xcorr.core import Observer, WorkflowGraph
 from xcorr.core.plan import Inputs
-from xcorr.mappings.run import Engine, Outcome, run, warm_up
+from xcorr.mappings.engine import Costs, Engine, Outcome
+from xcorr.mappings.run import engine, run
 
-__all__ = ["Engine", "Inputs", "Observer", "Outcome", "process_and_return", "run", "warm_up"]
+__all__ = ["Costs", "Engine", "Inputs", "Observer", "Outcome", "engine", "process_and_return", "run"]
 
 
 def process_and_return(graph: WorkflowGraph, inputs: Inputs | None = None) -> dict[str, dict[str, list[Any]]]:

@@ -30,9 +30,9 @@ from xcorr.core.loop import Worker
 from xcorr.core.message import Report, WorkerDied
 from xcorr.core.observe import WorkerStatistics
 from xcorr.mappings.door import Door
+from xcorr.mappings.engine import Costs, Engine, Outcome, available_cores, merge_results, tell_progress
 from xcorr.mappings.leftovers import end_children, name_threads
 from xcorr.mappings.limits import allow_descriptors, short_place
-from xcorr.mappings.run import Outcome, available_cores, merge_results, tell_progress
 from xcorr.mappings.work import Gathering, Packed, Reporter, pack, refuse_within_import, script_of_main, unpack
 
 INSTALL = "pip install 'xcorr[mpi-local]' (mpi4py with an MPI of its own), or 'xcorr[mpi]' where an MPI is installed"
@@ -52,8 +52,10 @@ def inside_mpiexec() -> bool:
     return any(name in os.environ for name in RANK_VARIABLES)
 
 
-class MpiMapping:
+class MpiMapping(Engine):
     """Runs each worker in an MPI rank."""
+
+    costs = Costs(share=0.85, process_mb=75)
 
     def choose_workers(self, asked: int | None) -> int:
         """Return the number of ranks: those there are, or outside of mpiexec those asked for.
@@ -81,6 +83,19 @@ class MpiMapping:
         outcome = _join(plan, observers)
         assert outcome is not None
         return outcome
+
+    def lead(self, program: Callable[[], int]) -> int:
+        """Return what the program returns; as a rank other than 0, work for the runs that rank 0 makes in it."""
+        if not inside_mpiexec():
+            return program()
+        if _world().rank != 0:
+            while _join(None, ()) is not None:
+                pass
+            return 0
+        try:
+            return program()
+        finally:
+            _world().scatter([None] * _world().size)
 
 
 def _world() -> Any:
@@ -127,20 +142,6 @@ def _join(plan: Plan | None, observers: Sequence[Observer]) -> Outcome | None:
         return Outcome({}, [worker.statistics()])
     tell_progress(observers, [s for _, s in parts], finished=True)
     return Outcome(merge_results([r for r, _ in parts]), [s for _, s in parts])
-
-
-def on_rank_0(call: Callable[[], int]) -> int:
-    """Return ``call()``; as a rank other than 0, work for the runs that rank 0 makes in it, and return 0."""
-    if not inside_mpiexec():
-        return call()
-    if _world().rank != 0:
-        while _join(None, ()) is not None:
-            pass
-        return 0
-    try:
-        return call()
-    finally:
-        _world().scatter([None] * _world().size)
 
 
 # -- outside of mpiexec --------------------------------------------------------------------------------------

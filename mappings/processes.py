@@ -21,7 +21,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import recv_handle, send_handle
@@ -32,10 +32,11 @@ from xcorr.core.files import loaded_files
 from xcorr.core.interrupt import held
 from xcorr.core.loop import Worker
 from xcorr.core.message import Report, WorkerDied
+from xcorr.mappings import preload
 from xcorr.mappings.arena import create_memory_file
+from xcorr.mappings.engine import Costs, Engine, Outcome
 from xcorr.mappings.leftovers import end_children, name_threads
 from xcorr.mappings.limits import allow_descriptors, shorten_sockets_of_multiprocessing
-from xcorr.mappings.run import Outcome, available_cores
 from xcorr.mappings.sockets import SocketTransport
 from xcorr.mappings.work import (
     UNGUARDED,
@@ -55,14 +56,12 @@ WAIT_S = 0.5
 SAFE_PATH = "PYTHONSAFEPATH"
 
 
-class ProcessesMapping:
+class ProcessesMapping(Engine):
     """Runs each worker in a process of its own; this one coordinates."""
 
-    def choose_workers(self, asked: int | None) -> int:
-        """Return the number asked for, or the cores this process may use."""
-        return asked or available_cores()
+    costs = Costs(share=0.95, imports=1.3, process_mb=45)
 
-    def warm_up(self, modules: Iterable[str]) -> None:
+    def warm_up(self, modules: Sequence[str]) -> None:
         """Let the server begin to import the modules of the elements, while the caller prepares the run."""
         if "forkserver" in multiprocessing.get_all_start_methods():
             _context(set(modules))
@@ -93,28 +92,33 @@ def _context(modules: set[str]) -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(sorted(modules - {"__main__"} - loaded_files().keys()))
+    context.set_forkserver_preload([preload.__name__])
     shorten_sockets_of_multiprocessing()
-    with _nothing_from_here():
+    with _nothing_from_here({preload.VARIABLE: preload.said(modules - {"__main__"} - loaded_files().keys())}):
         multiprocessing.resource_tracker.ensure_running()
         multiprocessing.forkserver.ensure_running()
     return context
 
 
 @contextlib.contextmanager
-def _nothing_from_here() -> Iterator[None]:
-    """Start Python processes so that they import nothing from the current folder, and no Ctrl-C reaches them."""
-    before = os.environ.get(SAFE_PATH)
-    os.environ[SAFE_PATH] = "1"
+def _nothing_from_here(variables: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Start Python processes so that they import nothing from the current folder, and no Ctrl-C reaches them.
+
+    ``variables`` are set in their environment besides.
+    """
+    added = {SAFE_PATH: "1", **(variables or {})}
+    before = {name: os.environ.get(name) for name in added}
+    os.environ.update(added)
     masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, masked)
-        if before is None:
-            del os.environ[SAFE_PATH]
-        else:
-            os.environ[SAFE_PATH] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 class _Team:

@@ -8,13 +8,17 @@ from collections.abc import Sequence
 from xcorr.core import Observer, Plan
 from xcorr.core.interrupt import held
 from xcorr.core.loop import Worker
-from xcorr.mappings.run import Outcome, tell_progress
+from xcorr.mappings.engine import Costs, Engine, Outcome, tell_progress
 
 _log = logging.getLogger("xcorr.mappings")
 
 
-class SequentialMapping:
+class SequentialMapping(Engine):
     """Runs everything in the calling thread."""
+
+    costs = Costs(share=1.0, imports=1, process_mb=85, between_mb=0)
+    one_process = True
+    most_workers = 1
 
     def choose_workers(self, asked: int | None) -> int:
         """Return 1; any other wish is noted in the log."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import dataclasses
 import functools
 import logging
 import os
@@ -26,8 +27,9 @@ from typing import Any
 from xcorr.core import Observer, Plan
 from xcorr.core.interrupt import check, held
 from xcorr.core.message import Report, WorkerDied
+from xcorr.core.options import option
 from xcorr.mappings.door import Door
-from xcorr.mappings.run import Outcome, available_cores
+from xcorr.mappings.engine import Costs, Engine, Outcome
 from xcorr.mappings.storm_cluster import OPEN_TO_ALL, Cluster, send_signal, status
 from xcorr.mappings.storm_home import cache
 from xcorr.mappings.storm_nimbus import Nimbus, StormError, idl
@@ -42,7 +44,19 @@ HEAP_MB = 192  # of a worker JVM: items of any size go through it in parts
 _log = logging.getLogger("xcorr.mappings")
 
 
-class StormMapping:
+@dataclasses.dataclass(frozen=True)
+class StormOptions:
+    """Where the cluster is, and where its tasks read the key of a run."""
+
+    nimbus: str | None = option(
+        None, "host:port of Nimbus; default: the cluster of `xcorr storm up`, or one for this run."
+    )
+    keys: str | None = option(
+        None, "Folder for the key of a run, that Storm's user can read on all hosts; default: your cache."
+    )
+
+
+class StormMapping(Engine):
     """Runs each element instance in a task of a Storm topology.
 
     ``nimbus`` is ``host:port`` of a cluster's Nimbus; None: the cluster of ``xcorr storm up`` if it is there, else one
@@ -50,12 +64,13 @@ class StormMapping:
     system that all hosts share, and open to nobody but Storm's user and one's own; default: below the cache of xcorr.
     """
 
+    costs = Costs(share=0.7, start_s=15.0, process_mb=600)
+    one_machine = False
+    attempts = 3
+    Options = StormOptions
+
     def __init__(self, nimbus: str | None = None, keys: str | None = None) -> None:
         self.nimbus, self.keys = nimbus, keys
-
-    def choose_workers(self, asked: int | None) -> int:
-        """Return the number of instances of interchangeable elements, and of worker JVMs."""
-        return asked or available_cores()
 
     def execute(self, plan: Plan, observers: Sequence[Observer] = ()) -> Outcome:
         """Run the plan to its end.

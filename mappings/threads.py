@@ -6,14 +6,14 @@ import importlib
 import queue
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from xcorr.core import Observer, Plan, XcorrError
 from xcorr.core.interrupt import check, held
 from xcorr.core.loop import Worker
 from xcorr.core.message import STOP, Message, Report, Stopped
 from xcorr.core.observe import WorkerStatistics
-from xcorr.mappings.run import Outcome, available_cores
+from xcorr.mappings.engine import Costs, Engine, Outcome
 from xcorr.mappings.sizes import payload_bytes
 from xcorr.mappings.work import Gathering
 
@@ -42,14 +42,13 @@ class _Post:
             return messages
 
 
-class ThreadsMapping:
+class ThreadsMapping(Engine):
     """Runs each worker in a thread."""
 
-    def choose_workers(self, asked: int | None) -> int:
-        """Return the number asked for, or the cores this process may use."""
-        return asked or available_cores()
+    costs = Costs(imports=1, process_mb=85, between_mb=8)
+    one_process = True
 
-    def warm_up(self, modules: Iterable[str]) -> None:
+    def warm_up(self, modules: Sequence[str]) -> None:
         """Import the modules of the elements beside what the caller does: some wait for files and programs."""
         threading.Thread(target=lambda: [importlib.import_module(m) for m in modules], daemon=True).start()
 

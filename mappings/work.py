@@ -19,7 +19,7 @@ from xcorr.core.files import find_modules_in, loaded_files
 from xcorr.core.interrupt import check
 from xcorr.core.message import Report, Stopped
 from xcorr.core.observe import WorkerStatistics
-from xcorr.mappings.run import Outcome, merge_results, tell_progress
+from xcorr.mappings.engine import Outcome, merge_results, tell_progress
 
 UNGUARDED = 97  # exit code of a worker that was told to start the run again
 UNGUARDED_TEXT = (

@@ -6,16 +6,16 @@ import importlib
 from typing import Any
 
 _PLACES = {
-    "StationSource": "read",
-    "ReadStation": "read",
-    "ConditionStation": "prepare",
-    "NormalizeStation": "prepare",
-    "TransformStation": "prepare",
-    "CorrelateStrips": "correlate",
-    "WriteShards": "shards",
-    "StackSource": "stack",
-    "StackRows": "stack",
-    "WriteResults": "result_file",
+    "StationSource": "reading.read",
+    "ReadStation": "reading.read",
+    "ConditionStation": "preparing.prepare",
+    "NormalizeStation": "preparing.prepare",
+    "TransformStation": "preparing.prepare",
+    "CorrelateStrips": "correlating.correlate",
+    "WriteShards": "storing.shards",
+    "StackSource": "stacking.stack",
+    "StackRows": "stacking.stack",
+    "WriteResults": "stacking.result_file",
 }
 __all__ = sorted(_PLACES)
 

@@ -101,19 +101,28 @@ class OfStation:
         return tuple(dict.fromkeys(path for a in accounts for path, _, _ in a.files))
 
 
-STATION_METADATA = (
-    "chunk",
-    "station",
-    "network",
-    "samples",
-    "gaps",
-    "gap_s",
-    "zeros_s",
-    "windows_used",
-    "windows_rejected",
-    "failed",
-)
-ROWS_METADATA = ("chunk", "strip", "band", "components", "substack", "first_row", "pairs", "windows")
+STATION_METADATA: dict[str, type] = {
+    "chunk": str,
+    "station": str,
+    "network": str,
+    "samples": int,
+    "gaps": int,
+    "gap_s": float,
+    "zeros_s": float,
+    "windows_used": int,
+    "windows_rejected": int,
+    "failed": bool,
+}
+ROWS_METADATA: dict[str, type] = {
+    "chunk": str,
+    "strip": int,
+    "band": str,
+    "components": str,
+    "substack": int,
+    "first_row": int,
+    "pairs": int,
+    "windows": int,
+}
 
 
 def strip_key(chunk: Chunk, strip: int) -> int:

@@ -49,7 +49,7 @@ def station_list(folder, *codes):
 
 def settings(root, **sections):
     """Return checked settings for an archive; sections override keys."""
-    from xcorr.settings_file import build
+    from xcorr.settings.toml import build
 
     plain = {k: dict(v) for k, v in SETTINGS.items()}
     plain["data"]["source"] = f"sds:{root}"

@@ -31,7 +31,7 @@ def rng() -> np.random.Generator:
 @pytest.fixture
 def invoke():
     """Call the command line; returns click's result with exit_code and output."""
-    from xcorr.cli import main
+    from xcorr.cli.program import main
 
     def call(*arguments: object):
         return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
@@ -42,8 +42,8 @@ def invoke():
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory) -> Path:
     """The campaign folder of the demo, run once."""
-    from xcorr.campaign_run import run_campaign
-    from xcorr.settings_file import build, load
+    from xcorr.campaign.run import run_campaign
+    from xcorr.settings.toml import build, load
 
     folder = tmp_path_factory.mktemp("demo") / "demo.xcorr"
     configs = ROOT / "configs" / "demo"

@@ -67,7 +67,7 @@ def write_inputs(folder: Path) -> tuple[Path, Path]:
 
 def main() -> None:
     """Make the campaign; its archive is made beside it."""
-    from xcorr.cli import main as xcorr
+    from xcorr.cli.program import main as xcorr
 
     folder = Path(sys.argv[1])
     listed, settings = write_inputs(folder.parent / "inputs")

@@ -7,7 +7,7 @@ import numpy as np
 from xcorr.core import GenericPE, WorkflowGraph
 from xcorr.mappings import run
 from xcorr.pes import CorrelateStrips, TransformStation
-from xcorr.pes.estimate import Estimator
+from xcorr.pes.correlating.layout import Layout
 from xcorr.pes.items import (
     LOW_COVERAGE,
     USED,
@@ -18,8 +18,8 @@ from xcorr.pes.items import (
     StripEnd,
     Tombstone,
 )
-from xcorr.pes.layout import Layout
-from xcorr.pes.whiten import Band
+from xcorr.pes.preparing.estimator import Estimator
+from xcorr.pes.preparing.whiten import Band
 
 CHUNK = Chunk(0, 0, 86_400 * 10**9, 0, 86_400 * 10**9)
 

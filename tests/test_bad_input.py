@@ -9,7 +9,7 @@ import pytest
 from archives import START, sds_path, settings, station_list, trace, waveform, write
 
 from xcorr import results
-from xcorr.campaign_run import run_campaign
+from xcorr.campaign.run import run_campaign
 
 CODES = ("AAA", "BBB", "CCC", "DDD")
 
@@ -279,7 +279,7 @@ def test_unwritable_output(archive, tmp_path, invoke):
 
 def test_another_settings_same_folder_is_refused(archive, tmp_path, invoke):
     run(archive, tmp_path)
-    from xcorr.campaign import CampaignError
+    from xcorr.store.folder import CampaignError
 
     with pytest.raises(CampaignError, match="other settings"):
         run(archive, tmp_path, correlate={"max_lag_s": 20.0})

@@ -7,9 +7,9 @@ import h5py
 import pytest
 from conftest import ROOT
 
-from xcorr.campaign_run import run_campaign
-from xcorr.compare import differences
-from xcorr.settings_file import build, load
+from xcorr.campaign.run import run_campaign
+from xcorr.results.compare import differences
+from xcorr.settings.toml import build, load
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import synthetic

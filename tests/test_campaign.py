@@ -25,14 +25,15 @@ from conftest import ROOT
 from processes import marked
 
 from xcorr import results
-from xcorr.campaign import CampaignError
-from xcorr.campaign_run import run_campaign
-from xcorr.compare import differences
-from xcorr.export import ExportError, pack
-from xcorr.ledger import Ledger, LedgerError
-from xcorr.lock import CampaignLock, Locked, is_running
-from xcorr.members import Members
-from xcorr.verify import problems, state
+from xcorr.campaign.run import run_campaign
+from xcorr.network.roster import Roster
+from xcorr.results.compare import differences
+from xcorr.results.export import ExportError
+from xcorr.store.folder import CampaignError
+from xcorr.store.ledger import Ledger, LedgerError
+from xcorr.store.lock import CampaignLock, Locked, is_running
+from xcorr.store.pack import pack
+from xcorr.store.verify import problems, state
 
 DAY = 86_400
 
@@ -134,7 +135,7 @@ def test_a_station_that_is_no_longer_listed_keeps_its_place(days, tmp_path):
 
 def test_the_order_of_stations_is_settled_before_their_first_shard(days, tmp_path, monkeypatch):
     """A run that dies while it appends stations, and a list that has changed again when it is repeated."""
-    import xcorr.campaign_run as module
+    import xcorr.campaign.run as module
 
     run_campaign(station_list(tmp_path, "AAA", "BBB"), tmp_path / "x.xcorr", daily(days, 2))
 
@@ -185,10 +186,10 @@ def test_when_the_disk_begins_changes_nothing(days, tmp_path, monkeypatch, count
         asked.append((first, first + size))
         advise(descriptor, first, size, how)
 
-    monkeypatch.setattr("xcorr.pes.shards.WRITE_BYTES", 100)
+    monkeypatch.setattr("xcorr.pes.storing.shards.WRITE_BYTES", 100)
     monkeypatch.setattr(os, "posix_fadvise", ask)
     if memory == "little":
-        monkeypatch.setattr("xcorr.pipeline.memory_of_machine", lambda: 1000)
+        monkeypatch.setattr("xcorr.campaign.workflows.memory_of_machine", lambda: 1000)
     run_campaign(stations, tmp_path / "y.xcorr", daily(days, count))
     if count == 2 and memory == "enough":
         assert len(asked) == 2 * count, "once for the pairs of each first station"
@@ -281,7 +282,7 @@ def test_a_campaign_in_use_is_refused_and_a_dead_lock_is_taken_over(days, tmp_pa
     program = f"""
 import time, sys
 from pathlib import Path
-from xcorr.lock import CampaignLock
+from xcorr.store.lock import CampaignLock
 with CampaignLock(Path({str(folder)!r})):
     print("held", flush=True)
     time.sleep(60)
@@ -377,7 +378,7 @@ def test_a_full_disk_is_seen_before_the_start_and_stops_cleanly(days, tmp_path, 
         subprocess.run(["mount", "-o", "remount,size=1350k", disk], check=True)
         with monkeypatch.context() as patch:
             patch.setattr(
-                "xcorr.pipeline.bytes_to_write", lambda *_: 0
+                "xcorr.campaign.workflows.bytes_to_write", lambda *_: 0
             )  # as if another program filled the disk meanwhile
             with pytest.raises(Exception, match="is full: .* make room and run again: what is finished is kept"):
                 run_campaign(stations, disk / "y.xcorr", wide)
@@ -469,13 +470,13 @@ def test_the_ledger_is_made_again_from_the_shards(days, tmp_path):
     made = daily(days, 2)
     run_campaign(stations, folder, made)
     old = Ledger(folder, made.hash())
-    facts = old.shards(), old.accounts(), Members.from_json(old.fact("members"))
+    facts = old.shards(), old.accounts(), Roster.from_json(old.fact("members"))
     old.close()
     (folder / "ledger.sqlite").unlink()
     new = Ledger(folder, made.hash())
     assert new.look() == []
     assert (new.shards(), new.accounts()) == facts[:2]
-    again = Members.from_json(new.fact("members"))
+    again = Roster.from_json(new.fact("members"))
     assert [s.name for s in again.stations] == [s.name for s in facts[2].stations]
     assert again.bounds == facts[2].bounds
     new.close()
@@ -576,9 +577,9 @@ def test_killed_kansas_week_ends_as_if_nothing_had_been(real_data, tmp_path, map
 def test_two_years_of_1000_stations_open_in_a_second(tmp_path):
     """Sizes real (499,500 pairs, 961 lags, 730 days), values sparse: shards hold the rows of a few pairs."""
     from xcorr.pes import WriteShards
+    from xcorr.pes.correlating.layout import Layout
     from xcorr.pes.items import Chunk, CorrelationRows, StripEnd
-    from xcorr.pes.layout import Layout
-    from xcorr.pes.result_file import Tables, WriteResults
+    from xcorr.pes.stacking.result_file import Tables, WriteResults
 
     stations, days, lags = 1000, 730, 961
     layout = Layout(stations, ("Z",), ("ZZ",), 64)

@@ -12,8 +12,8 @@ import pytest
 from archives import SETTINGS, station_list, waveform, write
 from conftest import ROOT
 
-from xcorr.settings_file import build
-from xcorr.verify import problems
+from xcorr.settings.toml import build
+from xcorr.store.verify import problems
 
 HEAVY = ("numpy", "scipy", "obspy", "h5py", "matplotlib", "xarray", "pandas", "pyproj", "mpi4py")
 
@@ -256,7 +256,7 @@ def test_elements_are_listed_and_shown(invoke):
 
 def test_listing_loads_no_element():
     code = (
-        "from click.testing import CliRunner as R; from xcorr.cli import main; import sys; "
+        "from click.testing import CliRunner as R; from xcorr.cli.program import main; import sys; "
         "R().invoke(main, ['pe', 'list']); print([m for m in sys.modules if m.startswith('xcorr.pes')])"
     )
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
@@ -265,9 +265,9 @@ def test_listing_loads_no_element():
 
 def test_packages_are_the_folders():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    listed = set(project["tool"]["setuptools"]["packages"])
-    found = {"xcorr"} | {f"xcorr.{p.name}" for p in (ROOT / "xcorr").iterdir() if (p / "__init__.py").exists()}
-    assert listed == found
+    assert project["tool"]["setuptools"]["packages"] == {"find": {"include": ["xcorr*"]}}
+    for folder in {p.parent for base in ("xcorr", "core", "mappings", "pes") for p in (ROOT / base).rglob("*.py")}:
+        assert (folder / "__init__.py").exists(), f"{folder} would be left out of the wheel"
     for name in ("core", "pes", "mappings"):
         link = ROOT / "xcorr" / name
         assert link.is_symlink()
@@ -316,9 +316,11 @@ def test_doctor_names_what_works_and_what_the_source_holds(tmp_path, invoke, mon
     assert result.exit_code == 1
     assert "MISSING  source" in result.output
 
-    import xcorr.doctor
+    import xcorr.campaign.doctor
 
-    monkeypatch.setattr(xcorr.doctor, "OPTIONAL", {"no_such_package": "pip install it", "mpi4py": "pip install mpi"})
+    monkeypatch.setattr(
+        xcorr.campaign.doctor, "OPTIONAL", {"no_such_package": "pip install it", "mpi4py": "pip install mpi"}
+    )
     result = invoke("doctor")
     assert result.exit_code == 0
     assert "lacking  no_such_package" in result.output

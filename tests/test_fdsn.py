@@ -15,9 +15,9 @@ import pytest
 from archives import START, settings, station_list, trace, waveform, write
 
 from xcorr import results
-from xcorr.campaign_run import run_campaign
-from xcorr.pes.archive import SourceError
-from xcorr.pes.fdsn import Service, ServiceError
+from xcorr.campaign.run import run_campaign
+from xcorr.pes.reading.fdsn import Service, ServiceError
+from xcorr.pes.reading.source import SourceError
 
 CODES = ("AAA", "BBB", "CCC", "DDD")
 COLUMNS = """network TEXT, station TEXT, location TEXT, channel TEXT, quality TEXT, version INTEGER, starttime TEXT,
@@ -135,7 +135,7 @@ def test_components_are_asked_for_together_and_kinds_in_order(server, tmp_path):
 
 
 def test_a_service_that_dies_costs_what_it_did_not_give(server, tmp_path):
-    made = over_the_web(server, data={"fdsn_retries": 1, "fdsn_requests_per_s": 3.0})
+    made = over_the_web(server, data={"fdsn.retries": 1, "fdsn.requests_per_s": 3.0})
 
     def kill_after_three():
         while server.requests() < 3:

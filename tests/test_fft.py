@@ -9,11 +9,11 @@ import scipy.fft
 from archives import settings, station_list, write
 
 from xcorr import results
-from xcorr.campaign_run import run_campaign
-from xcorr.pes import fft
-from xcorr.pes.gridding import gridding
-from xcorr.pes.tiles import BATCH, to_lags
-from xcorr.pes.whiten import spectral_grid
+from xcorr.campaign.run import run_campaign
+from xcorr.pes.correlating.gridding import gridding
+from xcorr.pes.correlating.tiles import BATCH, to_lags
+from xcorr.pes.preparing.whiten import spectral_grid
+from xcorr.pes.transforms import fft
 
 
 def test_fast_lengths_are_those_of_pocketfft():

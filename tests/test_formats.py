@@ -11,8 +11,8 @@ import obspy
 import pytest
 from archives import SETTINGS, sds_path, station_list, trace, waveform, write
 
-from xcorr.pes.formats import FORMATS, UnknownFormat, read
-from xcorr.pes.waveform_file import read_headers, read_traces
+from xcorr.pes.reading.formats import FORMATS, UnknownFormat, read
+from xcorr.pes.reading.waveform_file import read_headers, read_traces
 
 
 class Poison:

@@ -6,10 +6,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from streams import correlate
 
-from xcorr.pes import correlate as element
-from xcorr.pes.gridding import WIDTH, gridding, kernel, kernel_transform
-from xcorr.pes.tiles import to_lags
-from xcorr.pes.whiten import spectral_grid
+from xcorr.pes.correlating import correlate as element
+from xcorr.pes.correlating.gridding import WIDTH, gridding, kernel, kernel_transform
+from xcorr.pes.correlating.tiles import to_lags
+from xcorr.pes.preparing.whiten import spectral_grid
 
 
 def directly(spectra, grid):

@@ -14,7 +14,7 @@ from archives import SETTINGS, station_list, write
 
 from xcorr import results
 from xcorr.core import interrupt
-from xcorr.verify import problems
+from xcorr.store.verify import problems
 
 MAPPINGS = ("sequential", "threads", "processes")
 CODES = ("AAA", "BBB", "CCC", "DDD", "EEE", "FFF")
@@ -199,7 +199,7 @@ def test_70_interrupts_at_random_moments(archive, tmp_path, mapping):
 
 READER = """
 import os, signal, sys, threading, time
-from xcorr.pes.waveform_file import read_headers, read_traces
+from xcorr.pes.reading.waveform_file import read_headers, read_traces
 
 def fire():
     for _ in range(40):

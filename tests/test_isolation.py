@@ -11,7 +11,7 @@ import pytest
 from archives import SETTINGS, station_list, write
 from conftest import ROOT
 
-from xcorr.cli import main
+from xcorr.cli.program import main
 from xcorr.core import WorkflowLoadError
 from xcorr.core.workflow_file import read_workflow
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xcorr.pes import long_fft
+from xcorr.pes.transforms import long_fft
 
 
 @pytest.mark.parametrize(("length", "unit"), [(2, 1), (12, 2), (1000, 5), (3750, 125), (349_920, 1), (20_000, 10)])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from xcorr import results
-from xcorr.verify import problems
+from xcorr.store.verify import problems
 
 FOLDER = Path(__file__).parent / "campaigns"
 VERSIONS = sorted(p.name for p in FOLDER.iterdir())

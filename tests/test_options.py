@@ -11,8 +11,9 @@ import plain
 import pytest
 
 from xcorr import results
-from xcorr.campaign_run import run_campaign
-from xcorr.settings_file import KINDS, build
+from xcorr.campaign.run import run_campaign
+from xcorr.core import registry
+from xcorr.settings.toml import KINDS, build
 
 START = obspy.UTCDateTime(2024, 3, 1)
 CHUNK_S, CHUNKS, RATE = 1200, 2, plain.RATE
@@ -90,8 +91,8 @@ SAME = ("correlate.block",)  # changes how, not what
 ELSEWHERE = {
     "run.memory": ("test_plan.py", "test_memory_decides_how_many_chunks_are_open"),
     "run.fft": ("test_fft.py", "test_the_library_is_part_of_a_campaign"),
-    "run.storm_keys": ("test_storm.py", "test_relative_paths_mean_the_callers_folder"),
-    "run.storm_nimbus": ("test_storm.py", "test_the_demo_has_the_same_bits_and_lineage"),
+    "run.storm.keys": ("test_storm.py", "test_relative_paths_mean_the_callers_folder"),
+    "run.storm.nimbus": ("test_storm.py", "test_the_demo_has_the_same_bits_and_lineage"),
     "provenance.level": ("test_provenance.py", "test_no_level_changes_a_result"),
     **{
         f"keep.{key}": ("test_provenance.py", test)
@@ -102,12 +103,16 @@ ELSEWHERE = {
             ("folder", "test_a_rule_keeps_exactly_what_it_says"),
         )
     },
+    **{
+        f"insert.{key}": ("test_seams.py", "test_an_element_of_ones_own_in_the_main_job")
+        for key in ("element", "after", "parameters")
+    },
     "stack.keep_series": (
         "test_campaign.py",
         "test_series_that_are_not_kept",
     ),  # settings that other tests exercise: file and test
-    "data.fdsn_retries": ("test_fdsn.py", "test_a_service_that_dies_costs_what_it_did_not_give"),
-    "data.fdsn_requests_per_s": ("test_fdsn.py", "test_requests_keep_the_rate"),
+    "data.fdsn.retries": ("test_fdsn.py", "test_a_service_that_dies_costs_what_it_did_not_give"),
+    "data.fdsn.requests_per_s": ("test_fdsn.py", "test_requests_keep_the_rate"),
     "data.source": ("test_bad_input.py", "test_folder_of_files_with_any_names_and_sac_coordinates"),
     "data.metadata": ("test_survey.py", "test_the_response_of_each_epoch_is_removed"),
     "data.channels": ("test_survey.py", "test_an_unreadable_preferred_channel_is_reported_though_another_serves"),
@@ -255,7 +260,11 @@ def test_the_case_can_tell_its_option(archive, case):
 
 
 def test_every_setting_is_exercised():
-    every = {f"{s}.{f.name}" for s, kind in KINDS.items() for f in dataclasses.fields(kind)}
+    every = {f"{s}.{f.name}" for s, kind in KINDS.items() for f in dataclasses.fields(kind) if f.name != "options"}
+    for section, kind in (("data", "sources"), ("run", "mappings")):
+        for name in registry.names(kind):
+            declared = dataclasses.fields(registry.load(kind, name).Options)
+            every |= {f"{section}.{name}.{f.name}" for f in declared}
     cases = {key for case in CASES for key in case}
     assert every - cases - ELSEWHERE.keys() == set(), "settings that no test exercises"
     assert (cases | ELSEWHERE.keys()) - every == set(), "settings that do not exist"

@@ -7,9 +7,9 @@ import weakref
 import numpy as np
 import pytest
 
-from xcorr.pes.estimate import Member
-from xcorr.pes.packing import packed_chunk
-from xcorr.pes.whiten import Band
+from xcorr.pes.correlating.estimate import Member
+from xcorr.pes.correlating.packing import packed_chunk
+from xcorr.pes.preparing.whiten import Band
 
 BANDS = (Band.of(400, 20, 1.0, (0.1, 0.4), 0.0),)
 SIDE, WINDOWS = 4, 3

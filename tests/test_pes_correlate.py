@@ -10,13 +10,13 @@ from streams import conditioned, correlate, correlate_all, run_chain
 
 from xcorr.core import ElementError
 from xcorr.pes import CorrelateStrips, TransformStation
-from xcorr.pes import correlate as element
-from xcorr.pes.gridding import gridding
+from xcorr.pes.correlating import correlate as element
+from xcorr.pes.correlating.gridding import gridding
+from xcorr.pes.correlating.layout import Layout
+from xcorr.pes.correlating.tiles import full_products_per_lag, products_per_lag, to_lags
 from xcorr.pes.items import StripEnd
-from xcorr.pes.layout import Layout
-from xcorr.pes.normalize import one_bit
-from xcorr.pes.tiles import full_products_per_lag, products_per_lag, to_lags
-from xcorr.pes.whiten import Band, spectral_grid, whiten, window_spectra
+from xcorr.pes.preparing.normalize import one_bit
+from xcorr.pes.preparing.whiten import Band, spectral_grid, whiten, window_spectra
 
 RATE, LENGTH, LAGS, BAND = 4.0, 2400, 80, (0.05, 1.5)
 

@@ -7,8 +7,10 @@ import pytest
 import reference
 import scipy.signal
 
-from xcorr.pes import normalize, stacking, whiten, windows
-from xcorr.pes.condition import (
+from xcorr.pes.correlating.quality import quality
+from xcorr.pes.items import LOW_COVERAGE, MAX_OVER_STD, NON_FINITE, USED, Segment
+from xcorr.pes.preparing import normalize, whiten, windows
+from xcorr.pes.preparing.condition import (
     ConditionError,
     Conditioning,
     butterworth_power,
@@ -16,10 +18,10 @@ from xcorr.pes.condition import (
     condition_segment,
     fft_lengths,
 )
-from xcorr.pes.items import LOW_COVERAGE, MAX_OVER_STD, NON_FINITE, USED, Segment
-from xcorr.pes.normalize import Normalization
-from xcorr.pes.segments import NS, RateError, clean, exact_rate, sample_ns
-from xcorr.pes.windows import Windowing
+from xcorr.pes.preparing.normalize import Normalization
+from xcorr.pes.preparing.windows import Windowing
+from xcorr.pes.reading.segments import NS, RateError, clean, exact_rate, sample_ns
+from xcorr.pes.stacking import stacking
 
 S = NS
 
@@ -325,22 +327,22 @@ def test_signal_to_noise_and_symmetry():
     lag = np.arange(-50, 51)
     c = np.exp(-0.5 * ((np.abs(lag) - 15) / 2.0) ** 2)
     c[np.abs(lag) > 40] = 0.01
-    (ratio,), (coefficient,) = stacking.quality(c[None])
+    (ratio,), (coefficient,) = quality(c[None])
     assert ratio == pytest.approx(100, rel=1e-6)
     assert coefficient == pytest.approx(1)
     one_sided = np.where(lag > 0, c, 0) + 0.001 * np.sin(lag)
     causal, acausal = one_sided[51:], one_sided[:50][::-1]
     tiny = np.array([one_sided, -one_sided * 1e-25, one_sided * 1e25], np.float32)
     expected = np.corrcoef(causal, acausal)[0, 1]
-    np.testing.assert_allclose(stacking.quality(tiny)[1], expected, rtol=1e-5)
-    np.testing.assert_allclose(stacking.quality(tiny)[0], stacking.quality(one_sided[None])[0][0], rtol=1e-5)
+    np.testing.assert_allclose(quality(tiny)[1], expected, rtol=1e-5)
+    np.testing.assert_allclose(quality(tiny)[0], quality(one_sided[None])[0][0], rtol=1e-5)
 
 
 def test_rows_without_signal_have_no_quality():
     nothing = np.zeros((3, 21), np.float32)
     nothing[1] = np.nan
     nothing[2] = 7.0
-    ratio, coefficient = stacking.quality(nothing)
+    ratio, coefficient = quality(nothing)
     assert np.isnan(ratio[:2]).all()
     assert np.isnan(coefficient).all()
     assert ratio[2] == pytest.approx(1)

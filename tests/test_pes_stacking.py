@@ -10,9 +10,9 @@ import pytest
 import scipy.signal
 
 from xcorr import results
-from xcorr.campaign_run import run_campaign
-from xcorr.pes.stacking import METHODS, Stacking, s_transform, stacked
-from xcorr.settings_file import build, load
+from xcorr.campaign.run import run_campaign
+from xcorr.pes.stacking.stacking import METHODS, Stacking, s_transform, stacked
+from xcorr.settings.toml import build, load
 
 HOW = Stacking(4.0)
 
@@ -202,9 +202,9 @@ PROGRAM = """
     from xcorr.core import WorkflowGraph
     from xcorr.mappings import run
     from xcorr.pes import StackRows, StackSource
-    from xcorr.pes.layout import Layout
-    from xcorr.pes.stack import SeriesShape, stack_requests
-    from xcorr.pes.stacking import Stacking
+    from xcorr.pes.correlating.layout import Layout
+    from xcorr.pes.stacking.stack import SeriesShape, stack_requests
+    from xcorr.pes.stacking.stacking import Stacking
 
     folder, methods, stations = sys.argv[1], sys.argv[2].split(","), int(sys.argv[3])
     pieces, lags = 30, 961

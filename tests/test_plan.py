@@ -9,11 +9,14 @@ from archives import settings, station_list, write
 from conftest import ROOT
 
 from xcorr import results
-from xcorr.campaign_run import look_around, run_campaign
-from xcorr.compare import differences
-from xcorr.plan import Costs, calibrate, chunks_at_once, forecast, memory_bytes, parse_bytes
+from xcorr.campaign.calibration import Costs, calibrate
+from xcorr.campaign.forecast import chunks_at_once, forecast, memory_bytes, parse_bytes
+from xcorr.campaign.run import run_campaign
+from xcorr.network.survey import survey_list
+from xcorr.results.compare import differences
 from xcorr.settings import SettingsError
-from xcorr.settings_file import build
+from xcorr.settings.recipe import Recipe
+from xcorr.settings.toml import build
 
 
 @pytest.fixture
@@ -60,21 +63,21 @@ def test_calibration_measures_something(root, tmp_path):
 
 def test_time_grows_with_what_is_to_do(root, tmp_path):
     stations, how = station_list(tmp_path, "AAA", "BBB", "CCC"), settings(root)
-    found = look_around(stations, how)
+    found = survey_list(stations, how)
     costs = Costs(1.0, 1e-8, 2.0, 1e-4, 1e-8)
     todo = {0: [dataclasses.replace(c, wanted=(0,)) for c in found.chunks]}
-    both, one = forecast(how, found, todo, costs, 1), forecast(how, found, {0: todo[0][:1]}, costs, 1)
+    both, one = forecast(Recipe(how), found, todo, costs, 1), forecast(Recipe(how), found, {0: todo[0][:1]}, costs, 1)
     assert both.seconds > one.seconds
     assert both.flops == 2 * one.flops
 
 
 def test_memory_decides_how_many_chunks_are_open(root, tmp_path):
     stations = station_list(tmp_path, "AAA", "BBB", "CCC")
-    found = look_around(stations, settings(root))
-    one, two = (memory_bytes(settings(root), found, 1, k) for k in (1, 2))
+    found = survey_list(stations, settings(root))
+    one, two = (memory_bytes(Recipe(settings(root)), found, 1, k) for k in (1, 2))
     assert one < two
     tight, roomy = (settings(root, run={"memory": f"{round(b / 1000) + 1}kB"}) for b in (one, two))
-    assert (chunks_at_once(tight, found, 1, 2), chunks_at_once(roomy, found, 1, 2)) == (1, 2)
+    assert tuple(chunks_at_once(Recipe(how), found, 1, 2) for how in (tight, roomy)) == (1, 2)
     run_campaign(stations, tmp_path / "tight.xcorr", tight)
     run_campaign(stations, tmp_path / "roomy.xcorr", roomy)
     assert list(differences(tmp_path / "tight.xcorr", tmp_path / "roomy.xcorr")) == []
@@ -94,11 +97,11 @@ def test_memory_stays_below_its_ceiling(tmp_path, monkeypatch, mapping):
     stations = write_network(tmp_path, 64, hours=72.0)
     plain = {"data": {"source": f"sds:{tmp_path}/sds"}, "run": {"mapping": mapping, "workers": 2}}
     how = build(plain)
-    found = look_around(stations, how)
-    one, two = (memory_bytes(how, found, 2, k) for k in (1, 2))
+    found = survey_list(stations, how)
+    one, two = (memory_bytes(Recipe(how), found, 2, k) for k in (1, 2))
     ceiling = round((one + two) / 2e6)
     tight = build({**plain, "run": {**plain["run"], "memory": f"{ceiling}MB"}})
-    assert chunks_at_once(tight, found, 2, 3) == 1
+    assert chunks_at_once(Recipe(tight), found, 2, 3) == 1
     made = measured(tmp_path, tmp_path / "x.xcorr", ["run.workers=2"], mapping, f"{ceiling}MB")
     assert made["peak_mb"] <= 1.2 * ceiling
     with results.open(tmp_path / "x.xcorr") as of_three_days:

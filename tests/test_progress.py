@@ -7,12 +7,15 @@ import pytest
 from conftest import ROOT
 
 from xcorr.core.observe import InstanceStatistics, WorkerStatistics
-from xcorr.progress import Progress, summarize
+from xcorr.observers.progress import Progress, summarize
 
 
 def workers(done, seconds=10.0):
-    first = [InstanceStatistics("Read", 0, 0, received=done), InstanceStatistics("Write", 0, 0, received=1)]
-    second = [InstanceStatistics("Read", 1, 1, received=done)]
+    first = [
+        InstanceStatistics("Read", 0, 0, received=done, unit="windows", units=24.0 * done),
+        InstanceStatistics("Write", 0, 0, received=1),
+    ]
+    second = [InstanceStatistics("Read", 1, 1, received=done, unit="windows", units=24.0 * done)]
     return [
         WorkerStatistics(0, first, seconds, 8.0, {"Read -> Write": (3, 5_000_000)}),
         WorkerStatistics(1, second, seconds, 5.0, {"Read -> Write": (1, 1_000_000)}),
@@ -21,7 +24,7 @@ def workers(done, seconds=10.0):
 
 def shown(style, *states):
     stream = io.StringIO()
-    progress = Progress({"Read": 40}, {"Read": ("windows", 24)}, style, stream)
+    progress = Progress({"Read": 40}, style, stream)
     for done, finished in states:
         progress.progress(workers(done), finished)
     return stream.getvalue()
@@ -52,7 +55,7 @@ def test_bars_are_drawn_over_each_other():
 
 def test_a_line_a_minute(monkeypatch):
     clock = iter([0.0, 1.0, 30.0, 61.0, 62.0, 122.0])
-    monkeypatch.setattr("xcorr.progress.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("xcorr.observers.progress.time.perf_counter", lambda: next(clock))
     lines = shown("line", *[(5, False)] * 4, (20, True)).splitlines()
     assert lines == ["10 s: Read 10/40; 6 MB moved; 24 windows per s, 30 seconds left"]
 

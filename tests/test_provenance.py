@@ -17,12 +17,10 @@ import pytest
 from archives import settings, station_list, write
 from conftest import ROOT
 
-from xcorr.campaign_run import run_campaign
-from xcorr.compare import differences
+from xcorr.campaign.run import run_campaign
 from xcorr.core import GenericPE, GraphError, WorkflowGraph
 from xcorr.core.derivation import parse_derivation
 from xcorr.core.testing import ListSource
-from xcorr.ledger import read_ledger
 from xcorr.mappings import run
 from xcorr.provenance import ask
 from xcorr.provenance.campaign_lineage import CampaignLineage
@@ -31,9 +29,11 @@ from xcorr.provenance.document import document_of, document_of_runs
 from xcorr.provenance.lineage import Lineage, item_lineage
 from xcorr.provenance.runs import Circumstances, changed_elements, describe, recorded
 from xcorr.provenance.store import INSERTS, NAME, ProvenanceError, create, folder_of, reading
-from xcorr.settings import Keep
-from xcorr.settings_file import build, load, to_toml
-from xcorr.verify import problems
+from xcorr.results.compare import differences
+from xcorr.settings.schema import Keep
+from xcorr.settings.toml import build, load, to_toml
+from xcorr.store.ledger import read_ledger
+from xcorr.store.verify import problems
 
 LEVELS = ("off", "run", "element", "invocation", "item")
 HERE = Path(__file__).parent
@@ -284,8 +284,8 @@ def test_a_kill_leaves_what_was_going_on(tmp_path):
         "import sys, time\nfrom pathlib import Path\n"
         f"sys.path.insert(0, {str(HERE)!r})\n"
         "from archives import settings, station_list\n"
-        "from xcorr.campaign_run import run_campaign\n"
-        "from xcorr.pes.prepare import ConditionStation\n"
+        "from xcorr.campaign.run import run_campaign\n"
+        "from xcorr.pes.preparing.prepare import ConditionStation\n"
         "import xcorr.provenance.recorder as r\nr.BATCH_S = 0.0\n"
         "def stuck(self, item):\n    print('here', flush=True)\n    time.sleep(60)\n"
         "original = ConditionStation.step\n"
@@ -393,8 +393,8 @@ def test_a_changed_element_is_reported(tmp_path, monkeypatch):
     graph.connect(ListSource([1]), "output", own_element.Own(), "input")
     record(tmp_path / "x", graph)
     assert changed_elements(tmp_path / "x") == []
-    (tmp_path / "own_element.py").write_text("class Own: pass\n")
-    assert changed_elements(tmp_path / "x") == ["Own: the file of own_element:Own has changed since the last run"]
+    (tmp_path / "own_element.py").write_text("class Own:\n    pass\n")
+    assert changed_elements(tmp_path / "x") == ["Own: own_element has changed since the last run"]
     sys.path.remove(str(tmp_path))
 
 

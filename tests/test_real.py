@@ -10,17 +10,18 @@ import reference
 import streams
 
 from xcorr import results
-from xcorr.campaign_run import run_campaign
-from xcorr.pes import NormalizeStation, TransformStation, whiten
-from xcorr.pes.condition import Conditioning, condition
+from xcorr.campaign.run import run_campaign
+from xcorr.pes import NormalizeStation, TransformStation
 from xcorr.pes.items import WINDOW_REASONS, Segment
-from xcorr.pes.metadata import find_response, inverse_response, read_inventory
-from xcorr.pes.normalize import Normalization
-from xcorr.pes.segments import clean, exact_rate
-from xcorr.pes.whiten import Band
+from xcorr.pes.preparing import whiten
+from xcorr.pes.preparing.condition import Conditioning, condition
+from xcorr.pes.preparing.normalize import Normalization
+from xcorr.pes.preparing.whiten import Band
+from xcorr.pes.reading.metadata import find_response, inverse_response, read_inventory
+from xcorr.pes.reading.segments import clean, exact_rate
 from xcorr.provenance.campaign_lineage import CampaignLineage
 from xcorr.provenance.document import write as write_provenance
-from xcorr.settings_file import build
+from xcorr.settings.toml import build
 
 BAND, EDGE_S, LENGTH, LAGS = (0.05, 0.4), 40.0, 3600, 120
 KANSAS = ("A7K2", "B4Q8", "C9M3", "D2X6")
@@ -30,7 +31,7 @@ KANSAS = ("A7K2", "B4Q8", "C9M3", "D2X6")
 def kansas(real_data, tmp_path_factory):
     from click.testing import CliRunner
 
-    from xcorr.cli import main
+    from xcorr.cli.program import main
 
     folder = tmp_path_factory.mktemp("kansas")
     where = folder / "stations.txt"

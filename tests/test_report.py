@@ -12,8 +12,8 @@ from archives import settings, station_list, write
 from PIL import Image
 
 from xcorr import results
-from xcorr.campaign_run import run_campaign
-from xcorr.report_page import _diverging
+from xcorr.campaign.run import run_campaign
+from xcorr.results.report_page import _diverging
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_every_worker_has_a_log(root, tmp_path, mapping):
 
 
 def test_the_log_says_why_something_was_dropped_or_the_run_ended(root, tmp_path, monkeypatch):
-    from xcorr.pes.prepare import ConditionStation
+    from xcorr.pes.preparing.prepare import ConditionStation
 
     def break_down(self, item):
         raise ZeroDivisionError("a scripted failure")
@@ -104,7 +104,7 @@ def test_the_log_says_why_something_was_dropped_or_the_run_ended(root, tmp_path,
     text = (tmp_path / "x.xcorr" / "logs" / "worker-0.log").read_text()
     assert "WARNING ConditionStation[0] dropped an item" in text
     assert "ZeroDivisionError: a scripted failure" in text
-    monkeypatch.setattr("xcorr.pes.correlate.CorrelateStrips.process", break_down)
+    monkeypatch.setattr("xcorr.pes.correlating.correlate.CorrelateStrips.process", break_down)
     with pytest.raises(Exception, match="scripted"):
         run_campaign(station_list(tmp_path, "AAA", "BBB"), tmp_path / "y.xcorr", settings(root))
     text = (tmp_path / "y.xcorr" / "logs" / "worker-0.log").read_text()
@@ -113,7 +113,7 @@ def test_the_log_says_why_something_was_dropped_or_the_run_ended(root, tmp_path,
 
 
 def test_logs_are_rotated(root, tmp_path, monkeypatch):
-    monkeypatch.setattr("xcorr.worker_log.FILE_BYTES", 300)
+    monkeypatch.setattr("xcorr.observers.worker_log.FILE_BYTES", 300)
     for _ in range(6):
         run_campaign(station_list(tmp_path, "AAA", "BBB"), tmp_path / "x.xcorr", settings(root), refresh=True)
         for shard in (tmp_path / "x.xcorr" / "shards").iterdir():

@@ -15,14 +15,16 @@ from obspy.core.inventory import Station as InventoryStation
 from streams import correlate, correlate_all
 
 from xcorr import results
-from xcorr.campaign_run import look_around, run_campaign
-from xcorr.pes import estimate
-from xcorr.pes.estimate import METHODS
+from xcorr.campaign.run import run_campaign
+from xcorr.network.pairs import chosen_pairs
+from xcorr.network.requests import Requests
+from xcorr.network.station_list import Station
+from xcorr.network.survey import Coordinates, survey_list
+from xcorr.pes.preparing import estimator
+from xcorr.pes.preparing.estimator import METHODS
 from xcorr.provenance import ask
-from xcorr.selection import chosen_pairs
-from xcorr.settings import Correlate, SettingsError
-from xcorr.stations import Station
-from xcorr.survey import Coordinates
+from xcorr.settings import SettingsError
+from xcorr.settings.schema import Correlate
 
 RATE, LENGTH, LAGS, BAND = 4.0, 2400, 80, (0.05, 1.5)
 
@@ -52,7 +54,7 @@ def test_methods_that_need_amplitudes_refuse_whitening():
         for whitening in ("phase", "running-mean"):
             with pytest.raises(SettingsError, match=f'must be "none" with correlate.method = "{method}".*'):
                 settings("x", correlate={"method": method}, whiten={"method": whitening})
-    assert estimate.METHODS[0] == "cross-correlation"
+    assert estimator.METHODS[0] == "cross-correlation"
 
 
 def plane_wave(source, places, azimuth_deg, speed):
@@ -115,7 +117,7 @@ def three_components(rng, stations=4, windows=6):
 @pytest.mark.parametrize("whitening", ["none", "phase", "running-mean"])
 def test_rotation_after_is_rotation_before(rng, whitening):
     """With weights per station only if they do not depend on the frame: unwhitened exactly; see docs for whitened."""
-    from xcorr.pes.orient import rotated, sources
+    from xcorr.pes.preparing.orient import rotated, sources
 
     data, azimuth = three_components(rng, 2), 37.0
     az = np.deg2rad(azimuth)
@@ -172,7 +174,7 @@ def _with_weights_of(data, turned, how):
 
 def test_love_and_rayleigh_waves_come_out_on_their_components(rng):
     """Rayleigh motion along the path, Love motion across it, from stations in any direction of each other."""
-    from xcorr.pes.orient import rotated, sources
+    from xcorr.pes.preparing.orient import rotated, sources
 
     azimuth = 63.0
     az = np.deg2rad(azimuth)
@@ -269,7 +271,7 @@ def test_two_bands_from_one_pass_are_two_runs(tmp_path):
         both = settings(tmp_path / "sds", whiten={"method": method, "band_hz": [0.3, 0.9]})
         import dataclasses
 
-        from xcorr.settings import FurtherBand
+        from xcorr.settings.schema import FurtherBand
 
         both = dataclasses.replace(both, bands=(FurtherBand("low", (0.1, 0.35)), FurtherBand("high", (0.5, 0.95))))
         run_campaign(stations, tmp_path / f"{method}-both.xcorr", both)
@@ -300,8 +302,8 @@ def test_locations_in_order_of_preference(tmp_path):
             one.write(str(path.with_name(f"XX.{code}.{location}.BHZ.D.2024.061")), format="MSEED")
     for locations, expected in ((["10", "00"], "10"), (["", "10"], ""), (["*"], "")):
         made = settings(root, data={"locations": locations})
-        found = look_around(station_list(tmp_path, "AAA", "BBB"), made)
-        first = next(iter(found.requests(made, found.generations[0], found.chunks))).slots[0].candidates[0]
+        found = survey_list(station_list(tmp_path, "AAA", "BBB"), made)
+        first = next(iter(Requests(found, made, found.generations[0].layout, found.chunks))).slots[0].candidates[0]
         assert first.location == expected
 
 
@@ -466,7 +468,7 @@ def test_correlation_is_obspys_with_the_other_sign(rng):
 def test_rotation_is_obspys(rng):
     from obspy.signal.rotate import rotate_ne_rt
 
-    from xcorr.pes.orient import rotated
+    from xcorr.pes.preparing.orient import rotated
 
     north, east = rng.standard_normal((2, 50))
     for azimuth in (0.0, 33.0, 181.0, 299.0):
@@ -480,7 +482,7 @@ def test_rotation_is_obspys(rng):
 def test_running_mean_is_obspys_away_from_the_ends(rng):
     from obspy.signal.util import smooth
 
-    from xcorr.pes.normalize import running_mean
+    from xcorr.pes.transforms.running_mean import running_mean
 
     x = rng.standard_normal(300)
     got = running_mean(x, np.ones(300), 7)

@@ -5,9 +5,10 @@ import tomllib
 
 import pytest
 
+from xcorr.core import registry
+from xcorr.network.chunks import parse_time
 from xcorr.settings import Settings, SettingsError
-from xcorr.settings_file import SECTIONS, build, load, override, to_toml
-from xcorr.survey import parse_time
+from xcorr.settings.toml import KINDS, build, load, override, to_toml
 
 
 def test_defaults_are_valid_and_documented():
@@ -15,9 +16,19 @@ def test_defaults_are_valid_and_documented():
     assert settings.edge_s == 40.0
     assert settings.normalize_window_s == 10.0
     assert settings.whiten_band_hz == (0.05, 1.0)
-    for kind in SECTIONS.values():
+    others = [registry.load(kind, name).Options for kind in ("sources", "mappings") for name in registry.names(kind)]
+    for kind in [*KINDS.values(), *others]:
         for field in dataclasses.fields(kind):
-            assert len(field.metadata["doc"]) > 10
+            assert "tables" in field.metadata or len(field.metadata["doc"]) > 10
+
+
+def test_settings_of_version_0_1_0_have_new_names():
+    old = build({"data": {"fdsn_retries": 1, "fdsn_requests_per_s": 2}, "run": {"storm_nimbus": "a:1"}})
+    new = build({"data": {"fdsn": {"retries": 1, "requests_per_s": 2.0}}, "run": {"storm.nimbus": "a:1"}})
+    assert old == new
+    assert old.data.options == {"fdsn": {"retries": 1, "requests_per_s": 2.0}}
+    assert old.hash() == Settings().hash(), "how a service is asked changes no result"
+    assert build(tomllib.loads(to_toml(old.as_dict()))) == old
 
 
 def test_round_trip_through_toml():

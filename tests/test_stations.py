@@ -5,7 +5,7 @@ import math
 import pytest
 from conftest import ROOT
 
-from xcorr.stations import StationListError, read_station_list
+from xcorr.network.station_list import StationListError, read_station_list
 
 
 def read(tmp_path, text):
@@ -85,7 +85,7 @@ def test_the_lists_that_are_shipped_can_be_read():
 
 @pytest.mark.parametrize("name", ["verce", "monitoring", "tomography", "demo/xcorr"])
 def test_the_settings_that_are_shipped_are_valid(name):
-    from xcorr.settings_file import build, load
+    from xcorr.settings.toml import build, load
 
     assert build(load(ROOT / "configs" / f"{name}.toml")).condition.rate_hz > 0
 
@@ -94,7 +94,7 @@ def test_836_lines_in_836_rows_accounted_for(tmp_path):
     """As many lines as the list of the VERCE campaign had, of which its first workflow dropped every tenth."""
     import archives
 
-    from xcorr.campaign_run import run_campaign
+    from xcorr.campaign.run import run_campaign
 
     present = {f"S{k:03d}" for k in range(0, 836, 97)}
     for code in sorted(present):

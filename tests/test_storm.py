@@ -26,15 +26,15 @@ from hypothesis import strategies as st
 from test_provenance import lineages
 
 from xcorr import results
-from xcorr.campaign_run import run_campaign
-from xcorr.compare import differences
+from xcorr.campaign.run import run_campaign
 from xcorr.core import ElementError, WorkflowGraph, make_plan
 from xcorr.core.message import WorkerDied
 from xcorr.core.testing import ListSink, ListSource, ScriptedFailure, Slow
 from xcorr.mappings import run
 from xcorr.mappings.storm_topology import key_of, placed
 from xcorr.mappings.work import pack
-from xcorr.settings_file import build, load
+from xcorr.results.compare import differences
+from xcorr.settings.toml import build, load
 
 REQUIRED = ("java", "mvn")
 MISSING = [program for program in REQUIRED if shutil.which(program) is None]
@@ -390,7 +390,7 @@ def weekly(root, **more):
 )
 def test_a_kill_costs_nothing(cluster, storm, weeks, tmp_path, victim, caplog):
     folder = tmp_path / "x.xcorr"
-    how_to_run = weekly(weeks, run={"mapping": "storm", "workers": 2, "storm_nimbus": cluster.nimbus})
+    how_to_run = weekly(weeks, run={"mapping": "storm", "workers": 2, "storm.nimbus": cluster.nimbus})
     killed = []
 
     def kill():

@@ -9,10 +9,13 @@ import pytest
 from archives import START, sds_path, settings, station_list, trace, waveform, write
 from conftest import ROOT
 
-from xcorr import pipeline, results
-from xcorr.campaign_run import look_around, run_campaign
-from xcorr.plan import chunks_at_once
-from xcorr.settings_file import build, load
+from xcorr import results
+from xcorr.campaign import workflows
+from xcorr.campaign.forecast import chunks_at_once
+from xcorr.campaign.run import run_campaign
+from xcorr.network.survey import survey_list
+from xcorr.settings.recipe import Recipe
+from xcorr.settings.toml import build, load
 
 
 def run(root, tmp_path, name="out", text=None, codes=("AAA", "BBB"), **sections):
@@ -57,12 +60,12 @@ def test_chunks_exist_only_where_wanted_data_do(three, tmp_path):
     open_end = {"end": None, "start": None}
     finished = run(three, tmp_path, data=open_end)
     assert finished.report["chunks"] == 24
-    with_ccc = look_around(station_list(tmp_path, "AAA", "BBB", "CCC"), settings(three, data=open_end))
+    with_ccc = survey_list(station_list(tmp_path, "AAA", "BBB", "CCC"), settings(three, data=open_end))
     days = {c.start_ns // (86_400 * 10**9) for c in with_ccc.chunks}
     assert len(days) == 3
     pattern = station_list(tmp_path, "AAA")
     pattern.write_text("XX.?AA\nXX.B*\n")
-    assert [s.name for s in look_around(pattern, settings(three)).stations] == ["XX.AAA", "XX.BBB"]
+    assert [s.name for s in survey_list(pattern, settings(three)).stations] == ["XX.AAA", "XX.BBB"]
 
 
 def test_the_record_that_runs_over_midnight_is_found_in_the_day_before(tmp_path):
@@ -179,7 +182,7 @@ def test_one_impossible_response_costs_its_channel_alone(three, tmp_path):
 
 
 def test_the_water_level_is_in_decibels_below_the_largest_response():
-    from xcorr.pes.metadata import inverse_response
+    from xcorr.pes.reading.metadata import inverse_response
 
     class Response:
         def get_evalresp_response_for_frequencies(self, f, output):
@@ -211,7 +214,7 @@ def test_coordinates_come_from_the_list_before_the_metadata(three, tmp_path):
 
 
 def test_a_component_that_is_absent_does_not_weaken_shared_weights(rng):
-    from xcorr.pes import normalize, whiten
+    from xcorr.pes.preparing import normalize, whiten
 
     base = rng.standard_normal((1, 1200)).astype(np.float32)
     pair = np.concatenate([base, 0 * base])
@@ -226,7 +229,7 @@ def test_a_component_that_is_absent_does_not_weaken_shared_weights(rng):
 
 
 def test_the_floor_of_the_running_mean(rng):
-    from xcorr.pes import whiten
+    from xcorr.pes.preparing import whiten
 
     grid = whiten.spectral_grid(1200, 100, 4.0, (0.1, 1.0))
     spectra = np.full((1, 1, grid.bins), 1e-9, np.complex64)
@@ -239,8 +242,8 @@ def test_the_floor_of_the_running_mean(rng):
 def test_a_line_is_removed_before_the_taper():
     from fractions import Fraction
 
-    from xcorr.pes.condition import Conditioning, condition
     from xcorr.pes.items import Segment
+    from xcorr.pes.preparing.condition import Conditioning, condition
 
     ramp = Segment(0, Fraction(4), 1e6 + 50.0 * np.arange(8000))
     data, _ = condition([ramp], 0, 8000, Conditioning(4.0, (0.1, 1.0), 4, 20.0))
@@ -289,7 +292,7 @@ def test_overlaps_after_a_dispute_are_compared_in_the_right_place():
     from fractions import Fraction
 
     from xcorr.pes.items import Segment
-    from xcorr.pes.segments import NS, clean
+    from xcorr.pes.reading.segments import NS, clean
 
     values = np.arange(100)
     a = Segment(0, Fraction(1), values[:10] + 1000)
@@ -315,9 +318,10 @@ SETTINGS = {
 
 def test_every_setting_reaches_its_element(three, tmp_path):
     made = settings(three, **SETTINGS)
-    found = look_around(station_list(tmp_path, "AAA", "BBB"), made)
-    at_once = chunks_at_once(made, found, 1, 5)
-    graph = pipeline.correlation_workflow(made, found, found.generations[0], found.chunks, at_once, tmp_path, {})
+    found = survey_list(station_list(tmp_path, "AAA", "BBB"), made)
+    recipe = Recipe(made)
+    at_once = chunks_at_once(recipe, found, 1, 5)
+    graph = workflows.correlation_workflow(recipe, found, found.generations[0], found.chunks, at_once, tmp_path, {})
     e = {type(x).__name__: x for x in graph.elements()}
     assert e["StationSource"].open_groups == 3
     read = e["ReadStation"]

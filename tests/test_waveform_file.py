@@ -7,8 +7,7 @@ import numpy as np
 import obspy
 import pytest
 
-from xcorr.pes.read import read_file
-from xcorr.pes.waveform_file import LARGE, read_traces, write_miniseed
+from xcorr.pes.reading.waveform_file import LARGE, read_traces, write_miniseed
 
 RECORD = 512
 ALWAYS = 0, 10**18
@@ -43,7 +42,7 @@ def test_threads_get_the_errors_of_their_own_files(recording, good, damaged, tmp
 
     def read(name, path):
         for _ in range(100):
-            said[name].append(read_file(str(path), *ALWAYS)[1])
+            said[name].append(read_traces(str(path), *ALWAYS)[1])
 
     def write():
         for k in range(50):
@@ -65,7 +64,7 @@ def test_threads_get_the_errors_of_their_own_files(recording, good, damaged, tmp
 def test_files_and_content_hold_the_same(recording, good, kind, monkeypatch):
     assert good.stat().st_size < LARGE
     if kind == "large":
-        monkeypatch.setattr("xcorr.pes.waveform_file.LARGE", 1000)
+        monkeypatch.setattr("xcorr.pes.reading.waveform_file.LARGE", 1000)
     (found,), wrong = read_traces(good.read_bytes() if kind == "content" else str(good), *ALWAYS)
     assert not wrong
     assert np.array_equal(found.data, recording.data)

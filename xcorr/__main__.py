@@ -30,7 +30,7 @@ def main() -> NoReturn:
     code: Any = 0
     try:
         with held():
-            from xcorr.cli import main as cli
+            from xcorr.cli.program import main as cli
 
             cli(prog_name="xcorr")
     except SystemExit as end:

@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from xcorr.campaign import frozen_settings
-from xcorr.ledger import read_ledger
 from xcorr.pes.items import WINDOW_REASONS, Chunk, SlotAccount
-from xcorr.pes.orient import sources
-from xcorr.pes.result_file import stack_path
-from xcorr.pes.segments import NS
-from xcorr.pes.shards import series_path
+from xcorr.pes.preparing.orient import sources
+from xcorr.pes.reading.segments import NS
+from xcorr.pes.stacking.result_file import stack_path
+from xcorr.pes.storing.shards import series_path
 from xcorr.provenance.condition import Condition
 from xcorr.provenance.lineage import Lineage
 from xcorr.provenance.store import ProvenanceError, reading
 from xcorr.results import Results
+from xcorr.store.folder import frozen_settings
+from xcorr.store.ledger import read_ledger
 
 FIELDS = ("station_1", "station_2", "distance_km", "azimuth_deg", "snr", "symmetry", "n_windows")
 CHAIN = ("ReadStation", "ConditionStation", "NormalizeStation", "TransformStation")

@@ -88,7 +88,7 @@ def _begin(campaign: Path) -> Any:
             row = store.execute("SELECT software, settings_hash, settings FROM run ORDER BY id DESC LIMIT 1").fetchone()
             software, settings_hash, settings = row or ("", "", "")
     except ProvenanceError:
-        from xcorr.campaign import recorded_hash
+        from xcorr.store.folder import recorded_hash
 
         settings_hash = recorded_hash(campaign)
     made.agent("xcorr:software", {"prov:type": _term(made, "prov:SoftwareAgent"), "prov:label": software or "xcorr"})

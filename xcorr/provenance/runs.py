@@ -22,10 +22,14 @@ import numpy as np
 from xcorr.core import GenericPE, Observer, WorkflowGraph
 from xcorr.core.derivation import parse_derivation
 from xcorr.core.files import source_of
+from xcorr.core.sources import digests, modules_behind
 from xcorr.provenance.recorder import Recorder
 from xcorr.provenance.store import INSERTS, NAME, create, folder_of, reading, take_in
 
 RUNNING, DONE = "running", "done"
+SOURCES = (  # of elements; stores of version 0.1.0 lack it
+    "CREATE TABLE IF NOT EXISTS source (run, element, module, sha256, UNIQUE (run, element, module))"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,10 +54,13 @@ class Run:
         """Record the elements of a graph, and return what is to watch it."""
         elements, _ = graph.flattened()
         rows = [(self.number, *describe(e)) for e in elements]
+        files = [(self.number, e.id, module, digest) for e in elements for module, digest in sources(e).items()]
         store = create(folder_of(self.campaign) / NAME, indexed=True)
         with contextlib.closing(store), store:
             store.execute("BEGIN")
+            store.execute(SOURCES)
             store.executemany(INSERTS["element"], rows)
+            store.executemany("INSERT OR IGNORE INTO source VALUES (?, ?, ?, ?)", files)
         return [] if self.level == "run" else [Recorder(self.campaign, self.number, self.level)]
 
 
@@ -62,7 +69,7 @@ def describe(element: GenericPE) -> tuple[str, str, str, str, str, str]:
     parse_derivation(element.derivation, element.id)
     parameters = {name: _brief(getattr(element, name)) for name in _parameters(type(element)) if name in vars(element)}
     kind = f"{type(element).__module__}:{type(element).__qualname__}"
-    return element.id, kind, element.version, content_hash(type(element)), element.derivation, json.dumps(parameters)
+    return element.id, kind, element.version, content_hash(sources(element)), element.derivation, json.dumps(parameters)
 
 
 def _parameters(kind: type) -> list[str]:
@@ -90,13 +97,21 @@ def _brief(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else _SHORT.repr(value)
 
 
-def content_hash(kind: type) -> str:
-    """Return the SHA-256 of the file that defines a class; "" for one that has none."""
-    try:
-        path = inspect.getsourcefile(kind)
-    except TypeError:
-        return ""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path and Path(path).is_file() else ""
+def sources(element: GenericPE | type[GenericPE]) -> dict[str, str]:
+    """Return the SHA-256 of every source file that decides what an element does, by module."""
+    kind = element if isinstance(element, type) else type(element)
+    found = digests(tuple({m: None for name in (kind.__module__, *kind.covers) for m in modules_behind(name)}))
+    if kind.__module__ not in found:  # a script's own
+        with contextlib.suppress(TypeError, OSError):
+            content = Path(inspect.getsourcefile(kind) or "").read_bytes()
+            found[kind.__module__] = hashlib.sha256(content).hexdigest()
+    return found
+
+
+def content_hash(digests: dict[str, str]) -> str:
+    """Return one SHA-256 of all source files; "" for an element that has none."""
+    text = "".join(f"{module} {digest}\n" for module, digest in sorted(digests.items()))
+    return hashlib.sha256(text.encode()).hexdigest() if digests else ""
 
 
 @contextlib.contextmanager
@@ -145,25 +160,32 @@ def _end(campaign: Path, number: int, status: str) -> None:
 
 
 def changed_elements(campaign: Path) -> list[str]:
-    """Return a line for every element whose code is not what it was when the campaign last ran with it.
+    """Return a line for every source file of an element that is not what it was when the campaign last ran with it.
 
     Files are looked at, nothing is imported: the names come from the campaign.
     """
+    latest = "run = (SELECT max(run) FROM element WHERE name = e.name) ORDER BY name"
     with reading(campaign) as store:
         rows = store.execute(
-            "SELECT name, class, content_hash FROM element AS e WHERE content_hash != '' AND run = "
-            "(SELECT max(run) FROM element WHERE name = e.name) ORDER BY name"
+            f"SELECT run, name, class FROM element AS e WHERE content_hash != '' AND {latest}"
         ).fetchall()
+        if not store.execute("SELECT count(*) FROM sqlite_master WHERE name = 'source'").fetchone()[0]:
+            return [f"{name}: recorded by an earlier version of xcorr, with another code" for _, name, _ in rows]
+        before: dict[tuple[int, str], dict[str, str]] = {}
+        for run, element, module, digest in store.execute("SELECT run, element, module, sha256 FROM source"):
+            before.setdefault((run, element), {})[module] = digest
     changed = []
-    for name, place, before in rows:
+    for run, name, place in rows:
         module, _, attribute = place.partition(":")
         source = source_of(module)
         if source is None:
             changed.append(f"{name}: the module of {place} is not installed here, so nobody can tell")
         elif not _defines(source, attribute):
             changed.append(f"{name}: {place} is not there any more")
-        elif hashlib.sha256(source.read_bytes()).hexdigest() != before:
-            changed.append(f"{name}: the file of {place} has changed since the last run")
+        else:
+            known = before.get((run, name), {})
+            now = digests(tuple(known))
+            changed += [f"{name}: {m} has changed since the last run" for m in known if now.get(m) != known[m]]
     return changed
 
 

@@ -1,0 +1,1 @@
+"""From spectra to correlations: the layout of pairs in tiles, cross spectra, estimates."""

@@ -1,0 +1,276 @@
+"""Correlates the strips of a chunk, tile by tile, as soon as all their stations have arrived."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from xcorr.core import GenericPE, MultiKey, XcorrError
+from xcorr.core.product import Product
+from xcorr.pes.correlating.estimate import Member, Rows, estimate
+from xcorr.pes.correlating.gridding import gridding
+from xcorr.pes.correlating.layout import Layout
+from xcorr.pes.correlating.packing import PackedChunk, packed_chunk
+from xcorr.pes.correlating.tiles import EDGE, GROUP, cross_spectra
+from xcorr.pes.items import (
+    ROWS_METADATA,
+    Chunk,
+    Complex64,
+    CorrelationRows,
+    Float32,
+    SlotAccount,
+    SpectraBlock,
+    StripEnd,
+    Tombstone,
+    strip_key,
+)
+from xcorr.pes.preparing.estimator import Estimator
+from xcorr.pes.preparing.whiten import Band
+from xcorr.pes.process import prepare_process
+
+TOGETHER = 1 << 18  # values estimated at once, or a few more: threads wait for each other at every call of NumPy
+
+
+class ChunkError(XcorrError, RuntimeError):
+    """A chunk did not get the items of all its stations."""
+
+
+class _OpenChunk:
+    """What has arrived for a chunk, of which some strips are to be done here."""
+
+    def __init__(self, chunk: Chunk, strips: list[int], packed: PackedChunk) -> None:
+        self.chunk, self.strips, self.packed = chunk, strips, packed
+        self.members = packed.members
+        self.arrived: set[int] = set()
+        self.accounts: dict[int, SlotAccount] = {}
+        self.done: set[int] = set()
+
+
+class _Sums(NamedTuple):
+    """Cross spectra of some slots, from ``low``, of a first block and those from ``left`` of a second, summed."""
+
+    band: int
+    piece: int
+    windows: slice
+    first: Member
+    second: Member
+    low: int
+    left: int
+    spectra: Complex64
+
+
+class _Stretch(NamedTuple):
+    """Rows of a strip that follow each other: a first slot and slots of a second block."""
+
+    components: str
+    row: int
+    a: int
+    b: list[int]
+    n: np.ndarray
+    begins_with_itself: bool
+
+
+def _write_rows(item: CorrelationRows, path: Path) -> None:
+    with path.open("wb") as file:
+        np.savez(file, data=item.data, n_windows=item.n_windows, first_row=item.first_row)
+
+
+class CorrelateStrips(GenericPE):
+    """Correlates the strips it owns, chunk by chunk, as soon as all their stations have arrived.
+
+    Takes :class:`SpectraBlock` and :class:`Tombstone`; writes :class:`CorrelationRows` and, last, a
+    :class:`StripEnd` per strip and chunk. ``substacks`` lists ranges of windows that are summed apart (None: all
+    windows of a chunk together). A chunk that is incomplete at the end is an error that names the missing stations.
+
+    >>> from xcorr.pes.correlating.layout import Layout
+    >>> from xcorr.pes.preparing.whiten import Band
+    >>> CorrelateStrips(Layout(2, ("Z",), ("ZZ",), 8), (Band.of(3600, 120, 1.0, (0.1, 0.4)),), 24, ("XX.A", "XX.B")).id
+    'CorrelateStrips'
+    """
+
+    keyed = True
+    derivation = "grouped"
+    products: ClassVar = {"output": Product(CorrelationRows, ROWS_METADATA, ".npz", _write_rows)}
+
+    def derivation_key(self, item: SpectraBlock | Tombstone) -> int:
+        """Return the chunk: correlations come from spectra of their chunk."""
+        return item.chunk.start_ns
+
+    def __init__(
+        self,
+        layout: Layout,
+        bands: Sequence[Band],
+        windows: int,
+        stations: Any,
+        estimator: Estimator | None = None,
+        substacks: Sequence[tuple[int, int]] | None = None,
+    ) -> None:
+        super().__init__()
+        self._add_input("input", grouping=MultiKey("keys"))
+        self._add_output("output")
+        self.layout = layout
+        self.bands = bands
+        self.windows = windows
+        self.stations = stations
+        self.estimator = estimator
+        self.substacks = substacks
+
+    def _preprocess(self) -> None:
+        prepare_process()
+        self._how = self.estimator or Estimator()
+        self._substacks = self.substacks or ((0, self.windows),)
+        self._number = {code: i for i, code in enumerate(self.stations)}
+        self._needed = {strip: self.layout.stations_needed(strip) for strip in self.layout.strips}
+        self._chunks: dict[int, _OpenChunk] = {}
+        self._griddings = [None if self._how.is_ratio else gridding(band.grid) for band in self.bands]
+        self._bins = [(g or band.grid).bins for g, band in zip(self._griddings, self.bands, strict=True)]
+        self._room: dict[int, Complex64] = {}
+
+    def process(self, inputs: dict[str, Any]) -> None:
+        """Take one station's item; correlate the strips that it completes."""
+        item: SpectraBlock | Tombstone = inputs["input"]
+        if item.chunk.index not in self._chunks:
+            wanted = self.layout.strips if item.chunk.wanted is None else item.chunk.wanted
+            owned = [s for s in wanted if self.owns(strip_key(item.chunk, s))]
+            packed = packed_chunk(self.in_common, item.chunk.index, self._member)
+            self._chunks[item.chunk.index] = _OpenChunk(item.chunk, owned, packed)
+        chunk = self._chunks[item.chunk.index]
+        station = self._number[item.station]
+        chunk.arrived.add(station)
+        chunk.accounts.update((a.slot, a) for a in item.accounts)
+        if isinstance(item, SpectraBlock):
+            self._take(chunk, station, item)
+        for strip in chunk.strips:
+            if strip not in chunk.done and chunk.arrived.issuperset(self._needed[strip]):
+                chunk.done.add(strip)
+                if (error := chunk.packed.wait(self._needed[strip])) is not None:
+                    raise ChunkError(f"chunk {item.chunk.index}: {type(error).__name__} elsewhere: {error}") from error
+                for block in self.layout.strip_blocks(strip):
+                    for rows in self._correlate(chunk, strip, block):
+                        self.write("output", rows)
+                letters = len(self.layout.components)
+                accounts = (chunk.accounts.get(s * letters + k) for s in self._needed[strip] for k in range(letters))
+                self.write("output", StripEnd(chunk.chunk, strip, tuple(a for a in accounts if a is not None)))
+        if len(chunk.done) == len(chunk.strips):
+            del self._chunks[item.chunk.index]
+
+    def _member(self) -> Member:
+        return Member(self.bands, self.windows, self.layout.block, self._how.copies)
+
+    def _take(self, chunk: _OpenChunk, station: int, item: SpectraBlock) -> None:
+        number = self.layout.block_of(station)
+        first = self.layout.stations_of(number).start * len(self.layout.components)
+        places = [slot - first for slot in item.slots]
+        chunk.packed.pack(station, number, places, lambda member: self._pack(member, places, item))
+
+    def _pack(self, member: Member, places: Sequence[int], item: SpectraBlock) -> None:
+        for row, at in enumerate(places):
+            member.valid[at] = item.valid[row]
+            if item.masks is not None:
+                member.masks[at] = item.masks[row]
+            for k, band in enumerate(self.bands):
+                spectra = item.spectra[k][row]
+                member.bands[k].fill(at, spectra)
+                if item.power is not None:
+                    member.bands[k].autospectra[at] = item.power[k][row]
+                if self._how.amplitude == "energy":
+                    squares = np.square(np.abs(spectra), dtype=np.float64).sum(axis=0)
+                    member.energy[k, at] = squares.reshape(self.windows, -1).sum(axis=1) * (2 / band.grid.nfft)
+
+    def _postprocess(self) -> None:
+        for index, chunk in self._chunks.items():
+            missing = [self.stations[i] for i in self._needed[chunk.strips[0]] if i not in chunk.arrived]
+            raise ChunkError(f"chunk {index} never got the items of {', '.join(missing)}")
+
+    def _correlate(self, chunk: _OpenChunk, strip: int, block: int) -> Iterator[CorrelationRows]:
+        """Yield the rows of a block of a strip: for each band, group of first slots, substack and second block."""
+        first = chunk.members.get(block)
+        if first is None:
+            return
+        others = [b for b in range(block, self.layout.blocks) if b in chunk.members]
+        stations, letters = self.layout.stations_of(block), len(self.layout.components)
+        copies, side = self._how.copies, self.layout.block
+        for k, bins in enumerate(self._bins):
+            if k not in self._room:
+                self._room[k] = np.empty(GROUP * side * bins, np.complex64)
+            for low in range(0, min(side, len(stations) * letters), GROUP):
+                members = stations[low // letters : (low + GROUP) // letters]
+                for piece, (start, stop) in enumerate(self._substacks):
+                    windows = slice(start * copies, stop * copies)
+                    conjugates = first.bands[k].conjugates(low, windows, often=len(others) > 1)
+                    for number in others:
+                        partners = {i: js for i in members if len(js := self.layout.partners(i, number))}
+                        if partners:
+                            second = chunk.members[number]
+                            left = low // EDGE * EDGE if number == block else 0  # of its own block, none before
+                            shape = min(GROUP, side - low), side - left, bins
+                            spectra = self._room[k][: math.prod(shape)].reshape(shape)
+                            packed = second.bands[k].packed[:, left:, windows]
+                            cross_spectra(conjugates, packed, spectra, self._griddings[k])
+                            sums = _Sums(k, piece, slice(start, stop), first, second, low, left, spectra)
+                            for batch in self._batches(k, self._stretches(sums, strip, block, number, partners)):
+                                yield from self._rows(chunk.chunk, strip, sums, batch)
+
+    def _stretches(
+        self, sums: _Sums, strip: int, block: int, number: int, partners: dict[int, np.ndarray]
+    ) -> Iterator[_Stretch]:
+        """Yield a stretch of rows for every first station and component pair that has data."""
+        layout, letters = self.layout, self.layout.components
+        start = layout.strip_rows(strip).start
+        offsets = layout.stations_of(block).start, layout.stations_of(number).start
+        valid = sums.first.valid[sums.low : sums.low + GROUP, sums.windows], sums.second.valid[:, sums.windows]
+        counts = np.rint(valid[0] @ valid[1].T).astype(np.int32)
+        for i, js in partners.items():
+            row = layout.row(i, int(js[0])) - start
+            for pair in layout.pairs:
+                a = (i - offsets[0]) * len(letters) + letters.index(pair[0])
+                b = (js - offsets[1]) * len(letters) + letters.index(pair[1])
+                n = counts[a - sums.low, b]
+                if n.any():
+                    yield _Stretch(pair, row, a, b.tolist(), n, i == js[0] and pair[0] == pair[1])
+
+    def _batches(self, band: int, stretches: Iterable[_Stretch]) -> Iterator[list[_Stretch]]:
+        """Yield stretches by as many as are estimated together."""
+        enough = TOGETHER // max(2 * self.bands[band].grid.lags + 1, self._bins[band])
+        batch: list[_Stretch] = []
+        for stretch in stretches:
+            batch.append(stretch)
+            if sum(len(s.n) for s in batch) >= enough:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _rows(self, chunk: Chunk, strip: int, sums: _Sums, batch: Sequence[_Stretch]) -> Iterator[CorrelationRows]:
+        """Yield one item for every stretch."""
+        data, low, name = self._estimate(sums, batch), 0, self.bands[sums.band].name
+        for s in batch:
+            part = data[low : low + len(s.n)]
+            yield CorrelationRows(chunk, strip, name, s.components, sums.piece, s.row, part, s.n)
+            low += len(s.n)
+
+    def _estimate(self, sums: _Sums, batch: Sequence[_Stretch]) -> Float32:
+        """Return the correlations of the stretches, one after another."""
+        band, spread = self.bands[sums.band], self._griddings[sums.band]
+        parts = [_chosen(sums.spectra[s.a - sums.low], [slot - sums.left for slot in s.b]) for s in batch]
+        if self._how.keeps_power:
+            for at, s in enumerate(batch):
+                if s.begins_with_itself:
+                    power = sums.first.bands[sums.band].autospectra[s.a][sums.piece]
+                    parts[at] = np.array(parts[at])
+                    parts[at][0] = power if spread is None else spread.spread(power[None].astype(np.complex64))[0]
+        spectra = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        a, b = [s.a for s in batch for _ in s.b], [slot for s in batch for slot in s.b]
+        rows = Rows(sums.band, sums.windows, sums.first, a, sums.second, b, np.concatenate([s.n for s in batch]))
+        return estimate(spectra, rows, band, self._how, spread)
+
+
+def _chosen(spectra: Complex64, slots: Sequence[int]) -> Complex64:
+    """Return the spectra [slot, bin] of some slots, without a copy where they are evenly apart."""
+    step = slots[1] - slots[0] if len(slots) > 1 else 1
+    even = list(slots) == list(range(slots[0], slots[-1] + 1, step))
+    return spectra[slots[0] : slots[-1] + 1 : step] if even else spectra[slots]

@@ -1,0 +1,67 @@
+"""The packed spectra of open chunks: one set for all correlators of a process, each spectrum packed once."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from xcorr.pes.correlating.estimate import Member
+
+_LOCK = threading.Lock()
+
+
+class PackedChunk:
+    """The blocks of a chunk, packed by whichever correlator gets a station's item first.
+
+    ``member`` makes an empty block. A correlator that comes second leaves the station alone; before it computes, it
+    waits until the first is done.
+    """
+
+    def __init__(self, member: Callable[[], Member]) -> None:
+        self.members: dict[int, Member] = {}
+        self._member = member
+        self._taken: set[int] = set()
+        self._packed: set[int] = set()
+        self._failure: BaseException | None = None
+        self._change = threading.Condition()
+
+    def pack(self, station: int, block: int, slots: Sequence[int], pack: Callable[[Member], None]) -> None:
+        """Have a station packed by ``pack(member)``, unless another correlator does so; ``slots`` in the block."""
+        with self._change:
+            if station in self._taken:
+                return
+            self._taken.add(station)
+            if block not in self.members:
+                self.members[block] = self._member()
+            member = self.members[block]
+            member.expect(slots)
+        try:
+            pack(member)
+        except BaseException as error:
+            self._failure = error
+            raise
+        finally:
+            with self._change:
+                self._packed.add(station)
+                self._change.notify_all()
+
+    def wait(self, stations: Iterable[int]) -> BaseException | None:
+        """Wait until those of the stations that anyone has begun to pack are packed; return what went wrong, if any."""
+        with self._change:
+            awaited = self._taken.intersection(stations)
+            self._change.wait_for(lambda: self._failure is not None or self._packed >= awaited)
+            for member in self.members.values():
+                member.clear_absent()
+            return self._failure
+
+
+def packed_chunk(in_common: dict[str, Any], index: int, member: Callable[[], Member]) -> PackedChunk:
+    """Return the chunk that the instances of an element have ``in_common``; it goes when all have let it go."""
+    with _LOCK:
+        chunks = in_common.setdefault("chunks", weakref.WeakValueDictionary())
+        chunk: PackedChunk | None = chunks.get(index)
+        if chunk is None:
+            chunk = chunks[index] = PackedChunk(member)
+        return chunk

@@ -1,0 +1,155 @@
+"""Tiles: packed window spectra of blocks of stations, their cross spectra, and correlations at short lags.
+
+For one frequency all pairs of two blocks are one matrix product over windows. Products are padded with zeros to
+one size and never split over windows, by one BLAS thread: the bits of a pair depend neither on the other stations
+nor on who computes it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from xcorr.pes.correlating.gridding import Gridding
+from xcorr.pes.items import Bool, Complex64, Float32, Float64
+from xcorr.pes.preparing.whiten import SpectralGrid
+from xcorr.pes.transforms.fft import library, rfft
+
+SLAB = 256  # frequencies multiplied at once
+BATCH = 32  # rows per inverse FFT call
+LINE = 64  # bytes of a line of the cache
+APART = 8  # samples between the products of two frequencies, lest all of them fall into the same lines of the cache
+EDGE = 16  # second blocks are cut at multiples of as many slots, lest a processor has vectors cut in two
+GROUP = 24  # slots of the first block multiplied at once; OpenBLAS sums all rows of such a product in one order
+
+
+Conjugates = Callable[[slice], Complex64]  # of a range of frequencies: [frequency, GROUP, window]
+
+
+def cross_spectra(first: Conjugates, second: Complex64, out: Complex64, gridding: Gridding | None = None) -> None:
+    """Write sum_w first second to ``out`` [slot, slot, frequency]: in-band bins, or those of ``gridding``.
+
+    ``second`` is [frequency, slot, window], or any view whose last two axes BLAS can read; ``first`` gives conjugate
+    spectra, perhaps of more slots than ``out`` (padding).
+    """
+    rows, columns = GROUP, second.shape[1]
+    size = rows * columns
+    if second.shape[2] == 1 and gridding is None:  # one window: nothing to sum, so no product of matrices
+        a, b = (np.ascontiguousarray(x[..., 0].T) for x in (first(slice(None))[:, : len(out)], second))
+        np.multiply(a[:, None], b, out=out)
+        return
+    second = second.transpose(0, 2, 1)
+    if gridding is None:
+        room = np.empty((SLAB, size + APART), np.complex64)
+        for low in range(0, len(second), SLAB):
+            part = slice(low, min(low + SLAB, len(second)))
+            product = room[: part.stop - low, :size].reshape(-1, rows, columns)
+            np.matmul(first(part), second[part], out=product)
+            out[:, :, part] = product[:, : len(out)].transpose(1, 2, 0)
+        return
+    sums = np.zeros((gridding.bins, size + APART), np.complex64)
+    room = np.empty((max(len(weights[0]) for _, _, weights in gridding.slabs), size + APART), np.complex64)
+    for part, reached, weights in gridding.slabs:
+        product = room[: part.stop - part.start, :size]
+        np.matmul(first(part), second[part], out=product.reshape(-1, rows, columns))
+        sums[reached, :size] += weights @ product
+    out[:] = sums[:, :size].reshape(-1, rows, columns)[:, : len(out)].transpose(1, 2, 0)
+
+
+def to_lags(
+    spectra: Complex64, grid: SpectralGrid, gridding: Gridding | None = None, weights: Float32 | None = None
+) -> Float32:
+    """Return the correlations [row, 2M+1] of cross spectra [row, bin of ``grid`` or ``gridding``]; zero lag at M.
+
+    ``weights`` [row], if given, multiply them.
+    """
+    rows, m = len(spectra), grid.lags
+    weight = np.ones((rows, 1), np.float32) if weights is None else weights[:, None]
+    lags = np.empty((rows, 2 * m + 1), np.float32)
+    fft = library(grid.fft)
+    nfft = gridding.nfft if gridding else grid.nfft
+    half = np.zeros((BATCH if fft.whole_batches else min(rows, BATCH), nfft // 2 + 1), np.complex64)
+    for low in range(0, rows, BATCH):
+        part = spectra[low : low + BATCH]
+        if gridding:
+            gridding.half_spectra(part, half[: len(part)])
+        else:
+            half[: len(part), grid.first : grid.stop] = part
+        time = fft.irfft(half if fft.whole_batches else half[: len(part)], nfft)
+        batch = slice(low, low + len(part))
+        np.multiply(time[: len(part), nfft - m :], weight[batch], out=lags[batch, :m])
+        np.multiply(time[: len(part), : m + 1], weight[batch], out=lags[batch, m:])
+    if gridding:
+        lags *= gridding.scale
+    return lags
+
+
+def products_per_lag(first: Bool, second: Bool, grid: SpectralGrid) -> Float64:
+    """Return N(tau) = sum over windows and t of m1(t) m2(t + tau), [2M+1], for masks [window, sample]."""
+    spectra = [rfft(m.astype(np.float64), grid.nfft) for m in (first, second)]
+    time = np.fft.irfft((spectra[0].conj() * spectra[1]).sum(axis=0), n=grid.nfft)
+    products: Float64 = np.rint(np.concatenate([time[grid.nfft - grid.lags :], time[: grid.lags + 1]]))
+    return products
+
+
+def full_products_per_lag(grid: SpectralGrid) -> Float64:
+    """Return L - |tau|, [2M+1]: what one pair of complete windows contributes to N(tau)."""
+    return grid.length - np.abs(np.arange(-grid.lags, grid.lags + 1)).astype(np.float64)
+
+
+def at_a_line(*shape: int) -> Complex64:
+    """Return an array of any values that begins with a line of the cache, so that fewer lines are of two slots."""
+    size = math.prod(shape) * np.dtype(np.complex64).itemsize
+    room = np.empty(size + LINE, np.uint8)
+    begin = -room.__array_interface__["data"][0] % LINE
+    return room[begin : begin + size].view(np.complex64).reshape(shape)
+
+
+class Block:
+    """Spectra of a block of slots in a chunk, ``packed`` [frequency, slot, window].
+
+    ``copies`` spectra belong to each window (2 for the phase correlation). Who correlates calls :meth:`clear_absent`
+    first.
+    """
+
+    def __init__(self, grid: SpectralGrid, windows: int, side: int, copies: int = 1) -> None:
+        self.grid, self.copies = grid, copies
+        self.packed = at_a_line(grid.bins, side, windows * copies)
+        self._absent = set(range(side))
+        self.autospectra: dict[int, Float32] = {}
+
+    def expect(self, slot: int) -> None:
+        """Leave the place of a slot to :meth:`fill`."""
+        self._absent.discard(slot)
+
+    def fill(self, slot: int, spectra: Complex64) -> None:
+        """Take the spectra [bin, window] of a slot that is expected."""
+        self.packed[:, slot] = spectra
+
+    def clear_absent(self) -> None:
+        """Put zeros where nothing is expected."""
+        if self._absent:
+            self.packed[:, sorted(self._absent)] = 0
+            self._absent.clear()
+
+    def conjugates(self, first_slot: int, windows: slice, often: bool) -> Conjugates:
+        """Return what gives conjugate spectra of GROUP slots, padded with zeros; kept where they are used ``often``."""
+        part = self.packed[:, first_slot : first_slot + GROUP, windows]
+
+        def conjugate(frequencies: slice) -> Complex64:
+            chosen = part[frequencies]
+            padded = np.empty((len(chosen), GROUP, chosen.shape[2]), np.complex64)
+            np.conjugate(chosen, out=padded[:, : chosen.shape[1]])
+            padded[:, chosen.shape[1] :] = 0
+            return padded
+
+        return conjugate(slice(None)).__getitem__ if often else conjugate
+
+    def power(self, slot: int, windows: np.ndarray) -> Float64:
+        """Return the mean over some windows (their numbers) of |X|² of a slot, [bin]."""
+        at = (windows[:, None] * self.copies + np.arange(self.copies)).ravel()
+        part = self.packed[:, slot, at]
+        mean: Float64 = (np.square(part.real, dtype=np.float64) + np.square(part.imag, dtype=np.float64)).mean(axis=1)
+        return mean

@@ -1,0 +1,1 @@
+"""From segments to the spectra of windows: conditioning, orientation, normalisation, whitening."""

@@ -1,0 +1,308 @@
+"""The elements between reading and correlating: condition, normalise, whiten and transform."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from xcorr.core import IterativePE
+from xcorr.pes.items import (
+    USED,
+    WINDOW_REASONS,
+    Bool,
+    Complex64,
+    ConditionedStation,
+    Float32,
+    RawChannel,
+    RawStation,
+    Segment,
+    SlotAccount,
+    SpectraBlock,
+    Tombstone,
+)
+from xcorr.pes.preparing import whiten, windows
+from xcorr.pes.preparing.condition import Conditioning, condition
+from xcorr.pes.preparing.estimator import Estimator
+from xcorr.pes.preparing.normalize import Normalization, normalize
+from xcorr.pes.preparing.orient import Trace, to_components
+from xcorr.pes.preparing.products import CONDITIONED, SPECTRA
+from xcorr.pes.preparing.windows import Windowing
+from xcorr.pes.process import prepare_process
+from xcorr.pes.reading.metadata import (
+    InverseResponse,
+    MetadataError,
+    epoch_starts,
+    find_response,
+    inverse_response,
+    read_inventory,
+)
+from xcorr.pes.reading.read import TOO_SHORT
+from xcorr.pes.reading.segments import NS, cut_at, sample_ns
+from xcorr.pes.transforms.analytic import phasor_spectra, phasors
+
+
+class _StationStep(IterativePE):
+    """Passes tombstones on; turns any unexpected error into one, with its reason."""
+
+    stateless = True
+    on_error = "skip"
+
+    def _process(self, item: Any) -> Any:
+        return item if isinstance(item, Tombstone) else self.step(item)
+
+    def step(self, item: Any) -> Any:
+        """Work on one station; for overriding."""
+        return item
+
+    def skipped(self, inputs: dict[str, Any], error: Exception) -> dict[str, Any]:
+        """Send a tombstone with the error as reason."""
+        item = inputs["input"]
+        reason = f"{type(self).__name__} failed: {type(error).__name__}: {error}"
+        accounts = item.accounts
+        failed = tuple(
+            dataclasses.replace(a, status="failed", reason=reason) if a.status == "used" else a for a in accounts
+        )
+        return {"output": Tombstone(item.chunk, item.station, item.strips, failed)}
+
+
+class ConditionStation(_StationStep):
+    """Conditions a :class:`RawStation` and judges its windows: writes a :class:`ConditionedStation`.
+
+    ``response`` is ``"none"`` or the unit of ground motion; responses and orientations come from ``metadata``
+    (StationXML): channels that do not point up, north or east are turned. With ``shared``, a window rejected on one
+    slot is rejected on all (they share weights). ``events`` lists ranges of time (ns) whose windows are rejected.
+
+    >>> from xcorr.pes.preparing.condition import Conditioning
+    >>> from xcorr.pes.preparing.windows import Windowing
+    >>> ConditionStation(Conditioning(4.0, (0.05, 1.0), 4, 40.0), Windowing(14400, 14400)).response
+    'none'
+    """
+
+    products: ClassVar = {"output": CONDITIONED}
+
+    def __init__(
+        self,
+        conditioning: Conditioning,
+        windowing: Windowing,
+        response: str = "none",
+        metadata: str | None = None,
+        water_level_db: float = 60.0,
+        shared: bool = False,
+        events: Sequence[tuple[int, int]] = (),
+    ) -> None:
+        super().__init__()
+        self.conditioning = conditioning
+        self.windowing = windowing
+        self.response = response
+        self.metadata = metadata
+        self.water_level_db = water_level_db
+        self.shared = shared
+        self.events = events
+
+    def _preprocess(self) -> None:
+        prepare_process()
+        self._responses: dict[tuple[int, float], InverseResponse] = {}
+        self._inventory = None
+        if self.metadata is not None:
+            self._inventory = read_inventory(self.metadata)
+        elif self.response != "none":
+            raise MetadataError("removing the response needs station metadata")
+
+    def step(self, item: RawStation) -> ConditionedStation | Tombstone:
+        """Condition every channel that has segments; turn them to the components wanted; judge their windows."""
+        traces = []
+        for channel in item.channels:
+            account, data, mask = self._channel(item, channel)
+            traces.append(Trace(channel.component, account, data, mask, self._verdict(item, channel, data, mask)))
+        traces = to_components(traces, self._inventory, item.chunk.data_start_ns)
+        accounts = [t.account for t in traces]
+        used = [k for k, t in enumerate(traces) if t.account.status == "used"]
+        if not used:
+            return Tombstone(item.chunk, item.station, item.strips, tuple(accounts))
+        judged = np.array([traces[k].verdict for k in used])
+        if self.shared:
+            judged[:] = np.where(judged == USED, judged.max(axis=0), judged)
+        for row, k in enumerate(used):
+            counts = tuple(np.bincount(judged[row], minlength=len(WINDOW_REASONS)).tolist())
+            accounts[k] = dataclasses.replace(accounts[k], windows=counts)
+        return ConditionedStation(
+            item.chunk,
+            item.station,
+            item.strips,
+            tuple(accounts),
+            self.conditioning.rate_hz,
+            np.array([traces[k].data for k in used]),
+            np.array([traces[k].mask for k in used]),
+            judged,
+        )
+
+    def _channel(self, item: RawStation, channel: RawChannel) -> tuple[SlotAccount, Float32 | None, Bool | None]:
+        account, rate = channel.account, self.conditioning.exact_rate_hz
+        if not channel.segments:
+            return account, None, None
+        chunk, errors = item.chunk, []
+        samples = int((chunk.end_ns - chunk.start_ns) * rate / NS)
+        data, mask = np.zeros(samples, np.float32), np.zeros(samples, bool)
+        for segment in self._by_epoch(account.seed_id, channel.segments):
+            try:
+                inverse = self._inverse_response(account.seed_id, segment)
+            except MetadataError as error:
+                errors.append(str(error))
+                continue
+            condition([segment], chunk.start_ns, samples, self.conditioning, inverse, (data, mask))
+        if errors:
+            reason = "; ".join(filter(None, [account.reason, *dict.fromkeys(errors)]))
+            account = dataclasses.replace(account, status="used" if mask.any() else "failed", reason=reason)
+        elif not mask.any():
+            account = dataclasses.replace(account, status="unusable", reason=TOO_SHORT)
+        return (account, data, mask) if mask.any() else (account, None, None)
+
+    def _verdict(
+        self, item: RawStation, channel: RawChannel, data: Float32 | None, mask: Bool | None
+    ) -> np.ndarray | None:
+        if data is None or mask is None:
+            return None
+        rate, start = self.conditioning.exact_rate_hz, item.chunk.start_ns
+
+        def positions(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+            return [(math.floor((a - start) * rate / NS), math.ceil((b - start) * rate / NS)) for a, b in ranges]
+
+        clipped = []
+        if self.windowing.clipped > 0:
+            clipped = [
+                (sample_ns(s.start_ns, s.rate_hz, a), sample_ns(s.start_ns, s.rate_hz, b))
+                for s in channel.segments
+                for a, b in windows.flat_runs(s.data)
+            ]
+        ranges = positions(channel.non_finite_ns), positions(clipped), positions(self.events)
+        return windows.judge(data, mask, self.windowing, self.conditioning.rate_hz, *ranges)
+
+    def _by_epoch(self, seed_id: str, segments: tuple[Segment, ...]) -> list[Segment]:
+        """Return the segments cut where an epoch of the channel begins or ends."""
+        if self._inventory is None or self.response == "none":
+            return list(segments)
+        cuts = epoch_starts(self._inventory, seed_id)
+        return [piece for segment in segments for piece in cut_at(segment, cuts)]
+
+    def _inverse_response(self, seed_id: str, segment: Segment) -> InverseResponse | None:
+        """Return the inverse response, evaluated once per channel epoch and rate."""
+        if self._inventory is None or self.response == "none":
+            return None
+        rate = float(segment.rate_hz)
+        response = find_response(self._inventory, seed_id, segment.start_ns)
+        key = id(response), rate  # the inventory keeps its responses, so their ids stay theirs
+        if key not in self._responses:
+            highest = min(rate, self.conditioning.rate_hz) / 2
+            self._responses[key] = inverse_response(response, rate, highest, self.response, self.water_level_db)
+        return self._responses[key]
+
+
+class NormalizeStation(_StationStep):
+    """Applies temporal normalisation to a :class:`ConditionedStation`.
+
+    >>> from xcorr.pes.preparing.normalize import Normalization
+    >>> NormalizeStation(Normalization("clip", clip_n=2.0)).how.clip_n
+    2.0
+    """
+
+    products: ClassVar = {"output": CONDITIONED}
+
+    def __init__(self, how: Normalization | None = None) -> None:
+        super().__init__()
+        self.how = how
+
+    def step(self, item: ConditionedStation) -> ConditionedStation:
+        """Normalise all slots of the station."""
+        data = normalize(item.data, item.mask, self.how or Normalization(), item.rate_hz)
+        return dataclasses.replace(item, data=data)
+
+
+class TransformStation(_StationStep):
+    """Cuts windows, transforms and whitens them: writes a :class:`SpectraBlock` with the spectra of every band.
+
+    ``estimator`` says what the spectra are for: unit phasors for the phase correlation; no band taper before the ratios
+    of coherency and deconvolution; the masks of incomplete windows where estimates are unbiased. With
+    ``autocorrelations`` the power before whitening goes along, summed over ``substacks`` (None: the whole chunk).
+
+    >>> from xcorr.pes.preparing.whiten import Band
+    >>> TransformStation((Band.of(3600, 120, 1.0, (0.1, 0.4)),), 3600, "running-mean").method
+    'running-mean'
+    """
+
+    products: ClassVar = {"output": SPECTRA}
+    unit = "windows"
+
+    def __init__(
+        self,
+        bands: Sequence[whiten.Band],
+        step: int,
+        method: str = "phase",
+        smooth_hz: float = 0.02,
+        per: str = "channel",
+        estimator: Estimator | None = None,
+        autocorrelations: bool = False,
+        substacks: Sequence[tuple[int, int]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.bands = bands
+        self.window_step = step
+        self.method = method
+        self.smooth_hz = smooth_hz
+        self.per = per
+        self.estimator = estimator
+        self.autocorrelations = autocorrelations
+        self.substacks = substacks
+
+    def _preprocess(self) -> None:
+        self._how = self.estimator or Estimator(unbiased=self.method == "none")
+        self._union = whiten.union(b.grid for b in self.bands)
+        ratio = self._how.method in ("coherency", "deconvolution")
+        self._tapers = [np.ones(b.grid.bins, np.float32) if ratio else b.taper() for b in self.bands]
+
+    def step(self, item: ConditionedStation) -> SpectraBlock | Tombstone:
+        """Transform the valid windows of all slots of the station."""
+        valid = item.windows == USED
+        self.units += valid.size
+        rows = np.flatnonzero(valid.any(axis=1))
+        if not len(rows):
+            return Tombstone(item.chunk, item.station, item.strips, item.accounts)
+        valid = valid[rows]
+        if self._how.method == "phase":
+            spectra: tuple[Complex64, ...] = (self._phasor_spectra(item.data[rows], item.mask[rows], valid),)
+            power = None
+        else:
+            spectra, power = self._spectra(item.data[rows], valid)
+        masks = None
+        if self._how.unbiased:
+            cut = windows.windowed(item.mask[rows], self._union.length, self.window_step) & valid[:, :, None]
+            masks = None if cut[valid].all() else cut
+        slots = tuple(a.slot for a in item.accounts if a.status == "used")
+        kept = tuple(slots[r] for r in rows)
+        spectra = tuple(np.ascontiguousarray(band.swapaxes(1, 2)) for band in spectra)
+        return SpectraBlock(item.chunk, item.station, item.strips, item.accounts, kept, spectra, valid, power, masks)
+
+    def _phasor_spectra(self, data: Float32, mask: Bool, valid: Bool) -> Complex64:
+        grid = self._union
+        cut = windows.windowed(phasors(data, mask), grid.length, self.window_step)
+        spectra = np.zeros((*valid.shape, 2, grid.nfft // 2 + 1), np.complex64)
+        spectra[valid] = phasor_spectra(cut[valid][:, None], grid.length, grid.nfft)
+        return spectra.reshape(len(data), -1, grid.nfft // 2 + 1)
+
+    def _spectra(self, data: Float32, valid: Bool) -> tuple[tuple[Complex64, ...], tuple[Float32, ...] | None]:
+        cut = windows.windowed(data, self._union.length, self.window_step)
+        whole = np.zeros((*valid.shape, self._union.bins), np.complex64)
+        whole[valid] = whiten.window_spectra(cut[valid], self._union)
+        spectra, power = [], []
+        for band, taper in zip(self.bands, self._tapers, strict=True):
+            part = whole[..., band.grid.first - self._union.first : band.grid.stop - self._union.first]
+            spectra.append(whiten.whiten(part, self.method, band.grid, taper, self.smooth_hz, self.per))
+            if self.autocorrelations:
+                squares = np.square(np.abs(part * taper), dtype=np.float64)
+                substacks = self.substacks or ((0, valid.shape[1]),)
+                sums = np.stack([squares[:, a:b].sum(axis=1) for a, b in substacks], axis=1)
+                power.append(sums.astype(np.float32))
+        return tuple(spectra), tuple(power) if self.autocorrelations else None

@@ -1,0 +1,60 @@
+"""Earthquake catalogues: the times of events, from QuakeML or CSV."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+
+from xcorr.core import XcorrError
+from xcorr.core.interrupt import shielded
+from xcorr.pes.reading.formats import read
+
+
+class CatalogueError(XcorrError, ValueError):
+    """A catalogue that cannot be read."""
+
+
+def read_catalogue(path: str, smallest: float) -> list[int]:
+    """Return the origin times (ns UTC) of the events of at least this magnitude, in order.
+
+    CSV has a header with columns ``time`` (ISO 8601) and ``magnitude`` or ``mag`` (USGS); anything else is left to
+    ObsPy. Raises CatalogueError, naming file and line, for what cannot be understood.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CatalogueError(f"quality.catalogue: {path!r} cannot be read: {error}") from None
+    if text.lstrip().startswith("<"):
+        return _from_quakeml(path, smallest)
+    rows = csv.DictReader(io.StringIO(text))
+    names = [n.strip().lower() for n in rows.fieldnames or ()]
+    magnitude = next((n for n in ("magnitude", "mag") if n in names), None)
+    if "time" not in names or magnitude is None:
+        raise CatalogueError(f"quality.catalogue: {path!r} needs a header with columns time and magnitude")
+    rows.fieldnames = names
+    times = []
+    for number, row in enumerate(rows, 2):
+        try:
+            if float(row[magnitude]) >= smallest:
+                times.append(_nanoseconds(row["time"].strip()))
+        except (TypeError, ValueError) as error:
+            raise CatalogueError(f"quality.catalogue: {path!r}, line {number}: {error}") from None
+    return sorted(times)
+
+
+def _nanoseconds(text: str) -> int:
+    time = datetime.datetime.fromisoformat(text)
+    time = time.replace(tzinfo=datetime.UTC) if time.tzinfo is None else time
+    return round(time.timestamp() * 1000) * 1_000_000
+
+
+def _from_quakeml(path: str, smallest: float) -> list[int]:
+    try:
+        with shielded():
+            events = read("event", path)
+    except Exception as error:  # ObsPy raises anything on garbage
+        raise CatalogueError(f"quality.catalogue: {path!r} is no QuakeML: {type(error).__name__}: {error}") from None
+    chosen = [e for e in events if e.magnitudes and (e.preferred_magnitude() or e.magnitudes[0]).mag >= smallest]
+    return sorted((e.preferred_origin() or e.origins[0]).time.ns for e in chosen if e.origins)

@@ -1,0 +1,1 @@
+"""Correlations in files: one shard for every chunk and strip."""

@@ -1,0 +1,278 @@
+"""Shards: one immutable HDF5 file per chunk and strip, written under a temporary name, synced, renamed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xcorr.core import GenericPE, XcorrError
+from xcorr.pes.correlating.layout import Layout
+from xcorr.pes.correlating.quality import quality
+from xcorr.pes.items import Chunk, CorrelationRows, ShardRecord, SlotAccount, StripEnd
+
+FORMAT, VERSION = "xcorr-shard", 1
+HDF5_CHUNK_BYTES = 128 << 10
+WRITE_BYTES = 16 << 20  # after which the disk is asked to begin
+SPARE_BYTES = 1 << 20  # for tables, and what other processes write
+CHUNK_TIMES = ("start_ns", "end_ns", "data_start_ns", "data_end_ns")
+
+
+class ShardError(XcorrError, OSError):
+    """A file that is no shard of this campaign, or is damaged."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ShardContent:
+    """What a shard says about itself; ``times`` are :data:`CHUNK_TIMES`."""
+
+    settings_hash: str
+    times: tuple[int, int, int, int]
+    generation: int
+    strip: int
+    accounts: tuple[SlotAccount, ...]
+    members: str
+
+
+def read_shard(path: Path, thorough: bool = False) -> ShardContent:
+    """Return what a shard holds besides numbers; with ``thorough``, read all of it, which checks every checksum.
+
+    Raises ShardError, with the reason, for what is no shard or is damaged.
+    """
+    import h5py
+
+    try:
+        with h5py.File(path) as file:
+            if file.attrs["format"] != FORMAT or file.attrs["version"] != VERSION:
+                raise ShardError(f"{path.name}: not a shard of this version")
+            if thorough:
+                file.visititems(read_all)
+            accounts = json.loads(file["accounts"][...].tobytes())
+            a, b, c, d = (int(file.attrs[name]) for name in CHUNK_TIMES)
+            return ShardContent(
+                str(file.attrs["settings_hash"]),
+                (a, b, c, d),
+                int(file.attrs["generation"]),
+                int(file.attrs["strip"]),
+                tuple(_account(each) for each in accounts),
+                file["members"][...].tobytes().decode(),
+            )
+    except ShardError:
+        raise
+    except Exception as error:  # HDF5 raises anything on damage
+        raise ShardError(f"{path.name}: damaged: {type(error).__name__}: {error}".splitlines()[0]) from error
+
+
+def read_all(_: str, item: Any) -> None:
+    """Read a dataset, a chunk of storage at a time: HDF5 compares the checksums."""
+    if hasattr(item, "chunks") and item.chunks and item.size:
+        for part in item.iter_chunks():
+            item[part]
+
+
+def _account(plain: dict[str, Any]) -> SlotAccount:
+    files = tuple((str(name), int(size), int(time)) for name, size, time in plain.pop("files"))
+    return SlotAccount(**{**plain, "files": files, "windows": tuple(plain["windows"])})
+
+
+def shard_name(chunk: Chunk, strip: int, generation: int) -> str:
+    """Return the path of a shard within its campaign: the chunk's start, generation and strip."""
+    return f"shards/{chunk.name}_{generation:02d}-{strip:02d}.h5"
+
+
+def chunk_shape(lags: int, rows: int) -> tuple[int, int]:
+    """Return an HDF5 chunk [row, lag] of at most 128 KiB of float32."""
+    width = min(lags, HDF5_CHUNK_BYTES // 4)
+    return max(1, min(rows, HDF5_CHUNK_BYTES // 4 // width)), width
+
+
+def series_path(band: str, components: str, kind: str = "series") -> str:
+    """Return where series (or their numbers of windows) of a band are, in shards and in results.
+
+    >>> series_path("", "ZZ"), series_path("low", "ZZ", "series_n_windows")
+    ('series/ZZ', 'bands/low/series_n_windows/ZZ')
+    """
+    return f"bands/{band}/{kind}/{components}" if band else f"{kind}/{components}"
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Raise ShardError if the disk has no room for a file of so many bytes.
+
+    Looked at before a file is begun: HDF5 does not survive a full disk, it crashes when the file is closed.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed + SPARE_BYTES:
+        raise ShardError(
+            f"the disk of {folder} is full: {free / 1e6:.1f} MB free, {needed / 1e6:.1f} MB needed now; "
+            "make room and run again: what is finished is kept"
+        )
+
+
+def sync_and_rename(temporary: Path, final: Path) -> None:
+    """Make a finished file visible under its final name, durably."""
+    _sync(temporary, os.O_RDONLY)
+    os.replace(temporary, final)
+    _sync(final.parent, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@dataclasses.dataclass(slots=True)
+class _Shard:
+    """A shard that is being written: its series are in the file, what is one number per row is kept until the end."""
+
+    file: Any
+    series: dict[tuple[str, str], Any]
+    rows: dict[str, dict[tuple[str, str], np.ndarray]]
+    descriptor: int
+    cached: bool
+    pending: int = 0  # bytes of series that the disk has not been asked to begin with
+    begun: int = 0  # bytes of the file that it has
+
+    def add(self, size: int) -> None:
+        """Let the disk begin with what has come together, so that it works while correlations are computed."""
+        self.pending += size
+        if self.pending >= WRITE_BYTES:
+            self.pending = 0
+            self.push()
+
+    def push(self) -> None:
+        """Start writing what is dirty, and wait for nothing; what is written leaves memory, unless it is ``cached``."""
+        if hasattr(os, "posix_fadvise"):  # this is what it does on Linux
+            end = os.fstat(self.descriptor).st_size
+            first = self.begun if self.cached else 0
+            os.posix_fadvise(self.descriptor, first, end - first, os.POSIX_FADV_DONTNEED)
+            self.begun = end
+
+
+class WriteShards(GenericPE):
+    """Writes the rows of a strip into its shard; after the strip's end, a :class:`ShardRecord` goes out.
+
+    Rows that never come have no data: NaN, with 0 windows. Series are [substack, row, lag] for every band (by name);
+    beside them are their numbers of windows, signal-to-noise ratios and symmetries. Unless ``cached``, the system need
+    not keep in memory what is on the disk: nobody will read it soon.
+    """
+
+    keyed = True
+    derivation = "grouped"
+    unit = "pairs"
+
+    def derivation_key(self, item: CorrelationRows | StripEnd) -> tuple[int, int]:
+        """Return chunk and strip: a shard comes from the rows of its strip."""
+        return item.chunk.start_ns, item.strip
+
+    def __init__(
+        self,
+        folder: str,
+        layout: Layout,
+        lags: int,
+        attributes: dict[str, Any],
+        bands: Sequence[str] = ("",),
+        substacks: int = 1,
+        generation: int = 0,
+        members: str = "",
+        cached: bool = True,
+    ) -> None:
+        super().__init__()
+        self._add_input("input", grouping=["key"])
+        self._add_output("output")
+        self.folder = folder
+        self.layout = layout
+        self.lags = lags
+        self.attributes = attributes
+        self.bands = bands
+        self.substacks = substacks
+        self.generation = generation
+        self.members = members
+        self.cached = cached
+
+    def _preprocess(self) -> None:
+        self._open: dict[tuple[int, int], _Shard] = {}
+
+    def process(self, inputs: dict[str, Any]) -> None:
+        """Write rows, or finish the strip. Raises ShardError where the disk is full."""
+        item: CorrelationRows | StripEnd = inputs["input"]
+        key = item.chunk.index, item.strip
+        if key not in self._open:
+            self._open[key] = self._create(item.chunk, item.strip)
+        shard = self._open[key]
+        if isinstance(item, CorrelationRows):
+            rows = slice(item.first_row, item.first_row + len(item.data))
+            name, where = (item.band, item.components), (item.substack, rows)
+            self.units += len(item.data) * (item.band == self.bands[0] and item.substack == 0)
+            shard.series[name][where] = item.data
+            shard.add(item.data.nbytes)
+            shard.rows["series_n_windows"][name][where] = item.n_windows
+            ratio, coefficient = quality(item.data)
+            shard.rows["series_snr"][name][where] = ratio
+            shard.rows["series_symmetry"][name][where] = coefficient
+        else:
+            record = self._finish(self._open.pop(key), item)
+            self.log(f"wrote {record.path}, {record.bytes} bytes")
+            self.write("output", record)
+
+    def _temporary(self, chunk: Chunk, strip: int) -> Path:
+        final = Path(self.folder, shard_name(chunk, strip, self.generation))
+        return final.with_name(f".{final.name}.{os.getpid()}.part")
+
+    def _create(self, chunk: Chunk, strip: int) -> _Shard:
+        import h5py
+
+        rows = self.layout.strip_rows(strip)
+        shape, names = chunk_shape(self.lags, len(rows)), [(band, p) for band in self.bands for p in self.layout.pairs]
+        whole = 4 * self.substacks * len(rows) * self.lags * len(names)
+        require_space(Path(self.folder), whole * (1 + len(self._open)))  # the open ones may still grow as much
+        cache = 16 << 20
+        path = self._temporary(chunk, strip)
+        file = h5py.File(path, "w", libver="latest", rdcc_nbytes=cache, rdcc_w0=1.0)
+        file.attrs.update({"format": FORMAT, "version": VERSION, **self.attributes})
+        file.attrs.update({name: getattr(chunk, name) for name in CHUNK_TIMES})
+        file.attrs.update({"generation": self.generation, "strip": strip})
+        size = self.substacks, len(rows), self.lags
+        series = {
+            name: file.create_dataset(
+                series_path(*name), size, "f4", chunks=(1, *shape), fletcher32=True, fillvalue=np.nan
+            )
+            for name in names
+        }
+        return _Shard(
+            file,
+            series,
+            {
+                "series_n_windows": {name: np.zeros(size[:2], np.int32) for name in names},
+                "series_snr": {name: np.full(size[:2], np.nan, np.float32) for name in names},
+                "series_symmetry": {name: np.full(size[:2], np.nan, np.float32) for name in names},
+            },
+            os.open(path, os.O_RDONLY),
+            self.cached,
+        )
+
+    def _finish(self, shard: _Shard, end: StripEnd) -> ShardRecord:
+        for kind, values in shard.rows.items():
+            for name, of_rows in values.items():
+                shard.file.create_dataset(series_path(*name, kind), data=of_rows, chunks=True, fletcher32=True)
+        texts = {"accounts": json.dumps([a.as_dict() for a in end.accounts]), "members": self.members}
+        for place, text in texts.items():  # as bytes: HDF5 keeps no checksum of strings
+            data = np.frombuffer(text.encode() or b" ", np.uint8)
+            shard.file.create_dataset(place, data=data, chunks=True, fletcher32=True)
+        shard.file.close()
+        temporary = self._temporary(end.chunk, end.strip)
+        path = shard_name(end.chunk, end.strip, self.generation)
+        sync_and_rename(temporary, Path(self.folder, path))
+        if not self.cached:
+            shard.push()
+        os.close(shard.descriptor)
+        size = os.path.getsize(Path(self.folder, path))
+        return ShardRecord(end.chunk, self.generation, end.strip, path, size, end.accounts)

@@ -1,0 +1,1 @@
+"""Fourier transforms, analytic signals and running means."""

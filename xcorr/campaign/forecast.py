@@ -1,0 +1,154 @@
+"""What a run will take: pairs, operations, bytes, files, memory and time. A forecast never changes a result."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from xcorr.campaign.calibration import Costs
+from xcorr.campaign.workflows import bytes_to_write, memory_of_machine
+from xcorr.mappings import engine
+from xcorr.mappings.engine import available_cores
+from xcorr.network.survey import Survey
+from xcorr.pes.correlating.gridding import gridding
+from xcorr.pes.correlating.tiles import GROUP
+from xcorr.pes.items import Chunk
+from xcorr.pes.preparing.estimator import Estimator
+from xcorr.pes.preparing.whiten import Band
+from xcorr.pes.reading.source import open_source
+from xcorr.settings import Settings, SettingsError
+from xcorr.settings.recipe import Recipe
+
+UNITS = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
+
+
+@dataclasses.dataclass(frozen=True)
+class Forecast:
+    """What a run will take."""
+
+    stations: int
+    pairs: int
+    chunks: int
+    flops: float
+    bytes_read: int
+    bytes_written: int
+    files: int
+    memory_bytes: int
+    open_chunks: int
+    workers: int
+    seconds: float
+
+
+def parse_bytes(text: str) -> int:
+    """Return a size such as ``4GB`` or ``500 MiB`` in bytes. Raises SettingsError for anything else.
+
+    >>> parse_bytes("4GB"), parse_bytes("1.5 GiB")
+    (4000000000, 1610612736)
+    """
+    for unit, factor in UNITS.items():
+        number = text.strip().removesuffix(unit).strip()
+        if text.strip().endswith(unit) and number.replace(".", "", 1).isdigit():
+            return round(float(number) * factor)
+    raise SettingsError(f"run.memory = {text!r}: write a size such as '4GB' or '800MB'")
+
+
+def forecast(recipe: Recipe, found: Survey, todo: dict[int, list[Chunk]], costs: Costs, workers: int) -> Forecast:
+    """Return what a run will take. Raises SettingsError if run.memory does not even allow one chunk."""
+    settings, shape, grid = recipe.settings, recipe.shape, recipe.bands[0].grid
+    open_chunks = chunks_at_once(recipe, found, workers, max((len(c) for c in todo.values()), default=1))
+    station_chunks = pairs = pieces = 0
+    for number, chunks in todo.items():
+        layout = found.generations[number].layout
+        stations = sum(bool(layout.strips_of(k)) for k in range(layout.stations))
+        for chunk in chunks:
+            rows = sum(len(layout.strip_rows(s)) for s in chunk.wanted or ())
+            station_chunks, pairs, pieces = station_chunks + stations, pairs + rows, pieces + len(chunk.wanted or ())
+    each = len(settings.component_pairs) * len(shape.bands) * shape.substacks
+    size, ratio = _of_source(settings, found)
+    written = bytes_to_write(recipe, found, todo, len(found.chunks))
+    samples = station_chunks * len(settings.components) * settings.data.chunk_s * settings.condition.rate_hz * ratio
+    cores = min(workers, available_cores())
+    preparing = (samples * costs.sample_s + station_chunks * costs.station_s) / cores
+    correlating = pairs * each * costs.pair_s / max(min(cores, pieces), 1)  # a strip in a chunk has one worker
+    products = pairs * len(settings.component_pairs) * grid.bins * recipe.windows * 8
+    flops = products + pairs * each * 5 * grid.nfft * np.log2(grid.nfft)
+    of_mapping = engine(settings.run.mapping).costs
+    start = of_mapping.imports * costs.start_s + of_mapping.start_s
+    seconds = start + (preparing + correlating) / of_mapping.share + written * costs.byte_s
+    memory = memory_bytes(recipe, found, workers, open_chunks)
+    return Forecast(
+        *(len(found.stations), found.rows, len(found.chunks), float(flops), size, written, pieces + 4),
+        *(memory, open_chunks, workers, round(seconds, 1)),
+    )
+
+
+def worker_count(settings: Settings) -> int:
+    """Return the number of workers that a run will have."""
+    asked = settings.run.workers or available_cores()
+    return min(asked, engine(settings.run.mapping).most_workers or asked)
+
+
+def _of_source(settings: Settings, found: Survey) -> tuple[int, float]:
+    """Return the bytes that the source holds, and its raw sampling rate over the common rate."""
+    source = open_source(found.index.source, settings.data.options)
+    references = dict.fromkeys(c.path for coverages in found.index.coverages.values() for c in coverages)
+    sizes = [mark[1] for mark in map(source.fingerprint, references) if mark is not None]
+    rates = (rate for rate in map(source.rate_hz, references) if rate is not None)
+    common = settings.condition.rate_hz
+    return sum(sizes), next(rates, common) / common
+
+
+def memory_limit(settings: Settings) -> int:
+    """Return run.memory in bytes; by default 80 % of what this machine has."""
+    if settings.run.memory is not None:
+        return parse_bytes(settings.run.memory)
+    return int(0.8 * memory_of_machine())
+
+
+def chunks_at_once(recipe: Recipe, found: Survey, workers: int, chunks: int) -> int:
+    """Return how many chunks may be open within the memory there is, at most run.open_chunks.
+
+    Raises SettingsError if run.memory does not even allow one. Where workers are on other machines, whose memory this
+    one cannot know, it counts only where it is given.
+    """
+    settings = recipe.settings
+    most = min(settings.run.open_chunks, max(chunks, 1))
+    if settings.run.memory is None and not engine(settings.run.mapping).one_machine:
+        return most
+    limit = memory_limit(settings)
+    for count in range(most, 0, -1):
+        if memory_bytes(recipe, found, workers, count) <= limit:
+            return count
+    if settings.run.memory is None:
+        return 1
+    need = memory_bytes(recipe, found, workers, 1)
+    raise SettingsError(
+        f"run.memory = {settings.run.memory!r}: {len(found.stations)} stations on {workers} worker(s) take about "
+        f"{need / 1e9:.1f} GB for one chunk; allow more (--memory), take fewer workers (-n) or a shorter data.chunk_s"
+    )
+
+
+def memory_bytes(recipe: Recipe, found: Survey, workers: int, open_chunks: int) -> int:
+    """Return the memory of all processes together, at most."""
+    settings, windows, copies = recipe.settings, recipe.windows, recipe.estimator.copies
+    mapping = engine(settings.run.mapping)
+    spectra = 8 * windows * copies * sum(b.grid.bins for b in recipe.bands)
+    letters, layout = len(settings.components), found.generations[-1].layout
+    shares = mapping.one_process  # packed spectra; what one worker has freed, too
+    owners = min(workers, max(len(layout.strips), 1) * (1 if shares else max(len(found.chunks), 1)))
+    packed = layout.blocks * layout.block * spectra * open_chunks * (1 if shares else owners)
+    kept = windows * copies if layout.blocks > 1 else 0  # of conjugates that meet more than one block
+    room = owners * sum(_room(b, layout.block, kept, recipe.estimator) for b in recipe.bands)
+    trace = letters * settings.data.chunk_s * settings.condition.rate_hz
+    working = workers * (40 * trace + 4 * letters * spectra)
+    under_way = workers * 1e6 * mapping.costs.between_mb
+    processes = 1 if shares else workers + 1
+    return int(1e6 * mapping.costs.process_mb * processes + packed + room + working + under_way)
+
+
+def _room(band: Band, block: int, windows: int, how: Estimator) -> int:
+    """Return the bytes that an owner of strips needs for a tile: sums, those by coarse frequency, conjugates."""
+    short = None if how.is_ratio else gridding(band.grid)
+    sums = band.grid.bins if short is None else 2 * short.bins
+    return 8 * GROUP * (block * sums + windows * band.grid.bins)

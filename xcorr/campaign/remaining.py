@@ -1,0 +1,85 @@
+"""What a campaign still lacks, and the space it takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from xcorr.network.requests import slots_of
+from xcorr.network.survey import Survey
+from xcorr.pes.items import Chunk, SlotAccount, SlotRequest
+from xcorr.pes.reading.source import Source, open_source
+from xcorr.settings import Settings
+from xcorr.store.folder import CampaignError
+from xcorr.store.ledger import Ledger, Shard
+
+
+def what_remains(found: Survey, ledger: Ledger, settings: Settings, refresh: bool = False) -> dict[int, list[Chunk]]:
+    """Return what is to be done: by generation, the chunks with the strips that they lack.
+
+    A strip is done again where data of more time are wanted, where one of its stations failed, or, with ``refresh``,
+    where the inputs of one have changed. A station without data in the source now keeps what it has.
+    """
+    shards = {(s.start_ns, s.generation, s.strip): s for s in ledger.shards()}
+    starts = sorted({c.start_ns for c in found.chunks} | {s.start_ns for s in shards.values()})
+    again: dict[int, set[int]] = {}
+    letters, slots = len(settings.components), slots_of(found, settings)
+    chunk_at = {c.start_ns: c for c in found.chunks}
+    source = open_source(found.index.source, settings.data.options)
+    for start, account in ledger.accounts():
+        number = account.slot // letters
+        if start not in chunk_at or not found.stations[number].channels:
+            continue
+        wanted = slots(number, chunk_at[start])
+        if account.is_error or (refresh and _changed(account, wanted, account.slot % letters, source)):
+            again.setdefault(start, set()).add(number)
+    todo: dict[int, list[Chunk]] = {}
+    for generation in found.generations:
+        layout = generation.layout
+        needed = {strip: set(layout.stations_needed(strip)) for strip in layout.strips}
+        for chunk in found.chunks:
+            lacking = [
+                strip
+                for strip in layout.strips
+                if not _is_done(shards.get((chunk.start_ns, generation.number, strip)), chunk)
+                or needed[strip] & again.get(chunk.start_ns, set())
+            ]
+            if lacking:
+                made = dataclasses.replace(
+                    chunk,
+                    index=starts.index(chunk.start_ns),
+                    strips=-(-layout.blocks // layout.blocks_per_strip),
+                    wanted=tuple(lacking),
+                    generation=generation.number,
+                )
+                todo.setdefault(generation.number, []).append(made)
+    return todo
+
+
+def _is_done(shard: Shard | None, chunk: Chunk) -> bool:
+    return shard is not None and shard.data_start_ns <= chunk.data_start_ns and chunk.data_end_ns <= shard.data_end_ns
+
+
+def _changed(account: SlotAccount, slots: Sequence[SlotRequest], own: int, source: Source) -> bool:
+    """Return whether the files that a slot (``own`` in its station's) would be read from are others than they were.
+
+    A slot that was turned from several channels was read from the files of them all.
+    """
+    if not account.seed_id:
+        return bool(slots[own].candidates)
+    now = {c.seed_id: {source.fingerprint(f) for f in c.files} for slot in slots for c in slot.candidates}
+    of_slot = now.pop(account.seed_id, set())
+    rest = set(account.files) - of_slot
+    return not of_slot <= set(account.files) or rest != set().union(*(f for f in now.values() if f & rest)) - of_slot
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Raise CampaignError if the disk lacks the space that a run needs."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise CampaignError(
+            f"{folder}: the run would write {needed / 1e6:.1f} MB and the disk has {free / 1e6:.1f} MB free; "
+            "free some, choose another folder with -o, or fewer pairs, lags or stacks"
+        )

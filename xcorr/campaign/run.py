@@ -1,0 +1,191 @@
+"""Runs a campaign: list, source and metadata in; shards, ``xcorr.h5`` and ``report.json`` out."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xcorr.campaign import head_start
+from xcorr.campaign.forecast import chunks_at_once, worker_count
+from xcorr.campaign.remaining import check_space, what_remains
+from xcorr.campaign.stack import circumstances, mapping_options, require_series, stack_campaign
+from xcorr.campaign.workflows import bytes_to_write, correlation_workflow, element_classes, expected_items
+from xcorr.core import Observer, WorkflowGraph
+from xcorr.core.message import WorkerDied
+from xcorr.mappings import engine, run
+from xcorr.network.roster import Roster
+from xcorr.network.survey import Survey, survey_list
+from xcorr.observers.progress import Progress, summarize
+from xcorr.observers.worker_log import WorkerLog
+from xcorr.pes.items import Chunk
+from xcorr.pes.process import prepare_process
+from xcorr.pes.stacking.result_file import NAME as RESULTS
+from xcorr.pes.transforms.fft import library
+from xcorr.provenance.keep import KeepItems, check_rules, products_of
+from xcorr.provenance.runs import recorded
+from xcorr.results.report_page import prepare_pictures, write_page
+from xcorr.settings import Settings
+from xcorr.settings.recipe import Recipe
+from xcorr.store import folder as folders
+from xcorr.store.ledger import Ledger
+from xcorr.store.lock import CampaignLock
+from xcorr.store.report import make_report, write_report
+from xcorr.store.software import kernel, software
+from xcorr.store.tables import pair_table
+
+FINISHED, NOTHING, SOME_FAILED = 0, 1, 3
+_log = logging.getLogger("xcorr")
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """A finished run: where its results are, its report, and the exit code it deserves."""
+
+    folder: Path
+    report: dict[str, Any]
+    exit_code: int
+
+
+def run_campaign(
+    list_path: Path, folder: Path, settings: Settings, progress: str | None = None, refresh: bool = False
+) -> Finished:
+    """Run what a campaign still lacks and return what came of it.
+
+    Finished shards are kept; with ``refresh``, those whose inputs have changed are recomputed. ``progress`` is how to
+    show it: ``bar``, ``line`` or ``json``; None: not at all. Raises XcorrError for what cannot be run.
+    """
+    start = time.perf_counter()
+    settings, folder = folders.absolute(settings), folder.absolute()
+    check_rules(settings.keep, products_of(element_classes(settings).items()))
+    library(settings.run.fft)
+    prepare_process()
+    head_start.begin(settings.run.mapping, settings.run.workers)
+    found = None if folder.exists() else survey_list(list_path, settings)  # before anything is written
+    folders.make_folder(folder)
+    with CampaignLock(folder):
+        folders.freeze_settings(folder, settings)
+        folders.remove_leftovers(folder, settings.keep)
+        ledger = Ledger(folder, settings.hash())
+        one = _Run(list_path, folder, Recipe(settings), ledger, progress, refresh)
+        try:
+            report = _persist(folder, settings, lambda: one.execute(found))
+        except BaseException:
+            folders.remove_leftovers(folder, settings.keep)
+            raise
+        finally:
+            ledger.close()
+        report["seconds"] = round(time.perf_counter() - start, 3)
+        write_report(folder, report)
+        write_page(folder, report)
+    code = NOTHING if not report["pairs_with_data"] else SOME_FAILED if report["errors"] else FINISHED
+    return Finished(folder, report, code)
+
+
+def _persist(folder: Path, settings: Settings, attempt: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return what an attempt returns; where workers may die with their machine, try as often as the mapping says."""
+    left = engine(settings.run.mapping).attempts
+    while True:
+        left -= 1
+        try:
+            return attempt()
+        except WorkerDied as error:
+            if not left:
+                raise
+            _log.warning("%s; going on with what is stored", error)
+            folders.remove_leftovers(folder, settings.keep)
+
+
+@dataclasses.dataclass
+class _Run:
+    """One run of a campaign whose lock is held."""
+
+    list_path: Path
+    folder: Path
+    recipe: Recipe
+    ledger: Ledger
+    progress: str | None
+    refresh: bool
+
+    def execute(self, found: Survey | None) -> dict[str, Any]:
+        """Make what is lacking, stack, and return the report; ``found`` is what a first look found, if any."""
+        folder, ledger, settings = self.folder, self.ledger, self.recipe.settings
+        repaired = ledger.look()
+        roster = Roster.from_json(ledger.fact("members"))
+        if found is None or roster is not None:
+            found = survey_list(self.list_path, settings, roster)
+        ledger.keep_fact("members", found.roster.to_json(len(found.generations) - 1))  # their order is settled now
+        ledger.keep_requested(found.requested)
+        todo = what_remains(found, ledger, settings, self.refresh)
+        done = {(s.start_ns, s.generation, s.strip) for s in ledger.shards()}
+        wanted = {
+            (c.start_ns, number, strip) for number, chunks in todo.items() for c in chunks for strip in c.wanted or ()
+        }
+        if wanted:
+            require_series(folder, ledger)
+        every = {c.start_ns for c in found.chunks} | {start for start, _, _ in done}
+        check_space(folder, bytes_to_write(self.recipe, found, todo, len(every)))
+        ledger.keep_fact("expected", str(len(done | wanted)))
+        warnings = _other_kernel(ledger)
+        workers = []
+        with recorded(folder, circumstances(settings)) as record, ThreadPoolExecutor(1) as beside:
+            beside.submit(prepare_pictures)  # while workers work, what the end needs
+            pairs = beside.submit(pair_table, found)
+            for graph in self._workflows(found, todo):
+                watch = [WorkerLog(folder), *self._progress(graph)]
+                if record is not None:
+                    watch += record.observers(graph)
+                    watch += [KeepItems(folder, record.number, settings.keep)] if settings.keep else []
+                how = settings.run
+                workers += run(graph, None, how.mapping, how.workers, watch, mapping_options(settings)).workers
+            if all(s.kept for s in ledger.shards()):
+                stack_campaign(folder, self.recipe, found, pairs.result(), ledger, record)
+        if not (folder / RESULTS).exists():
+            raise folders.CampaignError(
+                f"{folder}: {RESULTS} is gone and its series were not kept; remove the folder and run again"
+            )
+        report = make_report(settings, found, ledger.accounts(), ledger.shards(), _pairs_with_data(folder))
+        report |= {
+            "shards_kept": len(done - wanted),
+            "repaired": repaired,
+            "warnings": warnings,
+            "workers": summarize(workers),
+        }
+        return report
+
+    def _workflows(self, found: Survey, todo: dict[int, list[Chunk]]) -> Iterator[WorkflowGraph]:
+        """Yield the workflow of every generation that lacks something."""
+        settings = self.recipe.settings
+        attributes = {"settings_hash": settings.hash(), "software": software()}
+        most = max((len(chunks) for chunks in todo.values()), default=1)
+        at_once = chunks_at_once(self.recipe, found, worker_count(settings), most) if todo else 1
+        for number, chunks in todo.items():
+            generation = found.generations[number]
+            yield correlation_workflow(self.recipe, found, generation, chunks, at_once, self.folder, attributes)
+
+    def _progress(self, graph: WorkflowGraph) -> list[Observer]:
+        return [] if self.progress is None else [Progress(expected_items(graph), self.progress)]
+
+
+def _other_kernel(ledger: Ledger) -> list[str]:
+    """Return a warning if the campaign was begun with other libraries or another processor: bits may differ."""
+    now, before = f"{software()}; {kernel()}", ledger.fact("kernel")
+    if before in ("", now):
+        ledger.keep_fact("kernel", now)
+        return []
+    return [f"this campaign was begun with {before}; now it is {now}: the last bits of new shards may differ"]
+
+
+def _pairs_with_data(folder: Path) -> int:
+    import h5py
+
+    with h5py.File(folder / RESULTS) as file:
+        method = next(iter(file["stacks"].values()))
+        counts = [group["n_windows"][...] for group in method.values()]
+    return int(np.count_nonzero(np.any(counts, axis=0)))

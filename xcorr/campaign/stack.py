@@ -1,0 +1,108 @@
+"""Makes ``xcorr.h5`` out of the shards of a campaign: at the end of a run, or anew with other stack settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xcorr.campaign.workflows import stack_workflow
+from xcorr.mappings import run
+from xcorr.network.roster import Roster
+from xcorr.network.survey import Survey, survey_of
+from xcorr.pes.process import prepare_process
+from xcorr.pes.stacking.result_file import NAME as RESULTS
+from xcorr.pes.stacking.stack import StackRequest, stack_requests
+from xcorr.provenance.runs import Circumstances, Run, recorded
+from xcorr.settings import Settings, SettingsError
+from xcorr.settings.recipe import Recipe
+from xcorr.settings.toml import build, override, to_toml
+from xcorr.store import folder as folders
+from xcorr.store.ledger import Ledger
+from xcorr.store.lock import CampaignLock
+from xcorr.store.software import kernel, software
+from xcorr.store.tables import pair_table, tables
+
+LITTLE = 16_000_000  # values of series that are stacked sooner than workers have started
+
+
+def restack(folder: Path, assignments: Sequence[str] = ()) -> Path:
+    """Make ``xcorr.h5`` again from the shards, without looking at waveforms; return its path.
+
+    ``assignments`` are new values of stack settings (``stack.methods=[...]``) and of how to run; others are those of
+    the campaign and cannot be changed. Raises SettingsError for those, CampaignError where there is no folders.
+    """
+    folder = folder.absolute()
+    old = folders.frozen_settings(folder)
+    settings = build(override(old.as_dict(), assignments))
+    if settings.hash() != old.hash() or _of_inputs(settings) != _of_inputs(old):
+        raise SettingsError(f"only stack settings can be new here, and not stack.substack_s: {', '.join(assignments)}")
+    prepare_process()
+    with CampaignLock(folder):
+        folders.remove_leftovers(folder)
+        ledger = Ledger(folder, settings.hash())
+        try:
+            ledger.look()
+            roster = Roster.from_json(ledger.fact("members"))
+            if roster is None:
+                raise folders.CampaignError(f"{folder} has no shards to stack")
+            require_series(folder, ledger)
+            folders.freeze_settings(folder, settings)
+            with recorded(folder, circumstances(settings)) as record:
+                found = survey_of(roster, settings)
+                stack_campaign(folder, Recipe(settings), found, pair_table(found), ledger, record)
+        finally:
+            ledger.close()
+    return folder / RESULTS
+
+
+def _of_inputs(settings: Settings) -> dict[str, Any]:
+    """Return the settings that say what is in the shards, and all others that stacking does not look at."""
+    return {name: values for name, values in settings.as_dict().items() if name not in ("stack", "run")}
+
+
+def require_series(folder: Path, ledger: Ledger) -> None:
+    """Raise CampaignError if the series that new ones would be stacked with were not kept."""
+    if not all(s.kept for s in ledger.shards()):
+        raise folders.CampaignError(
+            f"{folder}: its series were not kept (stack.keep_series = false), so nothing can be added, recomputed or "
+            "stacked anew; choose another folder with -o"
+        )
+
+
+def circumstances(settings: Settings) -> Circumstances:
+    """Return what provenance says of how a run is made."""
+    how, text = settings.run, to_toml(settings.as_dict())
+    of_software = f"{software()}; {kernel()}"
+    return Circumstances(settings.provenance.level, how.mapping, how.workers, of_software, settings.hash(), text)
+
+
+def mapping_options(settings: Settings) -> dict[str, Any]:
+    """Return the options of the mapping that a run is made on."""
+    return settings.run.options.get(settings.run.mapping, {})
+
+
+def stack_campaign(
+    folder: Path, recipe: Recipe, found: Survey, pairs: np.ndarray, ledger: Ledger, record: Run | None = None
+) -> None:
+    """Make ``xcorr.h5`` out of all shards; remove them where the series are not to be kept."""
+    settings, shards = recipe.settings, ledger.shards()
+    starts = sorted({s.start_ns for s in shards})
+    number = {start: k for k, start in enumerate(starts)}
+    made = tables(recipe, found, pairs, starts, shards)
+    requests: list[StackRequest] = []
+    for g in found.generations:
+        own = [(number[s.start_ns], s.strip, s.path) for s in shards if s.generation == g.number]
+        pieces, azimuths = len(made.pieces), pairs["azimuth_deg"]
+        requests += stack_requests(g.layout, len(made.lags_s), own, pieces, azimuths, g.first_row)
+    graph = stack_workflow(recipe, tuple(requests), folder, made)
+    parallel = len(made.pieces) * len(made.pairs) * len(made.lags_s) > LITTLE and len(made.pieces) > 1
+    watch = [] if record is None else record.observers(graph)
+    if parallel:
+        run(graph, None, settings.run.mapping, settings.run.workers, watch, mapping_options(settings))
+    else:
+        run(graph, observers=watch)
+    if not settings.stack.keep_series:
+        ledger.remove_shards()

@@ -1,0 +1,228 @@
+"""The two workflows of a run: stations to shards, and shards to ``xcorr.h5``."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from xcorr.core import GenericPE, IterativePE, WorkflowGraph, catalog
+from xcorr.core.errors import nearest
+from xcorr.network.requests import Requests
+from xcorr.network.roster import Generation
+from xcorr.network.survey import Survey
+from xcorr.pes import (
+    ConditionStation,
+    CorrelateStrips,
+    NormalizeStation,
+    ReadStation,
+    StackRows,
+    StackSource,
+    StationSource,
+    TransformStation,
+    WriteResults,
+    WriteShards,
+)
+from xcorr.pes.correlating.layout import Layout
+from xcorr.pes.items import Chunk
+from xcorr.pes.reading.catalogue import read_catalogue
+from xcorr.pes.reading.segments import NS
+from xcorr.pes.stacking.result_file import Tables
+from xcorr.pes.stacking.stack import StackRequest
+from xcorr.settings import Settings, SettingsError
+from xcorr.settings.recipe import Recipe
+from xcorr.settings.schema import Insert
+from xcorr.store.ledger import KeepLedger
+
+MAIN_JOB = (
+    StationSource,
+    ReadStation,
+    ConditionStation,
+    NormalizeStation,
+    TransformStation,
+    CorrelateStrips,
+    WriteShards,
+    KeepLedger,
+)
+
+
+def bytes_to_write(recipe: Recipe, found: Survey, todo: dict[int, list[Chunk]], chunks: int) -> int:
+    """Return the bytes of the series and stacks that a run will write, at most; ``chunks`` are all of the campaign."""
+    shape, stack = recipe.shape, recipe.settings.stack
+    rows = sum(
+        len(found.generations[number].layout.strip_rows(strip))
+        for number, chunks in todo.items()
+        for chunk in chunks
+        for strip in chunk.wanted or ()
+    )
+    copied = chunks * shape.substacks > 1 or not stack.keep_series  # else the stacks are the series
+    stacks = found.rows * len(recipe.settings.outputs) * (len(stack.methods) + 1) * copied
+    return 4 * shape.lags * len(shape.bands) * (rows * len(shape.pairs) * shape.substacks + stacks)
+
+
+def memory_of_machine() -> int:
+    """Return the bytes of memory that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _read_again(recipe: Recipe, found: Survey) -> bool:
+    """Return whether series are read again for the stacks, and half of the machine's memory can hold them till then."""
+    shape = recipe.shape
+    pieces = len(found.chunks) * shape.substacks
+    size = 4 * pieces * found.rows * shape.lags * len(shape.bands) * len(shape.pairs)
+    return (pieces > 1 or not recipe.settings.stack.keep_series) and size < memory_of_machine() / 2
+
+
+def preparing(recipe: Recipe) -> tuple[ConditionStation, NormalizeStation, TransformStation]:
+    """Return the elements between reading and correlating."""
+    s = recipe.settings
+    return (
+        ConditionStation(
+            recipe.conditioning,
+            recipe.windowing,
+            s.condition.response,
+            s.data.metadata,
+            s.condition.water_level_db,
+            recipe.shares_weights,
+            events(s),
+        ),
+        NormalizeStation(recipe.normalization),
+        TransformStation(
+            recipe.bands,
+            recipe.windowing.step,
+            s.whiten.method,
+            s.whiten.smooth_hz,
+            s.whiten.per,
+            recipe.estimator,
+            recipe.keeps_power,
+            recipe.substacks,
+        ),
+    )
+
+
+def correlator(recipe: Recipe, layout: Layout, names: Sequence[str]) -> CorrelateStrips:
+    """Return the element that correlates the stations of a layout."""
+    return CorrelateStrips(layout, recipe.bands, recipe.windows, tuple(names), recipe.estimator, recipe.substacks)
+
+
+def correlation_workflow(
+    recipe: Recipe,
+    found: Survey,
+    generation: Generation,
+    todo: Sequence[Chunk],
+    open_chunks: int,
+    folder: Path,
+    attributes: dict[str, Any],
+) -> WorkflowGraph:
+    """Return the workflow from the requests of a generation, for some chunks, to shards in ``folder``."""
+    s, layout = recipe.settings, generation.layout
+    steps = [
+        StationSource(Requests(found, s, layout, tuple(todo)), open_chunks),
+        ReadStation(
+            found.index.source,
+            s.condition.band_hz[1],
+            s.edge_s,
+            s.condition.max_gap_s,
+            s.condition.zeros_are_gaps_s,
+            s.data.options,
+        ),
+        *preparing(recipe),
+        correlator(recipe, layout, [s.name for s in found.stations[: layout.stations]]),
+        WriteShards(
+            str(folder),
+            layout,
+            recipe.shape.lags,
+            attributes,
+            recipe.shape.bands,
+            recipe.shape.substacks,
+            generation.number,
+            found.roster.to_json(generation.number),
+            _read_again(recipe, found),
+        ),
+        KeepLedger(str(folder)),
+    ]
+    return chained(*_with_inserted(steps, s.insert))
+
+
+def _with_inserted(steps: Sequence[GenericPE], inserts: Sequence[Insert]) -> list[GenericPE]:
+    """Return the steps with the user's elements among them, each behind the one it names."""
+    found = list(steps)
+    for insert in inserts:
+        element = _element_class(insert)(**insert.parameters)
+        element.name = insert.element
+        found.insert([step.id for step in found].index(insert.after) + 1, element)
+    return found
+
+
+def element_classes(settings: Settings) -> dict[str, type[GenericPE]]:
+    """Return the elements of the main job by name, the user's own in their places.
+
+    Raises SettingsError where one cannot stand where it should.
+    """
+    found: dict[str, type[GenericPE]] = {kind.__name__: kind for kind in MAIN_JOB}
+    for insert in settings.insert:
+        names = list(found)
+        if insert.after not in names[:-1]:
+            raise SettingsError(
+                f"insert.after = {insert.after!r}: no element of the main job that writes on"
+                f"{nearest(insert.after, names[:-1])}; there are {', '.join(names[:-1])}"
+            )
+        if insert.element in found:
+            raise SettingsError(f"insert.element = {insert.element!r}: there already; register it under another name")
+        kind = _element_class(insert)
+        names.insert(names.index(insert.after) + 1, insert.element)
+        found = {name: found.get(name, kind) for name in names}
+    return found
+
+
+def _element_class(insert: Insert) -> type[GenericPE]:
+    """Return the class of a user's element. Raises SettingsError for one that cannot take a place in the main job."""
+    entry = catalog.find(insert.element)
+    if entry.kind != "element":
+        raise SettingsError(f"insert.element = {insert.element!r}: is a {entry.kind}, not an element")
+    kind: type[GenericPE] = catalog.load(insert.element)
+    try:
+        made = kind(**insert.parameters)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"insert.parameters = {insert.parameters!r}: {insert.element}: {error}") from error
+    if "input" not in made.inputconnections or "output" not in made.outputconnections:
+        raise SettingsError(f"insert.element = {insert.element!r}: needs ports called 'input' and 'output'")
+    return kind
+
+
+def expected_items(graph: WorkflowGraph) -> dict[str, int]:
+    """Return how many items each element will get, as far as one item in makes one out."""
+    source, *others = graph.flattened()[0]
+    one_by_one = itertools.takewhile(lambda element: isinstance(element, IterativePE), others)
+    return dict.fromkeys((element.id for element in one_by_one), len(source.requests))
+
+
+def events(settings: Settings) -> tuple[tuple[int, int], ...]:
+    """Return the times (ns) left out after the earthquakes of the catalogue."""
+    q = settings.quality
+    if q.catalogue is None:
+        return ()
+    origins = read_catalogue(q.catalogue, q.catalogue_magnitude)
+    return tuple((t, t + round(q.catalogue_after_s * NS)) for t in origins)
+
+
+def stack_workflow(recipe: Recipe, requests: tuple[StackRequest, ...], folder: Path, tables: Tables) -> WorkflowGraph:
+    """Return the workflow from shards to ``xcorr.h5``."""
+    stack = recipe.settings.stack
+    shape = dataclasses.replace(recipe.shape, chunks=len(tables.pieces) // tables.substacks)
+    return chained(
+        StackSource(requests),
+        StackRows(str(folder), shape, recipe.settings.outputs, stack.methods, recipe.stacking, stack.keep_series),
+        WriteResults(str(folder), tables),
+    )
+
+
+def chained(*elements: Any) -> WorkflowGraph:
+    """Return elements connected one after another, output to input."""
+    graph = WorkflowGraph()
+    for first, second in itertools.pairwise(elements):
+        graph.connect(first, "output", second, "input")
+    return graph

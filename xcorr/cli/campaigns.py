@@ -1,0 +1,98 @@
+"""Campaigns: ``xcorr init``, ``status``, ``verify``, ``stack`` and ``pack``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from xcorr.cli.options import EXISTING, OPTIONAL_PATH
+from xcorr.core.errors import XcorrError
+
+STATIONS_EXAMPLE = """# One station per line: NET STA, or NET.STA.LOC.CHA with * and ?.
+# CI WBM
+# CI.*
+"""
+
+
+class AlreadyThere(XcorrError, FileExistsError):
+    """A file that would be overwritten."""
+
+
+@click.command()
+@click.argument("folder", type=OPTIONAL_PATH, default=Path())
+def init(folder: Path) -> None:
+    """Write stations.txt and a commented xcorr.toml with every setting into FOLDER."""
+    from xcorr.settings import Settings
+    from xcorr.settings.toml import to_toml
+
+    texts = {"stations.txt": STATIONS_EXAMPLE, "xcorr.toml": to_toml(Settings().as_dict(), comment=True)}
+    for name in texts:
+        if (folder / name).exists():
+            raise AlreadyThere(f"{folder / name} exists already; remove it or choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+        click.echo(f"wrote {folder / name}")
+
+
+@click.command()
+@click.argument("campaign", type=EXISTING)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def status(campaign: Path, as_json: bool) -> None:
+    """Say where a campaign stands; it may be running in another terminal."""
+    from xcorr.store.verify import state
+
+    found = state(campaign)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    windows = {reason: n for reason, n in found["windows"].items() if n}
+    click.echo(f"running    {found['running']}")
+    click.echo(f"shards     {found['shards']} of {found['shards_expected']}, {found['chunks']} chunk(s)")
+    click.echo(f"bytes      {found['bytes'] / 1e6:.1f} MB")
+    click.echo("windows    " + (", ".join(f"{n} {reason}" for reason, n in windows.items()) or "none yet"))
+    click.echo(f"failed     {found['failed']} channel(s) in chunks")
+    click.echo(f"results    {found['results']}")
+
+
+@click.command()
+@click.argument("campaign", type=EXISTING)
+def verify(campaign: Path) -> None:
+    """Read every byte of a campaign; name what is missing or damaged, which running it again repairs (exit code 1)."""
+    from xcorr.store.verify import problems
+
+    bad = "problem(s); running the campaign again repairs them"
+    sys.exit(tell(problems(campaign), bad, "everything is there and whole"))
+
+
+@click.command()
+@click.argument("campaign", type=EXISTING)
+@click.option("--set", "assignments", multiple=True, metavar="stack.KEY=VALUE", help="New stack settings, in TOML.")
+def stack(campaign: Path, assignments: tuple[str, ...]) -> None:
+    """Make new stacks from the series of a campaign, without touching waveforms."""
+    from xcorr.campaign.stack import restack
+
+    click.echo(f"wrote {restack(campaign, assignments)}")
+
+
+@click.command()
+@click.argument("campaign", type=EXISTING)
+def pack(campaign: Path) -> None:
+    """Make xcorr.h5 self-contained: copy into it what it shows of the shards."""
+    from xcorr.store.pack import pack as make
+
+    click.echo(f"{campaign / 'xcorr.h5'}: {make(campaign) / 1e6:.1f} MB")
+
+
+def tell(lines: Iterable[str], bad: str, good: str) -> int:
+    """Print lines as they come, and what they come to; return 0 if there are none."""
+    count = 0
+    for line in lines:
+        click.echo(line)
+        count += 1
+    click.echo(f"{count} {bad}" if count else good)
+    return 1 if count else 0

@@ -1,0 +1,83 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from xcorr.settings import Settings
+
+OPTIONAL_PATH = click.Path(path_type=Path)
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+EXISTING = click.Path(exists=True, path_type=Path)
+
+
+def what(command: Any) -> Any:
+    """Add the options that say what is wanted, the same for every command that looks at a source."""
+    options = (
+        click.option(
+            "-c", "--config", type=EXISTING_FILE, help="Settings; default: xcorr.toml beside the list, if there is one."
+        ),
+        click.option(
+            "--source",
+            help="Waveforms: sds:DIR, files:DIR_OR_GLOB, or fdsn:URL (or a provider ObsPy knows, such as fdsn:IRIS).",
+        ),
+        click.option("--metadata", help="StationXML path or glob."),
+        click.option("--start", help="First time wanted, UTC; default: the archive's."),
+        click.option("--end", help="End of the time wanted, UTC; default: the archive's."),
+        click.option(
+            "--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help="Override a setting, in TOML."
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def how(command: Any) -> Any:
+    """Add the options that say how to run."""
+    options = (
+        click.option(
+            "-o", "--output", type=OPTIONAL_PATH, help="Campaign folder; default: <name of the list>.xcorr beside it."
+        ),
+        click.option("-m", "--mapping", help="How to run: sequential, threads, processes, mpi or storm."),
+        click.option(
+            "-n", "--workers", type=click.IntRange(min=1), help="Number of workers; default: the cores this may use."
+        ),
+        click.option("--memory", help="Most that all processes together may take, such as 4GB."),
+        click.option("--json", "as_json", is_flag=True, help="For machines: JSON."),
+        click.option("--refresh", is_flag=True, help="Recompute what was made from files that have changed since."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def settings_of(
+    stations: Path, config: Path | None, assignments: tuple[str, ...], options: Mapping[str, Any]
+) -> Settings:
+    """Return the settings of a run: command line beats file beats default."""
+    from xcorr.settings.toml import build, load, override
+
+    beside = stations.parent / "xcorr.toml"
+    config = config or (beside if beside.is_file() else None)
+    plain = load(config) if config else {}
+    for section, keys in (("data", ("source", "metadata", "start", "end")), ("run", ("mapping", "workers", "memory"))):
+        for key in keys:
+            if options.get(key) is not None:
+                plain.setdefault(section, {})[key] = options[key]
+    return build(override(plain, assignments))
+
+
+def write_out(text: str, output: Path | None) -> None:
+    """Write a text to a file, or to the terminal."""
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        output.write_text(text)
+        click.echo(f"wrote {output}")

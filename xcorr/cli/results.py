@@ -1,0 +1,108 @@
+"""Results: ``xcorr info``, ``plot``, ``compare`` and ``export``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from xcorr.cli.campaigns import tell
+from xcorr.cli.options import EXISTING, OPTIONAL_PATH
+
+
+@click.command()
+@click.argument("results", type=EXISTING)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def info(results: Path, as_json: bool) -> None:
+    """Say what a campaign folder or xcorr.h5 holds."""
+    from xcorr.results import Results
+
+    with Results(results) as found:
+        pieces = found.pieces
+        facts = {
+            "file": str(found.path),
+            "stations": len(found.stations),
+            "pairs": len(found.pairs),
+            "components": found.components,
+            "stacks": found.stacks,
+            "pieces": len(pieces),
+            "start": str(pieces[0, 0])[:19],
+            "end": str(pieces[-1, 1])[:19],
+            "lags": f"{found.lags_s[0]:g} to {found.lags_s[-1]:g} s, {len(found.lags_s)} samples",
+            **{k: str(found.attributes[k]) for k in ("created", "software", "settings_hash", "lag_convention")},
+        }
+        settings = str(found.attributes["settings"])
+    if as_json:
+        click.echo(json.dumps(facts))
+    else:
+        for name, value in facts.items():
+            click.echo(f"{name:15} {', '.join(value) if isinstance(value, list) else value}")
+        click.echo("\n" + settings)
+
+
+@click.command()
+@click.argument("results", type=EXISTING)
+@click.option(
+    "-o",
+    "--output",
+    type=OPTIONAL_PATH,
+    help="Picture to write (png, pdf, svg); default: beside the results.",
+)
+@click.option("--pair", nargs=2, metavar="NET.STA NET.STA", help="One pair instead of the record section.")
+@click.option("--availability", is_flag=True, help="Windows used by channel and chunk instead.")
+@click.option("--components", default="ZZ", show_default=True, help="Component pair.")
+@click.option("--max-lag", type=float, help="Largest lag shown (s).")
+def plot(
+    results: Path,
+    output: Path | None,
+    pair: tuple[str, str] | None,
+    availability: bool,
+    components: str,
+    max_lag: float | None,
+) -> None:
+    """Draw a record section by distance, one pair, or the availability of data."""
+    if pair and availability:
+        raise click.UsageError("--pair and --availability are different figures; give one of them")
+    from xcorr.results import Results, figures
+    from xcorr.store.report import read_report
+
+    folder = results if results.is_dir() else results.parent
+    name = "availability" if availability else "-".join(pair) if pair else "section"
+    target = output or folder / f"{name}.png"
+    if availability:
+        figures.availability(read_report(folder), target)
+    else:
+        with Results(results) as found:
+            if pair:
+                figures.pair(found, target, *pair, components, max_lag)
+            else:
+                figures.record_section(found, target, components, max_lag)
+    click.echo(f"wrote {target}")
+
+
+@click.command()
+@click.argument("first", type=EXISTING)
+@click.argument("second", type=EXISTING)
+def compare(first: Path, second: Path) -> None:
+    """Compare the datasets of two results bit by bit; say where they differ (exit code 1)."""
+    from xcorr.results.compare import differences
+
+    sys.exit(tell(differences(first, second), "dataset(s) differ", "all datasets are the same to the bit"))
+
+
+@click.command()
+@click.argument("results", type=EXISTING)
+@click.option("-o", "--output", type=OPTIONAL_PATH, required=True, help="File or folder to write.")
+@click.option("--format", "kind", type=click.Choice(["sac", "mseed", "netcdf", "zarr", "asdf", "csv"]), required=True)
+@click.option("--stack", "which", default="linear", show_default=True, help="Which stack.")
+@click.option("--band", default="", help="A further band, by name.")
+@click.option("--reverse", is_flag=True, help="Positive lag from station 2 to 1, as ObsPy, yam and dispel4py have it.")
+def export(results: Path, output: Path, kind: str, which: str, band: str, reverse: bool) -> None:
+    """Write the stacks of all pairs in another program's format."""
+    from xcorr.results import Results
+    from xcorr.results.export import export as write
+
+    with Results(results) as found:
+        click.echo(f"wrote {write(found, output, kind, which, reverse, band)} correlations to {output}")

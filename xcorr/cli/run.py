@@ -1,0 +1,188 @@
+"""The main job and what goes before: ``xcorr run``, ``plan`` and ``doctor``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from xcorr.cli.options import EXISTING_FILE, how, settings_of, what
+
+if TYPE_CHECKING:
+    from xcorr.settings import Settings
+
+SHOWN = 10  # lines of each kind in the summary; all are in report.json
+
+
+@click.command()
+@click.argument("stations", type=EXISTING_FILE)
+@what
+@how
+def run(**given: Any) -> None:
+    """Correlate all pairs of the stations of a list.
+
+    STATIONS has a station per line: NET STA, NET.STA.LOC.CHA (with * and ?), a CSV with coordinates, or FDSN station
+    text. Results go to a folder: xcorr.h5 to open, shards, report.json. The same command again does what is not yet
+    done: after a crash the rest, later the new days and the new stations. Settings: command line beats file beats
+    default; `xcorr init` writes a file with all of them.
+    """
+    try:
+        sys.exit(_run(**given))
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted: {kept(**given)}") from None
+
+
+def _run(
+    *,
+    stations: Path,
+    config: Path | None,
+    output: Path | None,
+    assignments: tuple[str, ...],
+    as_json: bool,
+    refresh: bool,
+    **options: Any,
+) -> int:
+    """Run a campaign and print its summary; return the exit code."""
+    from xcorr.campaign.head_start import begin
+    from xcorr.mappings import engine
+
+    begin(options["mapping"], options["workers"])
+    settings = settings_of(stations, config, assignments, options)
+    folder = (output or stations.with_suffix(".xcorr")).absolute()
+    return engine(settings.run.mapping).lead(lambda: _run_and_tell(stations, folder, settings, as_json, refresh))
+
+
+def _run_and_tell(stations: Path, folder: Path, settings: Settings, as_json: bool, refresh: bool) -> int:
+    from xcorr.campaign.run import run_campaign
+
+    style = "json" if as_json else "bar" if sys.stderr is not None and sys.stderr.isatty() else "line"
+    finished = run_campaign(stations, folder, settings, style, refresh)
+    brief = {k: v for k, v in finished.report.items() if k not in ("requested", "channel_chunk")}
+    if as_json:
+        click.echo(json.dumps({"event": "summary", **brief, "folder": str(folder), "exit_code": finished.exit_code}))
+    else:
+        click.echo(summary(finished.report, folder))
+    return finished.exit_code
+
+
+def kept(*, stations: Path, output: Path | None, **options: Any) -> str:
+    """Return what an interrupted run leaves, as a sentence."""
+    import contextlib
+
+    from xcorr.store.ledger import NAME, LedgerError, read_ledger
+
+    folder = output or stations.with_suffix(".xcorr")
+    if not (folder / NAME).exists():
+        return "nothing was made yet"
+    try:
+        with contextlib.closing(read_ledger(folder)) as ledger:
+            made, expected = len(ledger.shards()), ledger.fact("expected")
+    except LedgerError as error:
+        return str(error)
+    of_all = f" of {expected}" if expected else ""
+    return f"{made}{of_all} shard(s) are kept in {folder}; the same command goes on from there"
+
+
+def summary(report: Mapping[str, Any], folder: Path) -> str:
+    """Return the summary of a run for people."""
+    windows = report["windows"]
+    rejected = [f"{count} {reason}" for reason, count in windows.items() if reason != "used" and count]
+    absent = [r for r in report["requested"] if r["status"] == "absent"]
+    lines = [
+        f"stations   {report['stations_asked']} asked, {report['stations_used']} used",
+        f"pairs      {report['pairs']}, {report['pairs_with_data']} with data, in {report['chunks']} chunk(s)",
+        f"windows    {windows['used']} used, {sum(windows.values()) - windows['used']} rejected"
+        + (f" ({', '.join(rejected)})" if rejected else ""),
+        "channels   " + ", ".join(f"{n} {status}" for status, n in sorted(report["slots_by_status"].items())),
+        f"results    {report['bytes_written'] / 1e6:.1f} MB in {report['shards']} shard(s)"
+        + (f", {report['shards_kept']} of them kept," if report["shards_kept"] else "")
+        + f" and {folder / 'xcorr.h5'}",
+        f"time       {report['seconds']:.1f} s" + _busy(report),
+    ]
+    lines += [f"repaired   {text}" for text in report["repaired"][:SHOWN]]
+    lines += [f"warning    {text}" for text in report["warnings"]]
+    lines += [f"absent     line {r['line']}: {r['text']} ({r['reason']})" for r in absent[:SHOWN]]
+    lines += [f"           and {len(absent) - SHOWN} more, in report.json"] * (len(absent) > SHOWN)
+    lines += [f"failed     {error}" for error in report["errors"][:SHOWN]]
+    lines += [f"           and {len(report['errors']) - SHOWN} more, in report.json"] * (len(report["errors"]) > SHOWN)
+    return "\n".join(lines)
+
+
+def _busy(report: Mapping[str, Any]) -> str:
+    from xcorr.observers.progress import busy_shares
+
+    workers = report["workers"]
+    shares = [f"{share:.0%}" for share in busy_shares(workers).values()]
+    moved = sum(workers["bytes_moved"].values()) / 1e6
+    return f"; {len(shares)} worker(s), busy {', '.join(shares)}" + (
+        f"; {moved:.0f} MB moved between them" if moved else ""
+    )
+
+
+@click.command()
+@click.argument("stations", type=EXISTING_FILE)
+@what
+@how
+def plan(
+    *,
+    stations: Path,
+    config: Path | None,
+    output: Path | None,
+    assignments: tuple[str, ...],
+    as_json: bool,
+    refresh: bool,
+    **options: Any,
+) -> None:
+    """Say what `xcorr run` with the same options would take: pairs, operations, bytes, files, memory and time.
+
+    The first time on a machine, or with other settings, a calibration takes some seconds.
+    """
+    import dataclasses
+    import tempfile
+
+    from xcorr.campaign.calibration import calibrated
+    from xcorr.campaign.forecast import forecast, worker_count
+    from xcorr.campaign.remaining import what_remains
+    from xcorr.network.roster import Roster
+    from xcorr.network.survey import survey_list
+    from xcorr.settings.recipe import Recipe
+    from xcorr.store.ledger import NAME, Ledger, read_ledger
+
+    settings = settings_of(stations, config, assignments, options)
+    folder = output or stations.with_suffix(".xcorr")
+    with tempfile.TemporaryDirectory() as nowhere:
+        ledger = read_ledger(folder) if (folder / NAME).exists() else Ledger(Path(nowhere))
+        found = survey_list(stations, settings, Roster.from_json(ledger.fact("members")))
+        todo = what_remains(found, ledger, settings, refresh)
+        ledger.close()
+    made = forecast(Recipe(settings), found, todo, calibrated(settings, folder), worker_count(settings))
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(made)))
+        return
+    click.echo(f"stations   {made.stations}, {made.pairs} pairs, {made.chunks} chunk(s)")
+    click.echo(f"work       {made.flops / 1e9:.1f} GFLOP in products and inverse transforms")
+    click.echo(f"reading    {made.bytes_read / 1e6:.1f} MB")
+    click.echo(f"writing    {made.bytes_written / 1e6:.1f} MB in {made.files} files")
+    click.echo(f"memory     {made.memory_bytes / 1e6:.0f} MB at most, {made.open_chunks} chunk(s) at once")
+    click.echo(f"time       {made.seconds:.1f} s on {made.workers} worker(s) of {settings.run.mapping}")
+
+
+@click.command()
+@click.argument("stations", type=EXISTING_FILE, required=False)
+@what
+def doctor(*, stations: Path | None, config: Path | None, assignments: tuple[str, ...], **options: Any) -> None:
+    """Say what is installed and works, and with STATIONS also what its source holds; name the cures (exit code 1)."""
+    from xcorr.campaign.doctor import examine, examine_source
+
+    findings = list(examine(stations.parent if stations else Path()))
+    if stations is not None:
+        findings += examine_source(stations, settings_of(stations, config, assignments, options))
+    for f in findings:
+        click.echo(f"{'ok     ' if f.well else 'MISSING' if f.needed else 'lacking'}  {f.name:14} {f.found}")
+        if not f.well and f.cure:
+            click.echo(f"{'':25}{f.cure}")
+    sys.exit(1 if any(f.needed and not f.well for f in findings) else 0)

@@ -1,0 +1,46 @@
+"""Which channels are wanted, which slots they fill, and which are preferred."""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+from collections.abc import Sequence
+
+from xcorr.pes.reading.source import Coverage
+from xcorr.settings import Settings
+
+Patterns = tuple[tuple[str, str], ...]
+COMPONENT_OF = dict(zip("ZNE123UVW", "ZNENEZZNE", strict=True))  # the slot that a channel's last letter fills
+
+
+def patterns_of(asked: Sequence[tuple[str | None, str | None]], settings: Settings) -> Patterns:
+    """Return (channel, location) patterns in order of preference."""
+    return tuple(
+        (c, at)
+        for channel, location in asked
+        for c in (settings.data.channels if channel is None else (channel,))
+        for at in (settings.data.locations if location is None else (location,))
+    )
+
+
+def preference(coverage: Coverage, patterns: Patterns, components: tuple[str, ...]) -> int | None:
+    """Return the preference of a coverage's channel, 0 first, or None if it is not wanted.
+
+    A channel is wanted for the component whose slot it fills: its own, or one it takes part in (1 2 3, U V W).
+    """
+    return _preferred(coverage.channel, coverage.location, patterns, components)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _preferred(channel: str, location: str, patterns: Patterns, components: tuple[str, ...]) -> int | None:
+    if COMPONENT_OF.get(channel[-1:]) not in components:
+        return None
+    for rank, pattern in enumerate(patterns):
+        if all(map(fnmatch.fnmatchcase, (channel, location), pattern)):
+            return rank
+    return None
+
+
+def own_name_first(channel: str) -> tuple[bool, str]:
+    """Return what sorts channels named Z, N, E before others."""
+    return channel[-1] not in "ZNE", channel

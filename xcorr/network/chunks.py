@@ -1,0 +1,58 @@
+"""The time that is wanted, cut into chunks."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+
+from xcorr.pes.items import Chunk
+from xcorr.pes.reading.segments import NS
+from xcorr.pes.reading.source import Coverage
+from xcorr.settings import Settings, SettingsError
+
+
+def parse_time(text: str, key: str) -> int:
+    """Return nanoseconds UTC of an ISO 8601 time. Raises SettingsError naming the key."""
+    try:
+        time = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise SettingsError(f"{key} = {text!r}: must be a time such as 2022-05-17 or 2022-05-17T06:00:00") from None
+    time = time.replace(tzinfo=datetime.UTC) if time.tzinfo is None else time.astimezone(datetime.UTC)
+    whole = time.replace(microsecond=0)
+    return int(whole.timestamp()) * NS + time.microsecond * 1000
+
+
+def time_limits(settings: Settings) -> tuple[int | None, int | None]:
+    """Return the time asked for, in ns; None where the archive decides. Raises SettingsError if it is impossible."""
+    start, end = (
+        parse_time(text, key) if text else None
+        for text, key in ((settings.data.start, "data.start"), (settings.data.end, "data.end"))
+    )
+    if start is not None and end is not None and end <= start:
+        raise SettingsError(
+            f"data.end = {settings.data.end!r}: the end is not after the start ({settings.data.start!r})"
+        )
+    return start, end
+
+
+def make_chunks(
+    wanted: Sequence[Coverage], limits: tuple[int | None, int | None], slack_ns: int, settings: Settings
+) -> tuple[Chunk, ...]:
+    """Return the chunks, aligned to multiples of their length since 1970, in which there are wanted data."""
+    start = min(c.start_ns for c in wanted) if limits[0] is None else limits[0]
+    end = max(c.end_ns for c in wanted) if limits[1] is None else limits[1]
+    size = settings.data.chunk_s * NS
+    numbers: set[int] = set()
+    for c in wanted:
+        numbers.update(range(max(c.start_ns, start) // size, -(-min(c.end_ns + slack_ns, end) // size)))
+    first, last = limits  # the source's own limits are none: it may grow
+    return tuple(
+        Chunk(
+            index,
+            k * size,
+            (k + 1) * size,
+            k * size if first is None else max(first, k * size),
+            (k + 1) * size if last is None else min(last, (k + 1) * size),
+        )
+        for index, k in enumerate(sorted(numbers))
+    )

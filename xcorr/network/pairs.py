@@ -1,0 +1,77 @@
+"""Which pairs are wanted: by name, network, distance and azimuth."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+
+import numpy as np
+
+from xcorr.network.station_list import Station
+from xcorr.pes.items import Bool, Float64, Int64
+from xcorr.settings.schema import Correlate, SettingsError
+
+
+def geometry(stations: Sequence[Station], i: Int64, j: Int64) -> tuple[Float64, Float64, Float64]:
+    """Return distance (m), azimuth and back-azimuth (degrees) of pairs on WGS84, from 1 to 2.
+
+    NaN where a place is not known; azimuths also where the distance is 0.
+    """
+    from pyproj import Geod
+
+    longitude = np.array([s.coordinates.longitude for s in stations])
+    latitude = np.array([s.coordinates.latitude for s in stations])
+    known = np.isfinite(longitude[i] + longitude[j] + latitude[i] + latitude[j])
+    ends = [np.where(known, x, 0.0) for x in (longitude[i], latitude[i], longitude[j], latitude[j])]
+    azimuth, back, distance = Geod(ellps="WGS84").inv(ends[0], ends[1], ends[2], ends[3])
+    apart = known & (distance > 0)
+    return (
+        np.where(known, distance, np.nan),
+        np.where(apart, azimuth % 360, np.nan),
+        np.where(apart, back % 360, np.nan),
+    )
+
+
+def chosen_pairs(stations: Sequence[Station], wanted: Correlate) -> Bool:
+    """Return which pairs are wanted, [station, station], above or on the diagonal.
+
+    A pair passes when one of ``pairs`` names it, in either order; when its distance lies within ``distance_km``; when
+    the azimuth from one of its stations to the other lies in the sector ``azimuth_deg``; and by ``networks``.
+    Autocorrelations have neither distance nor azimuth: only names and networks choose them. Raises SettingsError
+    where distances are asked for and a station has no coordinates.
+    """
+    count = len(stations)
+    chosen = np.triu(np.ones((count, count), bool), 0 if wanted.autocorrelations else 1)
+    if wanted.pairs:
+        chosen &= _named(stations, wanted.pairs)
+    codes = np.array([s.network for s in stations])
+    if wanted.networks != "all":
+        chosen &= (codes[:, None] == codes[None, :]) == (wanted.networks == "within")
+    if wanted.distance_km is not None or wanted.azimuth_deg is not None:
+        key = "distance_km" if wanted.distance_km is not None else "azimuth_deg"
+        lost = [s.name for s in stations if not np.isfinite(s.coordinates.latitude + s.coordinates.longitude)]
+        if lost:
+            raise SettingsError(
+                f"correlate.{key} needs coordinates, which {', '.join(lost[:5])} lack: give them in the list "
+                "(CSV) or with data.metadata"
+            )
+        i, j = np.triu_indices(count, 1)
+        distance, azimuth, back = geometry(stations, i, j)
+        passes = np.ones(len(i), bool)
+        if wanted.distance_km is not None:
+            passes &= (distance >= 1000 * wanted.distance_km[0]) & (distance <= 1000 * wanted.distance_km[1])
+        if wanted.azimuth_deg is not None:
+            start, stop = wanted.azimuth_deg
+            width = 360.0 if stop - start >= 360 else (stop - start) % 360
+            passes &= np.any([(a - start) % 360 <= width for a in (azimuth, back)], axis=0)
+        chosen[i, j] &= passes
+    return chosen
+
+
+def _named(stations: Sequence[Station], patterns: Sequence[str]) -> Bool:
+    names = [s.name for s in stations]
+    named = np.zeros((len(names), len(names)), bool)
+    for pattern in patterns:
+        first, second = ([fnmatch.fnmatchcase(n, end) for n in names] for end in pattern.split("-"))
+        named |= np.outer(first, second) | np.outer(second, first)
+    return named

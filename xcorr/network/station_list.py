@@ -1,0 +1,141 @@
+"""Station lists: ``NET STA`` per line, ``NET.STA.LOC.CHA`` patterns, CSV with coordinates, FDSN station text."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import math
+import re
+from pathlib import Path
+
+from xcorr.core import XcorrError
+from xcorr.core.errors import nearest
+from xcorr.pes.reading.source import Coordinates
+
+CSV_COLUMNS = ("network", "station", "location", "channel", "latitude", "longitude", "elevation_m")
+_CODE = re.compile(r"[A-Za-z0-9*?\-]*")
+
+
+class StationListError(XcorrError, ValueError):
+    """A station list that cannot be used; the text gives file, line number and line."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ListRow:
+    """One line of a station list. Codes may hold ``*`` and ``?``; location and channel None mean any."""
+
+    line: int
+    text: str
+    network: str
+    station: str
+    location: str | None = None
+    channel: str | None = None
+    coordinates: Coordinates | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Station:
+    """A station of the campaign; ``channels`` holds the (channel, location) patterns that its lines ask for."""
+
+    network: str
+    code: str
+    coordinates: Coordinates
+    channels: tuple[tuple[str | None, str | None], ...] = ((None, None),)
+
+    @property
+    def name(self) -> str:
+        """``NET.STA``."""
+        return f"{self.network}.{self.code}"
+
+
+def read_station_list(path: Path) -> list[ListRow]:
+    """Return every station line of a list.
+
+    Raises StationListError for an empty list or a line that cannot be understood, and FileNotFoundError.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise StationListError(f"{path}: not a text file: {error}") from None
+    rows: list[ListRow] = []
+    header: list[str] | None = None
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        columns = _header(text)
+        if columns is not None and not rows and header is None:
+            header = columns
+        elif text and not text.startswith("#"):
+            try:
+                rows.append(_row(number, text, header))
+            except ValueError as error:
+                raise StationListError(f"{path}, line {number}: {text!r}: {error}") from None
+    if not rows:
+        raise StationListError(f"{path}: the list holds no station; write one per line, for example 'CI WBM'")
+    return rows
+
+
+def _header(text: str) -> list[str] | None:
+    """Return the column names of a CSV or FDSN text header line, or None."""
+    separator = "|" if "|" in text else ","
+    names = [n.strip().lower() for n in text.lstrip("#").split(separator)]
+    commented = text.startswith("#") and separator == ","
+    if commented or separator not in text or not {"network", "station"} <= set(names):
+        return None
+    return ["elevation_m" if n == "elevation" else n for n in names] if separator == "|" else names
+
+
+def _row(number: int, text: str, header: list[str] | None) -> ListRow:
+    if "|" in text:
+        names = header or ["network", "station", "latitude", "longitude", "elevation_m"]
+        return _from_columns(number, text, names, [c.strip() for c in text.split("|")], exact=False)
+    if header is not None:
+        unknown = [h for h in header if h not in CSV_COLUMNS]
+        if unknown:
+            raise ValueError(
+                f"the header's column {unknown[0]!r} is not known{nearest(unknown[0], CSV_COLUMNS)}; "
+                f"columns are {', '.join(CSV_COLUMNS)}"
+            )
+        cells = [c.strip() for c in next(csv.reader([text]))]
+        return _from_columns(number, text, header, cells, exact=True)
+    words = text.partition("#")[0].split()
+    parts = words[0].split(".") if len(words) == 1 else words
+    if len(words) == 1 and len(parts) in (2, 4):
+        network, station, *rest = parts
+        location, channel = (_code(r, True) for r in rest) if rest else (None, None)
+        return ListRow(number, text, _code(network), _code(station), location, channel)
+    if len(words) == 2:
+        return ListRow(number, text, _code(words[0]), _code(words[1]))
+    raise ValueError(
+        "write 'NET STA', 'NET.STA' or 'NET.STA.LOC.CHA' (with * and ?), "
+        "or begin the file with a CSV header network,station,..."
+    )
+
+
+def _from_columns(number: int, text: str, names: list[str], cells: list[str], exact: bool) -> ListRow:
+    if (exact and len(cells) != len(names)) or len(cells) < 2:
+        raise ValueError(f"{len(cells)} columns where the header has {len(names)}")
+    at = dict(zip(names, cells, strict=False))
+    coordinates = None
+    if at.get("latitude") or at.get("longitude"):
+        latitude, longitude = (_number(at.get(k, ""), k, m) for k, m in (("latitude", 90), ("longitude", 360)))
+        elevation = _number(at["elevation_m"], "elevation_m", 1e5) if at.get("elevation_m") else math.nan
+        coordinates = Coordinates(latitude, longitude, elevation)
+    location = _code(at["location"].replace("--", ""), True) if "location" in at else None
+    channel = _code(at["channel"]) if at.get("channel") else None
+    return ListRow(number, text, _code(at["network"]), _code(at["station"]), location, channel, coordinates)
+
+
+def _code(text: str, may_be_empty: bool = False) -> str:
+    if not _CODE.fullmatch(text) or not (text or may_be_empty):
+        raise ValueError(f"{text!r} is not a code of letters, digits, * and ?")
+    return "" if text == "--" else text
+
+
+def _number(text: str, name: str, largest: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"{name} {text!r} is not a number") from None
+    if not abs(value) <= largest:
+        raise ValueError(f"{name} {text!r} is out of range")
+    return value

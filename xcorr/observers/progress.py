@@ -1,0 +1,120 @@
+"""Live progress of a run: a bar per stage on a terminal, a line a minute elsewhere, events as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+from xcorr.core import Observer
+from xcorr.core.observe import WorkerStatistics
+
+LINE_S = 60.0
+BAR = 24
+
+
+def summarize(workers: Sequence[WorkerStatistics]) -> dict[str, Any]:
+    """Return the numbers of all workers together: items by stage, bytes by connection, CPU by worker."""
+    items: dict[str, int] = {}
+    for worker in workers:
+        for instance in worker.instances:
+            items[instance.element] = items.get(instance.element, 0) + instance.received
+    moved: dict[str, int] = {}
+    for worker in workers:
+        for connection, (_, size) in worker.moved.items():
+            moved[connection] = moved.get(connection, 0) + size
+    return {
+        "seconds": max((w.seconds for w in workers), default=0.0),
+        "items": items,
+        "bytes_moved": moved,
+        "cpu_seconds": {str(w.worker): round(w.cpu_seconds, 3) for w in workers},
+        "wall_seconds": {str(w.worker): round(w.seconds, 3) for w in workers},
+    }
+
+
+def _units(workers: Sequence[WorkerStatistics]) -> dict[str, float]:
+    """Return what elements have counted themselves, by unit."""
+    units: dict[str, float] = {}
+    for instance in (i for w in workers for i in w.instances if i.unit):
+        units[instance.unit] = units.get(instance.unit, 0.0) + instance.units
+    return units
+
+
+def busy_shares(summary: dict[str, Any]) -> dict[str, float]:
+    """Return, by worker, the CPU time inside elements as a share of the wall time, from :func:`summarize`."""
+    return {w: cpu / max(summary["wall_seconds"][w], 1e-3) for w, cpu in summary["cpu_seconds"].items()}
+
+
+class Progress(Observer):
+    """Shows how far a run has come.
+
+    ``expected`` gives the number of items of the elements for which it is known. Style: ``bar``, ``line`` or ``json``.
+    """
+
+    def __init__(self, expected: dict[str, int], style: str = "line", stream: TextIO | None = None) -> None:
+        self.expected, self.style = expected, style
+        self.stream = stream
+        self.last = time.perf_counter()
+        self.drawn = 0
+        self.latest: dict[str, Any] = {}
+        self.units: dict[str, float] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the stream behind: only the coordinator shows progress."""
+        return {**vars(self), "stream": None}
+
+    def progress(self, workers: Sequence[WorkerStatistics], finished: bool) -> None:
+        """Show the latest numbers if it is time to."""
+        now = time.perf_counter()
+        self.latest, self.units = summarize(workers), _units(workers)
+        if self.style == "line" and not finished and now - self.last < LINE_S:
+            return
+        self.last = now
+        out = self.stream or sys.stderr
+        if out is None:  # a program may have closed it
+            return
+        if self.style == "json":
+            out.write(
+                json.dumps({"event": "finished" if finished else "progress", **self.latest, **self._rates()}) + "\n"
+            )
+        elif self.style == "bar":
+            lines = self._bars()
+            out.write(f"\x1b[{self.drawn}F" * bool(self.drawn) + "".join(f"\x1b[2K{line}\n" for line in lines))
+            self.drawn = len(lines)
+        elif not finished:
+            out.write(self._line() + "\n")
+        out.flush()
+
+    def _rates(self) -> dict[str, float]:
+        seconds = max(self.latest["seconds"], 1e-3)
+        rates = {f"{unit}_per_s": round(count / seconds, 1) for unit, count in self.units.items()}
+        left = self._seconds_left()
+        return rates if left is None else {**rates, "seconds_left": round(left, 1)}
+
+    def _seconds_left(self) -> float | None:
+        """Return the time left of the slowest stage, from its pace so far; None before anything is done."""
+        seconds = self.latest["seconds"]
+        done = [(self.latest["items"].get(s, 0), n) for s, n in self.expected.items()]
+        left = [seconds * (n - k) / k for k, n in done if k]
+        return max(left) if left and len(left) == len(done) else None
+
+    def _line(self) -> str:
+        stages = [f"{s} {self.latest['items'].get(s, 0)}/{n}" for s, n in self.expected.items()]
+        moved = sum(self.latest["bytes_moved"].values()) / 1e6
+        rates = [f"{v:g} {k.replace('_', ' ')}" for k, v in self._rates().items()]
+        return f"{self.latest['seconds']:.0f} s: {', '.join(stages)}; {moved:.0f} MB moved; {', '.join(rates)}"
+
+    def _bars(self) -> list[str]:
+        lines = []
+        for stage, number in self.expected.items():
+            done = self.latest["items"].get(stage, 0)
+            full = round(BAR * done / number) if number else BAR
+            lines.append(f"{stage:18} [{'#' * full}{' ' * (BAR - full)}] {done}/{number}")
+        moved = [f"{c}: {size / 1e6:.1f} MB" for c, size in self.latest["bytes_moved"].items()]
+        cpu = [f"{w}: {share:.0%}" for w, share in busy_shares(self.latest).items()]
+        rates = [f"{v:g} {k.replace('_', ' ')}" for k, v in self._rates().items()]
+        lines.append(f"{'moved':18} {', '.join(moved) or 'nothing'}")
+        lines.append(f"{'busy':18} worker {', '.join(cpu)}   {', '.join(rates)}")
+        return lines

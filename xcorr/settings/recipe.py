@@ -1,0 +1,112 @@
+"""The recipe of a campaign: what its settings come to, computed once and passed on."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+
+from xcorr.pes.preparing.condition import Conditioning
+from xcorr.pes.preparing.estimator import Estimator
+from xcorr.pes.preparing.normalize import Normalization
+from xcorr.pes.preparing.whiten import Band
+from xcorr.pes.preparing.windows import Windowing, window_count
+from xcorr.pes.stacking.stack import SeriesShape
+from xcorr.pes.stacking.stacking import Stacking
+from xcorr.settings.schema import Settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """The parameters of every step, in samples and exact rates, that settings come to.
+
+    Workflow, forecast, progress and tables read them here; nothing is derived from settings twice.
+    """
+
+    settings: Settings
+
+    @functools.cached_property
+    def conditioning(self) -> Conditioning:
+        """How traces are conditioned."""
+        c = self.settings.condition
+        return Conditioning(c.rate_hz, c.band_hz, c.corners, self.settings.edge_s)
+
+    @functools.cached_property
+    def windowing(self) -> Windowing:
+        """The windows, and the limits of their quality."""
+        w, q = self.settings.window, self.settings.quality
+        length, step = self.settings.samples(w.length_s), self.settings.samples(w.step_s)
+        limits = (q.max_over_std, q.kurtosis, q.sta_lta, q.sta_s, q.lta_s, q.dead, q.clipped)
+        return Windowing(length, step, w.min_coverage, *limits)
+
+    @functools.cached_property
+    def normalization(self) -> Normalization:
+        """How amplitudes are evened out in time."""
+        n = self.settings.normalize
+        return Normalization(n.method, self.settings.normalize_window_s, n.per, n.band_hz, n.clip_n, n.mute_factor)
+
+    @functools.cached_property
+    def bands(self) -> tuple[Band, ...]:
+        """The bands of the spectra, the main one first."""
+        s = self.settings
+        edges = [("", s.whiten_band_hz), *((b.name, b.band_hz) for b in s.bands)]
+        rate, taper, fft = s.condition.rate_hz, s.whiten.taper_hz, s.run.fft
+        bands = tuple(Band.of(self.windowing.length, self.max_lag, rate, hz, taper, name, fft) for name, hz in edges)
+        return tuple(b.whole() for b in bands) if s.correlate.method == "phase" else bands
+
+    @functools.cached_property
+    def estimator(self) -> Estimator:
+        """Which correlation is estimated."""
+        c = self.settings.correlate
+        unbiased = self.settings.whiten.method == "none" and c.method in ("cross-correlation", "phase")
+        return Estimator(c.method, unbiased, c.amplitude, c.water_level, c.smooth_hz, c.whiten_autocorrelations)
+
+    @functools.cached_property
+    def stacking(self) -> Stacking:
+        """The parameters of the stack methods."""
+        s, settings = self.settings.stack, self.settings
+        return Stacking(
+            settings.condition.rate_hz,
+            s.pws_power,
+            s.pws_timegate_s,
+            s.tf_pws_power,
+            None if settings.bands or settings.correlate.method == "phase" else settings.whiten_band_hz,
+            s.nroot_order,
+            s.selective_threshold,
+            s.acf_power,
+        )
+
+    @functools.cached_property
+    def max_lag(self) -> int:
+        """Lags kept on each side, in samples."""
+        return self.settings.samples(self.settings.correlate.max_lag_s)
+
+    @functools.cached_property
+    def windows(self) -> int:
+        """Number of windows in a chunk."""
+        samples = self.settings.samples(self.settings.data.chunk_s)
+        return window_count(samples, self.windowing.length, self.windowing.step)
+
+    @functools.cached_property
+    def substacks(self) -> tuple[tuple[int, int], ...]:
+        """The ranges of windows of a chunk that begin in each of its pieces."""
+        size = self.settings.samples(self.settings.substack_s)
+        count = self.settings.data.chunk_s // self.settings.substack_s
+        firsts = [min(-(-k * size // self.windowing.step), self.windows) for k in range(count + 1)]
+        return tuple(itertools.pairwise(firsts))
+
+    @functools.cached_property
+    def shape(self) -> SeriesShape:
+        """What the shard of one chunk holds."""
+        names = tuple(b.name for b in self.bands)
+        return SeriesShape(names, self.settings.component_pairs, 2 * self.max_lag + 1, 1, len(self.substacks))
+
+    @property
+    def shares_weights(self) -> bool:
+        """Whether the components of a station share weights, so that a window counts for all or for none."""
+        return self.settings.rotates or "station" in (self.settings.normalize.per, self.settings.whiten.per)
+
+    @property
+    def keeps_power(self) -> bool:
+        """Whether the power before whitening goes along, for autocorrelations."""
+        return self.settings.correlate.autocorrelations and self.estimator.keeps_power

@@ -1,0 +1,138 @@
+"""Checks settings that are right by themselves but must go together."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+from xcorr.pes.preparing import whiten
+from xcorr.settings import Settings, SettingsError
+
+Require = Callable[[bool, str, Any, str], None]
+
+
+def check(s: Settings) -> None:
+    """Raise SettingsError, naming key, value and rule, for settings that cannot be together."""
+
+    def require(holds: bool, key: str, value: Any, rule: str) -> None:
+        if not holds:
+            raise SettingsError(f"{key} = {value!r}: {rule}")
+
+    low, high = s.condition.band_hz
+    nyquist = s.condition.rate_hz / 2
+    require(
+        0 < low < high < nyquist,
+        "condition.band_hz",
+        s.condition.band_hz,
+        f"needs 0 < f1 < f2 < {nyquist:g} Hz, half of condition.rate_hz",
+    )
+    require(not s.keep or s.provenance.level != "off", "keep", [k.element for k in s.keep], "needs provenance.level")
+    low, high = s.whiten_band_hz
+    require(0 < low < high < nyquist, "whiten.band_hz", s.whiten.band_hz, f"needs 0 < f1 < f2 < {nyquist:g} Hz")
+    for key, value in (
+        ("condition.edge_s", s.condition.edge_s),
+        ("normalize.window_s", s.normalize.window_s),
+    ):
+        is_number = isinstance(value, float) and value >= 0
+        require(is_number or value == "auto", key, value, 'must be "auto" or a number of seconds')
+    for key, value in (
+        ("data.chunk_s", s.data.chunk_s),
+        ("window.length_s", s.window.length_s),
+        ("window.step_s", s.window.step_s),
+        ("correlate.max_lag_s", s.correlate.max_lag_s),
+    ):
+        whole = math.isclose(value * s.condition.rate_hz, s.samples(value), abs_tol=1e-6)
+        require(whole, key, value, f"must be a whole number of samples at {s.condition.rate_hz:g} Hz")
+    require(
+        s.window.length_s <= s.data.chunk_s,
+        "window.length_s",
+        s.window.length_s,
+        f"is longer than a chunk ({s.data.chunk_s} s)",
+    )
+    require(s.window.min_coverage <= 1, "window.min_coverage", s.window.min_coverage, "is a share: at most 1")
+    require(
+        0 < s.correlate.max_lag_s < s.window.length_s,
+        "correlate.max_lag_s",
+        s.correlate.max_lag_s,
+        f"must be positive and below window.length_s ({s.window.length_s:g} s)",
+    )
+    require(s.correlate.block % 8 == 0, "correlate.block", s.correlate.block, "must be a multiple of 8")
+    pairs = s.outputs
+    valid = all(len(p) == 2 and set(p) <= set("ZNERT") for p in pairs) and len(set(pairs)) == len(pairs) > 0
+    require(
+        valid,
+        "correlate.components",
+        s.correlate.components,
+        'must list different pairs of Z, N, E, R, T such as "ZZ", or be "all"',
+    )
+    require(
+        s.condition.response == "none" or s.data.metadata is not None,
+        "condition.response",
+        s.condition.response,
+        "needs the responses: set data.metadata to a StationXML file",
+    )
+    _check_methods(s, require)
+    _check_bands(s, require)
+
+
+def _check_methods(s: Settings, require: Require) -> None:
+    """Check what goes together: kinds of correlation, whitening, selection, pieces."""
+    c, method = s.correlate, s.correlate.method
+    require(
+        method == "cross-correlation" or s.whiten.method == "none",
+        "whiten.method",
+        s.whiten.method,
+        f'must be "none" with correlate.method = "{method}": '
+        + (
+            "its phasors have no amplitude left" if method == "phase" else "whitened, it would be the cross-correlation"
+        ),
+    )
+    require(
+        not (method == "phase" and s.bands), "bands", [b.name for b in s.bands], "the phase correlation has one band"
+    )
+    require(
+        method != "phase" or c.amplitude != "energy",
+        "correlate.amplitude",
+        c.amplitude,
+        "the phase correlation is normalised already",
+    )
+    if c.distance_km is not None:
+        require(
+            0 <= c.distance_km[0] <= c.distance_km[1], "correlate.distance_km", c.distance_km, "needs 0 <= d1 <= d2"
+        )
+    for pattern in c.pairs:
+        require(
+            pattern.count("-") == 1 and all("." in end for end in pattern.split("-")),
+            "correlate.pairs",
+            pattern,
+            'must be such as "XX.A-XX.B", with * and ?',
+        )
+    require(
+        s.data.chunk_s % s.substack_s == 0 and s.substack_s >= s.window.step_s,
+        "stack.substack_s",
+        s.stack.substack_s,
+        f"must divide data.chunk_s ({s.data.chunk_s} s) and be at least window.step_s ({s.window.step_s:g} s)",
+    )
+
+
+def _check_bands(s: Settings, require: Require) -> None:
+    nyquist = s.condition.rate_hz / 2
+    names = [b.name for b in s.bands]
+    for band in s.bands:
+        good = re.fullmatch(r"[A-Za-z0-9_.-]+", band.name) is not None and names.count(band.name) == 1
+        require(good, "bands.name", band.name, "must be different names of letters, digits, _ . and -")
+        low, high = band.band_hz
+        require(0 < low < high < nyquist, "bands.band_hz", band.band_hz, f"needs 0 < f1 < f2 < {nyquist:g} Hz")
+    if s.normalize.band_hz is not None:
+        low, high = s.normalize.band_hz
+        require(
+            0 < low < high < nyquist, "normalize.band_hz", s.normalize.band_hz, f"needs 0 < f1 < f2 < {nyquist:g} Hz"
+        )
+    sizes = s.samples(s.window.length_s), s.samples(s.correlate.max_lag_s)
+    for key, band_hz in (("whiten.band_hz", s.whiten_band_hz), *(("bands.band_hz", b.band_hz) for b in s.bands)):
+        try:
+            whiten.spectral_grid(*sizes, s.condition.rate_hz, band_hz)
+        except ValueError as error:
+            raise SettingsError(f"{key} = {band_hz!r}: {error}") from None

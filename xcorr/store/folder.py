@@ -1,0 +1,118 @@
+"""The campaign folder: settings as run, and what unfinished runs left."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from xcorr.core import XcorrError
+from xcorr.core.files import replace_text
+from xcorr.pes.reading import source
+from xcorr.pes.reading.files import CAMPAIGN_MARK
+from xcorr.settings.schema import Keep, Settings, SettingsError
+from xcorr.settings.toml import build, load, to_toml
+from xcorr.store.software import kernel, software
+
+HASH_LINE = "# settings_hash: "
+
+
+class CampaignError(XcorrError, OSError):
+    """The campaign folder cannot be used."""
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of a campaign and its ``shards``. Raises CampaignError if it cannot be written."""
+    try:
+        (folder / "shards").mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe.{os.getpid()}.part"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise CampaignError(
+            f"cannot write the campaign folder {str(folder)!r}: {error.strerror}; choose another with -o"
+        ) from error
+
+
+def freeze_settings(folder: Path, settings: Settings) -> None:
+    """Write ``campaign.toml``, once the settings are seen to be those of the campaign.
+
+    Raises CampaignError, with what differs, if the folder holds a campaign with other settings.
+    """
+    known = folder / CAMPAIGN_MARK
+    if known.exists() and recorded_hash(folder) != settings.hash():
+        raise CampaignError(
+            f"{folder} holds a campaign with other settings:\n{_difference(known, settings)}\n"
+            "choose another folder with -o, or remove it"
+        )
+    replace_text(known, _campaign_text(settings))
+
+
+def frozen_settings(folder: Path) -> Settings:
+    """Return the settings of a campaign as run. Raises CampaignError if there are none."""
+    try:
+        return build(load(folder / CAMPAIGN_MARK))
+    except OSError:
+        raise CampaignError(f"there is no campaign in {str(folder)!r}: no {CAMPAIGN_MARK}") from None
+
+
+def _difference(known: Path, settings: Settings) -> str:
+    """Return the settings that differ, a line each."""
+    try:
+        old, new = build(load(known)).identity(), settings.identity()
+    except SettingsError as error:
+        return f"  (its campaign.toml cannot be read: {error})"
+    flat = [
+        {
+            f"{section}.{key}": value
+            for section, keys in plain.items()
+            if section != "bands"
+            for key, value in keys.items()
+        }
+        | {"bands": plain["bands"]}
+        for plain in (old, new)
+    ]
+    return "\n".join(f"  {k}: {flat[0][k]!r} there, {flat[1][k]!r} now" for k in flat[0] if flat[0][k] != flat[1][k])
+
+
+def recorded_hash(folder: Path) -> str:
+    """Return the settings' hash that ``campaign.toml`` names."""
+    lines = (folder / CAMPAIGN_MARK).read_text(errors="replace").splitlines()
+    return next((line.removeprefix(HASH_LINE) for line in lines if line.startswith(HASH_LINE)), "")
+
+
+def leftovers(folder: Path, kept: Sequence[Keep] = ()) -> list[Path]:
+    """Return the files that a run has not finished; ``kept`` are the rules of the items that it keeps."""
+    places = {folder, folder / "shards", *(folder / rule.folder / rule.element for rule in kept)}
+    return sorted(path for place in places for path in place.glob(".*.part"))
+
+
+def remove_leftovers(folder: Path, kept: Sequence[Keep] = ()) -> None:
+    """Remove the unfinished files of runs that have ended. Only for who holds the lock."""
+    for path in leftovers(folder, kept):
+        path.unlink(missing_ok=True)
+
+
+def _campaign_text(settings: Settings) -> str:
+    head = [
+        "# The settings of this campaign as run; written by xcorr.",
+        f"{HASH_LINE}{settings.hash()}",
+        f"# software: {software()}",
+        f"# kernel: {kernel()}",
+        "",
+    ]
+    plain = absolute(settings).as_dict()
+    if plain["quality"]["catalogue"] is not None:
+        plain["quality"]["catalogue"] = os.path.abspath(plain["quality"]["catalogue"])
+    return "\n".join(head) + to_toml(plain)
+
+
+def absolute(settings: Settings) -> Settings:
+    """Return settings whose source and metadata mean the same in every folder; workers may have another."""
+    data = settings.data
+    if data.source:
+        data = dataclasses.replace(data, source=source.absolute(data.source, os.getcwd()))
+    if data.metadata is not None:
+        data = dataclasses.replace(data, metadata=os.path.abspath(data.metadata))
+    return dataclasses.replace(settings, data=data)

@@ -1,0 +1,241 @@
+"""The ledger of a campaign: what was asked, read, used, rejected and why, and which shards are there (SQLite).
+
+Everything in it but the lines of the list can be made again from the shards, each of which carries its own rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from xcorr.core import GenericPE, XcorrError
+from xcorr.pes.items import ShardRecord, SlotAccount
+from xcorr.pes.storing.shards import CHUNK_TIMES, ShardContent, ShardError, read_shard
+from xcorr.store.sqlite_errors import is_damage
+
+NAME = "ledger.sqlite"
+VERSION = 2  # of the schema; a ledger of another is made again
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS shard (path TEXT PRIMARY KEY, bytes INTEGER, mtime_ns INTEGER, start_ns INTEGER,
+    end_ns INTEGER, data_start_ns INTEGER, data_end_ns INTEGER, generation INTEGER, strip INTEGER, kept INTEGER);
+CREATE TABLE IF NOT EXISTS channel_chunk (start_ns INTEGER, slot INTEGER, status TEXT, reason TEXT, seed_id TEXT,
+    files TEXT, samples INTEGER, gaps INTEGER, gap_s REAL, zeros_s REAL, windows TEXT, PRIMARY KEY (start_ns, slot));
+CREATE TABLE IF NOT EXISTS requested (line INTEGER PRIMARY KEY, text TEXT, status TEXT, reason TEXT, stations TEXT);
+CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT);
+"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shard:
+    """A shard in the ledger; times in ns. ``kept`` is 0 once its file was removed, its series stacked."""
+
+    path: str
+    bytes: int
+    start_ns: int
+    end_ns: int
+    data_start_ns: int
+    data_end_ns: int
+    generation: int
+    strip: int
+    kept: int
+
+
+class LedgerError(XcorrError, OSError):
+    """A ledger that is missing, damaged, or cannot be used now."""
+
+
+def read_ledger(folder: Path) -> Ledger:
+    """Open the ledger of a campaign to look at, changing nothing. Raises LedgerError where it cannot be read."""
+    ledger = Ledger.__new__(Ledger)
+    ledger.folder, ledger.settings_hash = folder, ""
+    if not (folder / NAME).exists():
+        raise LedgerError(f"{NAME}: missing")
+    try:
+        ledger._database = sqlite3.connect(f"file:{quote(str(folder / NAME))}?mode=ro", timeout=30, uri=True)
+        ledger._database.isolation_level = None
+        _check(ledger._database)
+    except sqlite3.DatabaseError as error:
+        raise LedgerError(f"{NAME}: {'damaged' if is_damage(error) else 'cannot be read now'}: {error}") from error
+    return ledger
+
+
+def _check(database: sqlite3.Connection) -> None:
+    """Raise DatabaseError, and close, where a database is damaged or of another version."""
+    try:
+        verdict = database.execute("PRAGMA quick_check").fetchone()[0]
+        version = database.execute("PRAGMA user_version").fetchone()[0]
+    except sqlite3.DatabaseError:
+        database.close()
+        raise
+    if verdict != "ok" or version != VERSION:
+        database.close()
+        raise sqlite3.DatabaseError(verdict if verdict != "ok" else f"version {version} of the schema, not {VERSION}")
+
+
+class Ledger:
+    """The ledger in a campaign folder, made or made again where it is missing or damaged.
+
+    Raises LedgerError where it cannot be used now, as when another process holds it.
+    """
+
+    def __init__(self, folder: Path, settings_hash: str = "") -> None:
+        self.folder, self.settings_hash = folder, settings_hash
+        try:
+            self._database = self._open()
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise LedgerError(f"{folder / NAME} cannot be used now: {error}") from error
+            for name in (NAME, NAME + "-journal"):
+                (folder / name).unlink(missing_ok=True)
+            self._database = self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        database = sqlite3.connect(self.folder / NAME, timeout=30, isolation_level=None)
+        try:
+            if not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                database.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+        except sqlite3.DatabaseError:
+            database.close()
+            raise
+        _check(database)
+        return database
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    def look(self) -> list[str]:
+        """Bring the ledger in line with the shards in the folder; return what was found wrong.
+
+        Shards that it does not know, or that have changed, are read in full; what is damaged or of other settings is
+        removed, so that it is computed again.
+        """
+        known = {
+            path: (size, mtime)
+            for path, size, mtime in self._database.execute("SELECT path, bytes, mtime_ns FROM shard WHERE kept")
+        }
+        removed = {path for (path,) in self._database.execute("SELECT path FROM shard WHERE NOT kept")}
+        wrong = []
+        for file in sorted((self.folder / "shards").glob("*.h5")):
+            path, status = f"shards/{file.name}", file.stat()
+            if path in removed:  # its series have been stacked: all that was left to do
+                file.unlink()
+                continue
+            if known.pop(path, None) == (status.st_size, status.st_mtime_ns):
+                continue
+            try:
+                content = read_shard(file, thorough=True)
+                if content.settings_hash != self.settings_hash:
+                    raise ShardError(f"{file.name}: made with other settings")
+                self._keep(path, content.times, content.generation, content.strip, content.accounts)
+                self._keep_members(content)
+            except ShardError as error:
+                wrong.append(str(error))
+                file.unlink()
+                known[path] = (0, 0)
+        wrong += [f"{Path(path).name}: missing" for path, size in known.items() if size != (0, 0)]
+        self.forget(known)
+        return wrong
+
+    def forget(self, paths: Iterable[str]) -> None:
+        """Leave out shards, and the channels of chunks that have none any more."""
+        with self._database as database:
+            database.execute("BEGIN")
+            database.executemany("DELETE FROM shard WHERE path = ?", [(p,) for p in paths])
+            database.execute("DELETE FROM channel_chunk WHERE start_ns NOT IN (SELECT start_ns FROM shard)")
+
+    def keep(self, record: ShardRecord) -> None:
+        """Enter a finished shard."""
+        times = tuple(getattr(record.chunk, name) for name in CHUNK_TIMES)
+        self._keep(record.path, times, record.generation, record.strip, record.accounts)
+
+    def _keep(
+        self, path: str, times: Sequence[int], generation: int, strip: int, accounts: Iterable[SlotAccount]
+    ) -> None:
+        status = (self.folder / path).stat()
+        rows = [
+            (
+                *(times[0], a.slot, a.status, a.reason, a.seed_id, json.dumps(a.files)),
+                *(a.samples, a.gaps, a.gap_s, a.zeros_s, json.dumps(a.windows)),
+            )
+            for a in accounts
+        ]
+        shard = (path, status.st_size, status.st_mtime_ns, *times, generation, strip, 1)
+        with self._database as database:
+            database.execute("BEGIN")
+            database.execute("INSERT OR REPLACE INTO shard VALUES (?,?,?,?,?,?,?,?,?,?)", shard)
+            database.executemany("INSERT OR REPLACE INTO channel_chunk VALUES (?,?,?,?,?,?,?,?,?,?,?)", rows)
+
+    def remove_shards(self) -> None:
+        """Remove all shards, whose series have been stacked; what they were made from stays in the ledger."""
+        self._database.execute("UPDATE shard SET kept = 0")
+        for file in (self.folder / "shards").glob("*.h5"):
+            file.unlink()
+
+    def shards(self) -> list[Shard]:
+        """Return the shards, by time, generation and strip."""
+        names = ", ".join(f.name for f in dataclasses.fields(Shard))
+        rows = self._database.execute(f"SELECT {names} FROM shard ORDER BY start_ns, generation, strip")
+        return [Shard(*row) for row in rows]
+
+    def accounts(self) -> list[tuple[int, SlotAccount]]:
+        """Return the start of the chunk (ns) and the account of every slot in every chunk."""
+        rows = self._database.execute(
+            "SELECT start_ns, slot, status, reason, seed_id, files, samples, gaps, gap_s, zeros_s, windows "
+            "FROM channel_chunk ORDER BY start_ns, slot"
+        )
+        found = []
+        for start, slot, status, reason, seed_id, files, samples, gaps, gap_s, zeros_s, windows in rows:
+            inputs = tuple((name, size, time) for name, size, time in json.loads(files))
+            found.append(
+                (start, SlotAccount(slot, 0, status, reason, seed_id, inputs, samples, gaps, gap_s, zeros_s,
+                                    tuple(json.loads(windows))))
+            )  # fmt: skip
+        return found
+
+    def keep_requested(self, rows: Iterable[Any]) -> None:
+        """Enter what became of every line of the list."""
+        lines = [(r.line, r.text, r.status, r.reason, json.dumps(r.stations)) for r in rows]
+        with self._database as database:
+            database.execute("BEGIN")
+            database.execute("DELETE FROM requested")
+            database.executemany("INSERT INTO requested VALUES (?,?,?,?,?)", lines)
+
+    def fact(self, name: str) -> str:
+        """Return a fact about the campaign, or ""."""
+        row = self._database.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
+        return str(row[0]) if row else ""
+
+    def keep_fact(self, name: str, value: str) -> None:
+        """Enter a fact about the campaign."""
+        self._database.execute("INSERT OR REPLACE INTO fact VALUES (?,?)", (name, value))
+
+    def _keep_members(self, content: ShardContent) -> None:
+        if len(content.members) > len(self.fact("members")):  # stations are only ever appended
+            self.keep_fact("members", content.members)
+
+
+class KeepLedger(GenericPE):
+    """Enters every shard in the ledger as soon as it is finished; one instance, the only writer."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__()
+        self._add_input("input", grouping="global")
+        self._add_output("output")
+        self.folder = folder
+
+    def _preprocess(self) -> None:
+        self._ledger = Ledger(Path(self.folder))
+
+    def process(self, inputs: dict[str, Any]) -> None:
+        """Enter one shard, and pass its record on."""
+        self._ledger.keep(inputs["input"])
+        self.write("output", inputs["input"])
+
+    def _postprocess(self) -> None:
+        self._ledger.close()

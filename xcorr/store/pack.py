@@ -1,0 +1,58 @@
+"""Makes ``xcorr.h5`` self-contained: what it shows of the shards is copied into it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from xcorr.pes.stacking.result_file import NAME
+from xcorr.pes.storing.shards import chunk_shape, require_space, sync_and_rename
+from xcorr.store.folder import CampaignError, remove_leftovers
+from xcorr.store.lock import CampaignLock
+
+
+def pack(folder: Path) -> int:
+    """Make ``xcorr.h5`` self-contained: what it shows of the shards is copied into it. Return its size in bytes.
+
+    Raises CampaignError where there is no result file, Locked while a run has the campaign, ShardError for a full disk.
+    """
+    if not (folder / NAME).is_file():
+        raise CampaignError(f"there is nothing to pack in {str(folder)!r}: no {NAME}; a finished run writes it")
+    with CampaignLock(folder):
+        remove_leftovers(folder)
+        temporary = folder / f".{NAME}.pack.part"
+        _copy_all(folder / NAME, temporary)
+        sync_and_rename(temporary, folder / NAME)
+    return (folder / NAME).stat().st_size
+
+
+def _copy_all(path: Path, temporary: Path) -> None:
+    """Copy a result file; what is virtual becomes real, what has several names keeps them."""
+    import h5py
+
+    with h5py.File(path) as source:
+        sizes: list[int] = []
+        source.visititems(lambda _, item: sizes.append(getattr(item, "nbytes", 0)))
+        require_space(path.parent, sum(sizes))
+        with h5py.File(temporary, "w", libver="latest") as target:
+            target.attrs.update(source.attrs)
+            first_name: dict[Any, str] = {}
+
+            def copy(name: str, _: Any) -> None:
+                item = source[name]
+                known = first_name.setdefault(h5py.h5o.get_info(item.id).addr, name)
+                if known != name:
+                    target[name] = target[known]
+                elif isinstance(item, h5py.Group):
+                    target.create_group(name)
+                elif item.is_virtual:
+                    shape = (*(1,) * (item.ndim - 2), *chunk_shape(item.shape[-1], item.shape[-2]))
+                    made = target.create_dataset(
+                        name, item.shape, item.dtype, chunks=shape, fletcher32=True, fillvalue=item.fillvalue
+                    )
+                    for part in made.iter_chunks():
+                        made[part] = item[part]
+                else:
+                    source.copy(item, target, name=name)
+
+            source.visititems_links(copy)

@@ -1,0 +1,24 @@
+"""Software and processor: what decides the last bits of results."""
+
+from __future__ import annotations
+
+import functools
+import platform
+from importlib.metadata import version
+
+SOFTWARE = ("xcorr", "numpy", "obspy", "h5py")
+
+
+@functools.cache
+def software() -> str:
+    """Return the names and versions that decide results, as one line."""
+    return ", ".join(f"{name} {version(name)}" for name in SOFTWARE)
+
+
+def kernel() -> str:
+    """Return processor and BLAS kernel, which decide the last bits."""
+    import threadpoolctl
+
+    libraries = [i for i in threadpoolctl.threadpool_info() if i["user_api"] == "blas"]
+    names = [f"{i['internal_api']} {i['version']} {i.get('architecture', '')}".strip() for i in libraries]
+    return ", ".join([platform.machine(), *sorted(set(names))])

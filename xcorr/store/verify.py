@@ -1,0 +1,89 @@
+"""Looks a campaign over: is everything there, whole, and of the same settings?"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from xcorr.pes.stacking.result_file import NAME as RESULTS
+from xcorr.pes.storing.shards import ShardError, read_all, read_shard
+from xcorr.store import folder as campaign
+from xcorr.store import lock
+from xcorr.store.ledger import LedgerError, read_ledger
+from xcorr.store.report import window_totals
+
+
+def problems(folder: Path) -> Iterator[str]:
+    """Yield a line for everything that a rerun would repair. Raises CampaignError where there is no campaign.
+
+    Every byte of every shard is read and compared with its checksum. Nothing is changed.
+    """
+    settings = campaign.frozen_settings(folder)
+    if campaign.recorded_hash(folder) != settings.hash():
+        yield "campaign.toml: its settings are not those of its hash"
+    known = _known(folder)
+    if isinstance(known, str):
+        yield known
+        known = {}
+    for file in sorted((folder / "shards").glob("*.h5")):
+        try:
+            if read_shard(file, thorough=True).settings_hash != settings.hash():
+                yield f"{file.name}: made with other settings"
+        except ShardError as error:
+            yield str(error)
+        known.pop(f"shards/{file.name}", None)
+    yield from (f"{Path(path).name}: missing" for path in known)
+    yield from _in_results(folder, settings.hash())
+    if not lock.is_running(folder):
+        yield from (f"{p.name}: left over from a run that was ended" for p in campaign.leftovers(folder, settings.keep))
+
+
+def _known(folder: Path) -> dict[str, Any] | str:
+    """Return the shards that should be there by the ledger, or what is wrong with it."""
+    try:
+        with contextlib.closing(read_ledger(folder)) as ledger:
+            shards, expected = ledger.shards(), int(ledger.fact("expected") or 0)
+    except LedgerError as error:
+        return str(error)
+    lacking = [f"shard {k} of {expected}" for k in range(len(shards) + 1, expected + 1)]
+    return dict.fromkeys([*(s.path for s in shards if s.kept), *lacking])
+
+
+def _in_results(folder: Path, settings_hash: str) -> Iterator[str]:
+    import h5py
+
+    if not (folder / RESULTS).exists():
+        yield f"{RESULTS}: missing"
+        return
+    try:
+        with h5py.File(folder / RESULTS) as file:
+            if file.attrs["settings_hash"] != settings_hash:
+                yield f"{RESULTS}: made with other settings"
+            file.visititems(read_all)
+    except Exception as error:  # HDF5 raises anything on damage
+        yield f"{RESULTS}: damaged: {type(error).__name__}: {error}".splitlines()[0]
+
+
+def state(folder: Path) -> dict[str, Any]:
+    """Return where a campaign stands; it may be running.
+
+    Raises CampaignError where there is none, LedgerError where its ledger cannot be read.
+    """
+    campaign.frozen_settings(folder)
+    with contextlib.closing(read_ledger(folder)) as ledger:
+        shards, accounts = ledger.shards(), [a for _, a in ledger.accounts()]
+        expected = int(ledger.fact("expected") or 0)
+    running, owner = lock.is_running(folder), lock.holder(folder)
+    return {
+        "folder": str(folder),
+        "running": f"process {owner['pid']} on {owner['host']}" if running and owner else "no",
+        "shards": len(shards),
+        "shards_expected": max(expected, len(shards)),
+        "chunks": len({s.start_ns for s in shards}),
+        "bytes": sum(s.bytes for s in shards),
+        "windows": window_totals(accounts),
+        "failed": sum(a.is_error for a in accounts),
+        "results": str(folder / RESULTS) if (folder / RESULTS).exists() else "not yet",
+    }
