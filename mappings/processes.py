@@ -21,7 +21,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import recv_handle, send_handle
@@ -32,6 +32,7 @@ from xcorr.core.files import loaded_files
 from xcorr.core.interrupt import held
 from xcorr.core.loop import Worker
 from xcorr.core.message import Report, WorkerDied
+from xcorr.mappings import preload
 from xcorr.mappings.arena import create_memory_file
 from xcorr.mappings.leftovers import end_children, name_threads
 from xcorr.mappings.limits import allow_descriptors, shorten_sockets_of_multiprocessing
@@ -93,28 +94,33 @@ def _context(modules: set[str]) -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(sorted(modules - {"__main__"} - loaded_files().keys()))
+    context.set_forkserver_preload([preload.__name__])
     shorten_sockets_of_multiprocessing()
-    with _nothing_from_here():
+    with _nothing_from_here({preload.VARIABLE: preload.said(modules - {"__main__"} - loaded_files().keys())}):
         multiprocessing.resource_tracker.ensure_running()
         multiprocessing.forkserver.ensure_running()
     return context
 
 
 @contextlib.contextmanager
-def _nothing_from_here() -> Iterator[None]:
-    """Start Python processes so that they import nothing from the current folder, and no Ctrl-C reaches them."""
-    before = os.environ.get(SAFE_PATH)
-    os.environ[SAFE_PATH] = "1"
+def _nothing_from_here(variables: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Start Python processes so that they import nothing from the current folder, and no Ctrl-C reaches them.
+
+    ``variables`` are set in their environment besides.
+    """
+    added = {SAFE_PATH: "1", **(variables or {})}
+    before = {name: os.environ.get(name) for name in added}
+    os.environ.update(added)
     masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, masked)
-        if before is None:
-            del os.environ[SAFE_PATH]
-        else:
-            os.environ[SAFE_PATH] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 class _Team:
