@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import pickle
 import time
+from array import array
 from collections import deque
 from typing import Any
-
-import numpy as np
 
 from xcorr.core.message import DONE, TAKEN, Message
 from xcorr.mappings.pickling import pickled
@@ -52,7 +51,7 @@ class MpiTransport:
         self.frames: dict[tuple[int, int], list[tuple[bytes, list[Any]]]] = {}
         self.pending_bytes: dict[tuple[int, int], int] = {}
         self.sending: deque[tuple[Any, Any]] = deque()
-        self.started = np.zeros(communicator.Get_size(), np.int64)  # messages to each rank, buffers included
+        self.started = array("q", [0] * communicator.Get_size())  # messages to each rank, buffers included
         self.came = 0  # messages from all
         others = [r for r in range(communicator.Get_size()) if r != communicator.Get_rank()]
         self.arriving: dict[tuple[int, int], deque[_Frame]] = {(r, k): deque() for r in others for k in range(nodes)}
@@ -142,12 +141,12 @@ class MpiTransport:
         The last messages are about credit that nobody waits for; left unmatched, they disturb the end of MPI.
         """
         self.receive(block=False)  # pushes out the last frames, before they are counted
-        numbers = np.zeros_like(self.started)
+        numbers = array("q", self.started)
         exchange = self.communicator.Ialltoall([self.started, self.mpi.INT64_T], [numbers, self.mpi.INT64_T])
         while not exchange.Test():
             self.receive(block=False)
             time.sleep(FINISH_PAUSE_S)
-        while self.sending or self.came < numbers.sum():
+        while self.sending or self.came < sum(numbers):
             self.receive(block=False)
             time.sleep(FINISH_PAUSE_S)
         barrier = self.communicator.Ibarrier()
