@@ -348,3 +348,19 @@ def test_500_runs_on_mpi_end_well_under_load(tmp_path):
         for process in load:
             process.kill()
             process.wait()
+
+
+def test_workers_find_the_modules_of_a_script_imported(tmp_path):
+    """The server imports them once, for all workers: else each run would wait for every worker to do so."""
+    (tmp_path / "noted.py").write_text(
+        "import os\nfrom xcorr.core import IterativePE\nopen('imported', 'a').write(f'{os.getpid()}\\n')\n"
+        "class Same(IterativePE):\n    stateless = True\n    def _process(self, data):\n        return data\n"
+    )
+    (tmp_path / "script.py").write_text(
+        "from noted import Same\nfrom xcorr.core import WorkflowGraph\nfrom xcorr.core.testing import ListSource\n"
+        "from xcorr.mappings import run\nif __name__ == '__main__':\n    graph = WorkflowGraph()\n"
+        "    graph.connect(ListSource(list(range(40))), 'output', Same(), 'input')\n"
+        "    for _ in range(2):\n        run(graph, mapping='processes', workers=4)\n"
+    )
+    subprocess.run([sys.executable, "script.py"], cwd=tmp_path, check=True, timeout=60)
+    assert len((tmp_path / "imported").read_text().split()) == 2, "this script and the server"
