@@ -14,7 +14,8 @@ from xcorr.core import ConsumerPE, GenericPE, IterativePE, ProducerPE, WorkflowG
 from xcorr.mappings import run
 from xcorr.pes import ConditionStation, CorrelateStrips, NormalizeStation, TransformStation
 from xcorr.pes.correlating.layout import Layout
-from xcorr.pes.items import Chunk, CorrelationRows, RawChannel, RawStation, Segment, SlotAccount
+from xcorr.pes.correlating.rows import CorrelationRows
+from xcorr.pes.items import Chunk, RawChannel, RawStation, Segment, SlotAccount
 from xcorr.pes.preparing.condition import Conditioning
 from xcorr.pes.preparing.whiten import Band
 from xcorr.pes.preparing.windows import Windowing

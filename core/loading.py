@@ -7,7 +7,7 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
-from xcorr.core import catalog
+from xcorr.core import registry
 from xcorr.core.errors import WorkflowLoadError, XcorrError
 from xcorr.core.files import failed_code, load_file
 from xcorr.core.graph import CompositePE, WorkflowGraph
@@ -25,8 +25,8 @@ def load_graph(source: str) -> WorkflowGraph:
     place, _, attribute = source.partition(":")
     if place.endswith(".toml"):
         return read_workflow(Path(place))
-    if not attribute and any(e.name == source and e.kind == "workflow" for e in catalog.entries()):
-        return _checked(source, catalog.load(source))
+    if not attribute and any(e.name == source and e.kind == "workflow" for e in registry.entries()):
+        return _checked(source, registry.load(source))
     module = _load_module(place)
     if attribute:
         if not hasattr(module, attribute):

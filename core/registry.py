@@ -1,50 +1,240 @@
-"""Names for elements, workflows and mappings, filled by entry points that are loaded on first use.
+"""The registry: elements and workflows by name, those of installed packages and the user's own.
 
-Groups: ``xcorr.elements``, ``xcorr.workflows``, ``xcorr.mappings``. Listing names executes nothing.
+What installed packages bring comes from their entry points. The user's own are copies in a local store
+(``$XDG_DATA_HOME/xcorr/registry``, one file per content, named by its hash). Descriptions of installed ones are read
+from their source: listing and searching execute nothing.
 """
 
 from __future__ import annotations
 
-import functools
-from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, entry_points
+import ast
+import dataclasses
+import hashlib
+import inspect
+import json
+import os
+import shutil
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from xcorr.core.errors import RegistryError, nearest
+from xcorr.core import installed
+from xcorr.core.element import TYPE, GenericPE
+from xcorr.core.errors import RegistryError, WorkflowLoadError, nearest
+from xcorr.core.files import load_file, source_of
+from xcorr.core.graph import WorkflowGraph
+
+OWN, INSTALLED = "own", "installed"
 
 
-@functools.cache
-def _entries(kind: str) -> dict[str, EntryPoint]:
-    return {e.name: e for e in sorted(entry_points(group=f"xcorr.{kind}"), key=lambda e: e.name)}
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One name: its kind (``element`` or ``workflow``), version, SHA-256 of the file that defines it, and docs.
+
+    ``place`` is ``own`` or ``installed``; ``target`` is ``module:attribute``, or of one's own a file of the store.
+    """
+
+    name: str
+    kind: str
+    version: str
+    content_hash: str
+    docs: str
+    place: str
+    target: str
+    parameters: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """The first line of the docs."""
+        return self.docs.strip().partition("\n")[0]
 
 
-@functools.cache
-def _ours(kind: str) -> dict[str, EntryPoint]:
-    """Return the entry points of this package alone: finding them takes no look at all that is installed."""
-    try:
-        return {e.name: e for e in distribution("xcorr").entry_points.select(group=f"xcorr.{kind}")}
-    except PackageNotFoundError:
+def folder() -> Path:
+    """Return the folder of the user's own."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "xcorr" / "registry"
+
+
+def _index() -> dict[str, Entry]:
+    path = folder() / "index.json"
+    if not path.exists():
         return {}
+    plain = json.loads(path.read_text())
+    return {e["name"]: Entry(**{**e, "parameters": tuple(e["parameters"])}) for e in plain}
 
 
-def names(kind: str) -> list[str]:
-    """Return the registered names of a kind, sorted."""
-    return list(_entries(kind))
+def _write_index(entries: dict[str, Entry]) -> None:
+    folder().mkdir(parents=True, exist_ok=True)
+    temporary = folder() / f".index.json.{os.getpid()}.part"
+    temporary.write_text(json.dumps([dataclasses.asdict(e) for e in entries.values()], indent=1) + "\n")
+    temporary.replace(folder() / "index.json")
 
 
-def target(kind: str, name: str) -> str:
-    """Return ``module:attribute`` of a name, without loading it."""
-    return _find(kind, name).value
+def entries() -> list[Entry]:
+    """Return all elements and workflows, sorted by name; nothing is executed."""
+    found = [
+        _described(kind.removesuffix("s"), name, installed.target(kind, name))
+        for kind in ("elements", "workflows")
+        for name in installed.names(kind)
+    ]
+    return sorted([*found, *_index().values()], key=lambda e: (e.name, e.place))
 
 
-def load(kind: str, name: str) -> Any:
-    """Import and return what a name stands for. Raises RegistryError, with the near names, if unknown."""
-    return _find(kind, name).load()
+def _described(kind: str, name: str, target: str) -> Entry:
+    """Return what the source of an installed entry says, without importing it."""
+    module, _, attribute = target.partition(":")
+    source = source_of(module)
+    if source is None:
+        return Entry(name, kind, "", "", "", INSTALLED, target)
+    text = source.read_bytes()
+    digest = hashlib.sha256(text).hexdigest()
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == attribute:
+            docs, version, parameters = _read_class(node)
+            return Entry(name, kind, version, digest, docs, INSTALLED, target, parameters)
+    return Entry(name, kind, "", digest, "", INSTALLED, target)
 
 
-def _find(kind: str, name: str) -> EntryPoint:
-    if name in (entries := _ours(kind)) or name in (entries := _entries(kind)):
-        return entries[name]
-    raise RegistryError(
-        f"no {kind.removesuffix('s')} is called {name!r}{nearest(name, entries)}; "
-        f"there are {', '.join(entries) or 'none (is xcorr installed? try: pip install -e .)'}"
-    )
+def _read_class(node: ast.ClassDef | ast.FunctionDef) -> tuple[str, str, tuple[str, ...]]:
+    """Return docs, version and parameters of a class from its source."""
+    version = "1"
+    parameters: tuple[str, ...] = ()
+    for part in node.body:
+        targets = [part.target] if isinstance(part, ast.AnnAssign) else getattr(part, "targets", [])
+        value = getattr(part, "value", None)
+        if any(isinstance(t, ast.Name) and t.id == "version" for t in targets) and isinstance(value, ast.Constant):
+            version = str(value.value)
+        if isinstance(part, ast.FunctionDef) and part.name == "__init__":
+            parameters = tuple(a.arg for a in [*part.args.args[1:], *part.args.kwonlyargs])
+    return ast.get_docstring(node) or "", version, parameters
+
+
+def add(source: str) -> list[Entry]:
+    """Add what ``FILE.py[:NAME]`` or a workflow file ``FILE.toml`` defines to the user's own; return the entries.
+
+    The file is imported once, to see that it can be. Raises RegistryError if it defines nothing, a name is taken by
+    an installed one, or the content has changed and the version has not.
+    """
+    place, _, attribute = source.partition(":")
+    path = Path(place)
+    if not path.is_file():
+        raise RegistryError(f"there is no file {place!r}")
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    target = f"{path.stem}_{digest[:10]}{path.suffix}"
+    stored = folder() / "files" / target
+    was_there = stored.exists()
+    stored.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, stored)
+    try:
+        new = _checked(source, list(_in_file(stored, attribute, digest, target)), digest)
+    except BaseException:
+        if not was_there:
+            stored.unlink()
+        raise
+    _write_index({**_index(), **{e.name: e for e in new}})
+    _drop_unused()
+    return new
+
+
+def _checked(source: str, new: list[Entry], digest: str) -> list[Entry]:
+    """Return entries that may be added. Raises RegistryError for others."""
+    if not new:
+        raise RegistryError(f"{source}: defines no element and no workflow of that name")
+    known = _index()
+    taken = {*installed.names("elements"), *installed.names("workflows")}
+    for entry in new:
+        before = known.get(entry.name)
+        if entry.name in taken:
+            raise RegistryError(f"the name {entry.name!r} is taken by an installed one; choose another")
+        if before and before.content_hash != digest and before.version == entry.version:
+            raise RegistryError(
+                f"{entry.name} {entry.version} is there with other content; give the new one another version "
+                f"(class attribute version, or version in a workflow file), or remove it first"
+            )
+    return new
+
+
+def _in_file(path: Path, attribute: str, digest: str, target: str) -> Iterator[Entry]:
+    if path.suffix == ".toml":
+        from xcorr.core.workflow_file import read_workflow
+
+        read_workflow(path)
+        plain = tomllib.loads(path.read_text())
+        docs = str(plain.get("docs", ""))
+        name, version = str(plain.get("name", path.stem)), str(plain.get("version", "1"))
+        yield Entry(name, "workflow", version, digest, docs, OWN, target)
+        return
+    module = load_file(path)
+    for name, value in vars(module).items():
+        if attribute and name != attribute:
+            continue
+        if inspect.isclass(value) and issubclass(value, GenericPE) and value.__module__ == module.__name__:
+            if not name.startswith("_") or attribute:
+                parameters = tuple(inspect.signature(value).parameters)
+                docs = inspect.getdoc(value) or ""
+                yield Entry(name, "element", str(value.version), digest, docs, OWN, f"{target}:{name}", parameters)
+        elif isinstance(value, WorkflowGraph):
+            yield Entry(name, "workflow", "1", digest, inspect.getdoc(module) or "", OWN, f"{target}:{name}")
+
+
+def remove(name: str) -> None:
+    """Remove one of the user's own. Raises RegistryError if there is none of the name."""
+    known = _index()
+    if name not in known:
+        raise RegistryError(f"none of your own is called {name!r}{nearest(name, known)}")
+    del known[name]
+    _write_index(known)
+    _drop_unused()
+
+
+def _drop_unused() -> None:
+    """Remove the stored files that nothing in the index names any more."""
+    used = {e.target.partition(":")[0] for e in _index().values()}
+    for path in (folder() / "files").iterdir():
+        if path.is_file() and path.name not in used:
+            path.unlink()
+
+
+def find(name: str) -> Entry:
+    """Return the entry of a name. Raises RegistryError, with the near names, if there is none."""
+    every = {e.name: e for e in entries()}
+    if name not in every:
+        raise RegistryError(f"nothing is called {name!r}{nearest(name, every)}; xcorr registry list shows all")
+    return every[name]
+
+
+def load(name: str) -> Any:
+    """Return the class of an element, or the graph of a workflow, by name."""
+    entry = find(name)
+    if entry.place == INSTALLED:
+        return installed.load(f"{entry.kind}s", name)
+    file, _, attribute = entry.target.partition(":")
+    path = folder() / "files" / file
+    if hashlib.sha256(path.read_bytes()).hexdigest() != entry.content_hash:
+        raise WorkflowLoadError(f"{path} is not what was added as {name!r}: remove it and add it again")
+    if path.suffix == ".toml":
+        from xcorr.core.workflow_file import read_workflow
+
+        return read_workflow(path)
+    return getattr(load_file(path), attribute)
+
+
+def show(name: str) -> str:
+    """Return all that is known of a name as text; an element is imported, for its ports."""
+    entry = find(name)
+    loaded = load(name)
+    lines = [f"{entry.name} {entry.version} ({entry.kind}, {entry.place})", f"content {entry.content_hash}"]
+    if entry.kind == "element":
+        lines.append(f"{entry.name}{inspect.signature(loaded)}")
+        lines += _ports(loaded)
+    return "\n".join([*lines, "", entry.docs])
+
+
+def _ports(kind: type[GenericPE]) -> list[str]:
+    required = [p for p in inspect.signature(kind).parameters.values() if p.default is p.empty]
+    if any(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) for p in required):
+        return ["ports: known when its parameters are given"]
+    element = kind()
+    sides = (("input", element.inputconnections), ("output", element.outputconnections))
+    return [f"{side} {port}: {about.get(TYPE, 'any')}" for side, ports in sides for port, about in ports.items()]

@@ -75,11 +75,11 @@ def _element(path: Path, name: str, about: Any) -> GenericPE:
 
 def _kind(path: Path, name: str, use: Any) -> type[GenericPE]:
     """Return the class that a file names. Nothing else is called: a file must not name any code to be run."""
-    from xcorr.core import catalog  # which reads workflow files too
+    from xcorr.core import registry  # which reads workflow files too
 
     module, colon, attribute = str(use).partition(":")
     try:
-        found = getattr(importlib.import_module(module), attribute) if colon else catalog.load(str(use))
+        found = getattr(importlib.import_module(module), attribute) if colon else registry.load(str(use))
     except (ImportError, AttributeError, ValueError) as error:
         raise WorkflowLoadError(f"{path}: [elements.{name}]: use = {use!r}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, GenericPE)):

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xcorr.core import Observer, WorkflowGraph, make_plan
+from xcorr.core.installed import load
 from xcorr.core.plan import Inputs
-from xcorr.core.registry import load
 from xcorr.mappings.engine import Engine, Outcome
 
 

@@ -10,7 +10,7 @@ _PLACES = {
     "ReadStation": "reading.read",
     "ConditionStation": "preparing.prepare",
     "NormalizeStation": "preparing.prepare",
-    "TransformStation": "preparing.prepare",
+    "TransformStation": "preparing.transform",
     "CorrelateStrips": "correlating.correlate",
     "WriteShards": "storing.shards",
     "StackSource": "stacking.stack",

@@ -113,16 +113,6 @@ STATION_METADATA: dict[str, type] = {
     "windows_rejected": int,
     "failed": bool,
 }
-ROWS_METADATA: dict[str, type] = {
-    "chunk": str,
-    "strip": int,
-    "band": str,
-    "components": str,
-    "substack": int,
-    "first_row": int,
-    "pairs": int,
-    "windows": int,
-}
 
 
 def strip_key(chunk: Chunk, strip: int) -> int:
@@ -299,77 +289,3 @@ class Tombstone(OfStation):
     def keys(self) -> tuple[int, ...]:
         """The keys of the strips that need the station."""
         return tuple(strip_key(self.chunk, s) for s in self.strips)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class CorrelationRows:
-    """Correlations of rows ``first_row ...`` of a strip: ``data`` [row, lag] float32.
-
-    For one band (by name), component pair and substack (its number in the chunk). ``data`` may be part of a larger
-    array: copy what is to be kept.
-    """
-
-    chunk: Chunk
-    strip: int
-    band: str
-    components: str
-    substack: int
-    first_row: int
-    data: Float32
-    n_windows: npt.NDArray[np.int32]
-
-    @property
-    def identity(self) -> str:
-        """Chunk, generation, strip, band, components, substack and first row."""
-        place = f"{self.chunk.name}.{self.chunk.generation:02d}/{self.strip:02d}"
-        return f"{place}/{self.band or 'main'}/{self.components}/{self.substack}/{self.first_row}"
-
-    @property
-    def metadata(self) -> dict[str, object]:
-        """The values of :data:`ROWS_METADATA`."""
-        plain = {name: getattr(self, name) for name in ("strip", "band", "components", "substack", "first_row")}
-        return {"chunk": self.chunk.name, **plain, "pairs": len(self.data), "windows": int(self.n_windows.sum())}
-
-    @property
-    def key(self) -> int:
-        """The key of the strip."""
-        return strip_key(self.chunk, self.strip)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class StripEnd:
-    """All rows of a strip in a chunk have been sent; the accounts are those of every slot the strip saw."""
-
-    chunk: Chunk
-    strip: int
-    accounts: tuple[SlotAccount, ...]
-
-    @property
-    def identity(self) -> str:
-        """Chunk, generation and strip."""
-        return f"{self.chunk.name}.{self.chunk.generation:02d}/{self.strip:02d}"
-
-    @property
-    def key(self) -> int:
-        """The key of the strip."""
-        return strip_key(self.chunk, self.strip)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ShardRecord:
-    """A finished shard: its path relative to the campaign, and what went into it.
-
-    ``generation`` numbers the rows that came with the same stations: 0 those of the first run.
-    """
-
-    chunk: Chunk
-    generation: int
-    strip: int
-    path: str
-    bytes: int
-    accounts: tuple[SlotAccount, ...]
-
-    @property
-    def identity(self) -> str:
-        """The path."""
-        return self.path

@@ -8,16 +8,8 @@ from xcorr.core import GenericPE, WorkflowGraph
 from xcorr.mappings import run
 from xcorr.pes import CorrelateStrips, TransformStation
 from xcorr.pes.correlating.layout import Layout
-from xcorr.pes.items import (
-    LOW_COVERAGE,
-    USED,
-    Chunk,
-    ConditionedStation,
-    CorrelationRows,
-    SlotAccount,
-    StripEnd,
-    Tombstone,
-)
+from xcorr.pes.correlating.rows import CorrelationRows, StripEnd
+from xcorr.pes.items import LOW_COVERAGE, USED, Chunk, ConditionedStation, SlotAccount, Tombstone
 from xcorr.pes.preparing.estimator import Estimator
 from xcorr.pes.preparing.whiten import Band
 

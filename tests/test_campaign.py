@@ -474,7 +474,7 @@ def test_the_ledger_is_made_again_from_the_shards(days, tmp_path):
     old.close()
     (folder / "ledger.sqlite").unlink()
     new = Ledger(folder, made.hash())
-    assert new.look() == []
+    assert new.reconcile() == []
     assert (new.shards(), new.accounts()) == facts[:2]
     again = Roster.from_json(new.fact("members"))
     assert [s.name for s in again.stations] == [s.name for s in facts[2].stations]
@@ -578,7 +578,8 @@ def test_two_years_of_1000_stations_open_in_a_second(tmp_path):
     """Sizes real (499,500 pairs, 961 lags, 730 days), values sparse: shards hold the rows of a few pairs."""
     from xcorr.pes import WriteShards
     from xcorr.pes.correlating.layout import Layout
-    from xcorr.pes.items import Chunk, CorrelationRows, StripEnd
+    from xcorr.pes.correlating.rows import CorrelationRows, StripEnd
+    from xcorr.pes.items import Chunk
     from xcorr.pes.stacking.result_file import Tables, WriteResults
 
     stations, days, lags = 1000, 730, 961

@@ -276,11 +276,11 @@ def test_packages_are_the_folders():
 
 def test_registered_elements_exist_and_are_all_ours():
     from xcorr import pes
-    from xcorr.core import GenericPE, registry
+    from xcorr.core import GenericPE, installed
 
-    assert set(registry.names("elements")) == set(pes.__all__)
-    for name in registry.names("elements"):
-        assert issubclass(registry.load("elements", name), GenericPE)
+    assert set(installed.names("elements")) == set(pes.__all__)
+    for name in installed.names("elements"):
+        assert issubclass(installed.load("elements", name), GenericPE)
 
 
 def test_workflow_plan_and_draw(tmp_path, invoke):

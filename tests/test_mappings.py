@@ -19,7 +19,7 @@ from elements import chain
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xcorr.core import aggregate, make_plan, registry
+from xcorr.core import aggregate, installed, make_plan
 from xcorr.core.testing import ListSink, ListSource, ScriptedFailure, Slow, check_element
 from xcorr.mappings import run
 from xcorr.mappings.arena import create_memory_file
@@ -201,10 +201,10 @@ def test_group_by_goes_to_the_same_instance_for_every_hash_seed(mapping, tmp_pat
 def test_every_registered_element_holds_the_contract():
     import inspect
 
-    names = registry.names("elements")
+    names = installed.names("elements")
     assert len(names) >= 10
     for name in names:
-        made = registry.load("elements", name)
+        made = installed.load("elements", name)
         required = [p for p in inspect.signature(made).parameters.values() if p.default is p.empty]
         check_element(made(*[None] * len(required)))
     for element in (ListSource([1]), ListSink(), ScriptedFailure(), Slow(0), e.ByKeys()):

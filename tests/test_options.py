@@ -12,7 +12,7 @@ import pytest
 
 from xcorr import results
 from xcorr.campaign.run import run_campaign
-from xcorr.core import registry
+from xcorr.core import installed
 from xcorr.settings.toml import KINDS, build
 
 START = obspy.UTCDateTime(2024, 3, 1)
@@ -262,8 +262,8 @@ def test_the_case_can_tell_its_option(archive, case):
 def test_every_setting_is_exercised():
     every = {f"{s}.{f.name}" for s, kind in KINDS.items() for f in dataclasses.fields(kind) if f.name != "options"}
     for section, kind in (("data", "sources"), ("run", "mappings")):
-        for name in registry.names(kind):
-            declared = dataclasses.fields(registry.load(kind, name).Options)
+        for name in installed.names(kind):
+            declared = dataclasses.fields(installed.load(kind, name).Options)
             every |= {f"{section}.{name}.{f.name}" for f in declared}
     cases = {key for case in CASES for key in case}
     assert every - cases - ELSEWHERE.keys() == set(), "settings that no test exercises"

@@ -7,7 +7,7 @@ import weakref
 import numpy as np
 import pytest
 
-from xcorr.pes.correlating.estimate import Member
+from xcorr.pes.correlating.estimate import BlockOfSlots
 from xcorr.pes.correlating.packing import packed_chunk
 from xcorr.pes.preparing.whiten import Band
 
@@ -16,7 +16,7 @@ SIDE, WINDOWS = 4, 3
 
 
 def member():
-    return Member(BANDS, WINDOWS, SIDE, 1)
+    return BlockOfSlots(BANDS, WINDOWS, SIDE, 1)
 
 
 def spectra(number):
@@ -33,10 +33,10 @@ def test_the_first_packs_and_what_nobody_packs_is_zero():
     chunk.pack(0, 0, [0], put(0, 9))  # somebody else's copy of the same item
     chunk.pack(2, 0, [2], put(2, 3))
     assert chunk.wait([0, 1, 2, 3]) is None
-    assert [chunk.members[0].bands[0].packed[:, k].real.mean() for k in range(SIDE)] == [1, 0, 3, 0]
+    assert [chunk.blocks[0].bands[0].packed[:, k].real.mean() for k in range(SIDE)] == [1, 0, 3, 0]
     chunk.pack(3, 0, [3], put(3, 4))  # of no interest to who waited
     assert chunk.wait([3]) is None
-    assert [chunk.members[0].bands[0].packed[:, k].real.mean() for k in range(SIDE)] == [1, 0, 3, 4]
+    assert [chunk.blocks[0].bands[0].packed[:, k].real.mean() for k in range(SIDE)] == [1, 0, 3, 4]
 
 
 def test_who_comes_second_waits_for_the_first():
@@ -62,7 +62,7 @@ def test_who_comes_second_waits_for_the_first():
     assert waited.wait(10)
     for thread in threads:
         thread.join()
-    assert (chunk.members[0].bands[0].packed[:, 1] == 7).all()
+    assert (chunk.blocks[0].bands[0].packed[:, 1] == 7).all()
 
 
 def test_a_failure_is_everybodys():

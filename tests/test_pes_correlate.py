@@ -13,8 +13,8 @@ from xcorr.pes import CorrelateStrips, TransformStation
 from xcorr.pes.correlating import correlate as element
 from xcorr.pes.correlating.gridding import gridding
 from xcorr.pes.correlating.layout import Layout
+from xcorr.pes.correlating.rows import StripEnd
 from xcorr.pes.correlating.tiles import full_products_per_lag, products_per_lag, to_lags
-from xcorr.pes.items import StripEnd
 from xcorr.pes.preparing.normalize import one_bit
 from xcorr.pes.preparing.whiten import Band, spectral_grid, whiten, window_spectra
 

@@ -24,13 +24,13 @@ from xcorr.core.testing import ListSource
 from xcorr.mappings import run
 from xcorr.provenance import ask
 from xcorr.provenance.campaign_lineage import CampaignLineage
-from xcorr.provenance.condition import Condition
 from xcorr.provenance.document import document_of, document_of_runs
 from xcorr.provenance.lineage import Lineage, item_lineage
 from xcorr.provenance.runs import Circumstances, changed_elements, describe, recorded
 from xcorr.provenance.store import INSERTS, NAME, ProvenanceError, create, folder_of, reading
+from xcorr.provenance.where import Where
 from xcorr.results.compare import differences
-from xcorr.settings.schema import Keep
+from xcorr.settings.sections import Keep
 from xcorr.settings.toml import build, load, to_toml
 from xcorr.store.ledger import read_ledger
 from xcorr.store.verify import problems
@@ -467,7 +467,7 @@ def test_a_wrong_rule_is_an_error_before_the_start(tmp_path, rule, message):
     ],
 )
 def test_conditions(text, expected):
-    assert Condition(text, ("a", "b", "c", "flag"))({"a": 1, "b": 2.0, "c": "x", "flag": False}) is expected
+    assert Where(text, ("a", "b", "c", "flag"))({"a": 1, "b": 2.0, "c": "x", "flag": False}) is expected
 
 
 @pytest.mark.parametrize("level", ["invocation", "off"])
@@ -603,7 +603,7 @@ def test_a_lineage_that_is_too_long_is_not_cut_short(tmp_path, monkeypatch):
 
 def test_a_comparison_that_cannot_be_is_an_error():
     with pytest.raises(ProvenanceError, match="not supported"):
-        Condition("c > 1", ("c",))({"c": "x"})
+        Where("c > 1", ("c",))({"c": "x"})
 
 
 def test_a_condition_of_several_lines_can_be_written_and_read_again():

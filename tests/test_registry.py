@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from xcorr.core import GraphError, WorkflowLoadError, catalog
+from xcorr.core import GraphError, WorkflowLoadError, registry
 from xcorr.core.errors import RegistryError
 from xcorr.core.loading import load_graph
 from xcorr.mappings import run
@@ -113,7 +113,7 @@ def test_installed_ones_are_described_without_being_executed(home, monkeypatch):
 
     monkeypatch.setattr("importlib.metadata.EntryPoint.load", refuse)
     monkeypatch.setattr(importlib, "import_module", refuse)
-    known = {e.name: e for e in catalog.entries()}
+    known = {e.name: e for e in registry.entries()}
     assert known["ConditionStation"].summary.startswith("Conditions a")
     assert known["ConditionStation"].parameters[:2] == ("conditioning", "windowing")
     assert len(known["ConditionStation"].content_hash) == 64
@@ -127,22 +127,22 @@ with Path({str(home / "executed")!r}).open("a") as file:
     file.write("x")
 """
     (home / "loud.py").write_text(OWN + loud)
-    catalog.add(str(home / "loud.py"))
+    registry.add(str(home / "loud.py"))
     assert (home / "executed").read_text() == "x", "once, when it was added"
-    assert any(e.name == "Scale" for e in catalog.entries())
+    assert any(e.name == "Scale" for e in registry.entries())
     assert (home / "executed").read_text() == "x"
 
 
 def test_new_content_needs_a_new_version(home):
-    catalog.add(str(home / "mine.py"))
-    first = catalog.find("Scale").content_hash
+    registry.add(str(home / "mine.py"))
+    first = registry.find("Scale").content_hash
     (home / "mine2.py").write_text(OWN + "\n# other\n")
     with pytest.raises(RegistryError, match="give the new one another version"):
-        catalog.add(str(home / "mine2.py"))
+        registry.add(str(home / "mine2.py"))
     (home / "mine3.py").write_text(OWN.replace('"1.2"', '"1.3"'))
-    catalog.add(str(home / "mine3.py"))
-    assert catalog.find("Scale").version == "1.3"
-    assert catalog.find("Scale").content_hash != first
+    registry.add(str(home / "mine3.py"))
+    assert registry.find("Scale").version == "1.3"
+    assert registry.find("Scale").content_hash != first
 
 
 @pytest.mark.parametrize(
@@ -152,19 +152,19 @@ def test_new_content_needs_a_new_version(home):
 def test_what_cannot_be_added(home, text, message):
     (home / "other.py").write_text(text)
     with pytest.raises(RegistryError, match=message):
-        catalog.add(str(home / "other.py"))
+        registry.add(str(home / "other.py"))
     with pytest.raises(RegistryError, match="there is no file"):
-        catalog.add(str(home / "nowhere.py"))
-    assert [e for e in catalog.entries() if e.place == catalog.OWN] == []
-    assert list((catalog.folder() / "files").iterdir()) == []
+        registry.add(str(home / "nowhere.py"))
+    assert [e for e in registry.entries() if e.place == registry.OWN] == []
+    assert list((registry.folder() / "files").iterdir()) == []
 
 
 @pytest.mark.parametrize("mapping", ["sequential", "processes", "mpi"])
 def test_a_workflow_file_recombines_registered_elements(home, invoke, mapping):
-    catalog.add(str(home / "mine.py"))
+    registry.add(str(home / "mine.py"))
     outcome = run(load_graph(str(home / "scaled.toml")), None, mapping, 2 if mapping != "sequential" else None)
     assert sorted(outcome.results["more"]["output"]) == [20, 40, 60]
-    catalog.add(str(home / "scaled.toml"))
+    registry.add(str(home / "scaled.toml"))
     done = invoke("workflow", "run", "scaled", "-m", mapping)
     assert done.exit_code == 0, done.output
     assert "more.output: [20, 40, 60]" in done.output
@@ -193,22 +193,22 @@ def test_a_built_in_element_in_a_workflow_file(home):
     ],
 )
 def test_a_wrong_workflow_file(home, old, new, error, message):
-    catalog.add(str(home / "mine.py"))
+    registry.add(str(home / "mine.py"))
     (home / "scaled.toml").write_text(WORKFLOW.replace(old, new))
     with pytest.raises(error, match=message):
         load_graph(str(home / "scaled.toml"))
 
 
 def test_a_file_of_the_store_that_was_changed_by_hand_is_refused(home):
-    catalog.add(str(home / "mine.py"))
-    stored = catalog.folder() / "files" / catalog.find("Scale").target.partition(":")[0]
+    registry.add(str(home / "mine.py"))
+    stored = registry.folder() / "files" / registry.find("Scale").target.partition(":")[0]
     stored.write_text(stored.read_text() + "# x\n")
     with pytest.raises(WorkflowLoadError, match="is not what was added"):
-        catalog.load("Scale")
+        registry.load("Scale")
 
 
 def test_provenance_of_any_workflow(home, invoke):
-    catalog.add(str(home / "mine.py"))
+    registry.add(str(home / "mine.py"))
     done = invoke("workflow", "run", home / "scaled.toml", "--provenance", home / "prov")
     assert done.exit_code == 0, done.output
     from xcorr.provenance.store import reading

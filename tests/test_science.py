@@ -24,7 +24,7 @@ from xcorr.pes.preparing import estimator
 from xcorr.pes.preparing.estimator import METHODS
 from xcorr.provenance import ask
 from xcorr.settings import SettingsError
-from xcorr.settings.schema import Correlate
+from xcorr.settings.sections import Correlate
 
 RATE, LENGTH, LAGS, BAND = 4.0, 2400, 80, (0.05, 1.5)
 
@@ -271,7 +271,7 @@ def test_two_bands_from_one_pass_are_two_runs(tmp_path):
         both = settings(tmp_path / "sds", whiten={"method": method, "band_hz": [0.3, 0.9]})
         import dataclasses
 
-        from xcorr.settings.schema import FurtherBand
+        from xcorr.settings.sections import FurtherBand
 
         both = dataclasses.replace(both, bands=(FurtherBand("low", (0.1, 0.35)), FurtherBand("high", (0.5, 0.95))))
         run_campaign(stations, tmp_path / f"{method}-both.xcorr", both)

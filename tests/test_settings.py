@@ -5,7 +5,7 @@ import tomllib
 
 import pytest
 
-from xcorr.core import registry
+from xcorr.core import installed
 from xcorr.network.chunks import parse_time
 from xcorr.settings import Settings, SettingsError
 from xcorr.settings.toml import KINDS, build, load, override, to_toml
@@ -16,7 +16,7 @@ def test_defaults_are_valid_and_documented():
     assert settings.edge_s == 40.0
     assert settings.normalize_window_s == 10.0
     assert settings.whiten_band_hz == (0.05, 1.0)
-    others = [registry.load(kind, name).Options for kind in ("sources", "mappings") for name in registry.names(kind)]
+    others = [installed.load(kind, name).Options for kind in ("sources", "mappings") for name in installed.names(kind)]
     for kind in [*KINDS.values(), *others]:
         for field in dataclasses.fields(kind):
             assert "tables" in field.metadata or len(field.metadata["doc"]) > 10

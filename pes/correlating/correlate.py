@@ -11,23 +11,13 @@ import numpy as np
 
 from xcorr.core import GenericPE, MultiKey, XcorrError
 from xcorr.core.product import Product
-from xcorr.pes.correlating.estimate import Member, Rows, estimate
+from xcorr.pes.correlating.estimate import BlockOfSlots, Rows, estimate
 from xcorr.pes.correlating.gridding import gridding
 from xcorr.pes.correlating.layout import Layout
 from xcorr.pes.correlating.packing import PackedChunk, packed_chunk
+from xcorr.pes.correlating.rows import ROWS_METADATA, CorrelationRows, StripEnd
 from xcorr.pes.correlating.tiles import EDGE, GROUP, cross_spectra
-from xcorr.pes.items import (
-    ROWS_METADATA,
-    Chunk,
-    Complex64,
-    CorrelationRows,
-    Float32,
-    SlotAccount,
-    SpectraBlock,
-    StripEnd,
-    Tombstone,
-    strip_key,
-)
+from xcorr.pes.items import Chunk, Complex64, Float32, SlotAccount, SpectraBlock, Tombstone, strip_key
 from xcorr.pes.preparing.estimator import Estimator
 from xcorr.pes.preparing.whiten import Band
 from xcorr.pes.process import prepare_process
@@ -44,7 +34,7 @@ class _OpenChunk:
 
     def __init__(self, chunk: Chunk, strips: list[int], packed: PackedChunk) -> None:
         self.chunk, self.strips, self.packed = chunk, strips, packed
-        self.members = packed.members
+        self.blocks = packed.blocks
         self.arrived: set[int] = set()
         self.accounts: dict[int, SlotAccount] = {}
         self.done: set[int] = set()
@@ -56,8 +46,8 @@ class _Sums(NamedTuple):
     band: int
     piece: int
     windows: slice
-    first: Member
-    second: Member
+    first: BlockOfSlots
+    second: BlockOfSlots
     low: int
     left: int
     spectra: Complex64
@@ -158,8 +148,8 @@ class CorrelateStrips(GenericPE):
         if len(chunk.done) == len(chunk.strips):
             del self._chunks[item.chunk.index]
 
-    def _member(self) -> Member:
-        return Member(self.bands, self.windows, self.layout.block, self._how.copies)
+    def _member(self) -> BlockOfSlots:
+        return BlockOfSlots(self.bands, self.windows, self.layout.block, self._how.copies)
 
     def _take(self, chunk: _OpenChunk, station: int, item: SpectraBlock) -> None:
         number = self.layout.block_of(station)
@@ -167,7 +157,7 @@ class CorrelateStrips(GenericPE):
         places = [slot - first for slot in item.slots]
         chunk.packed.pack(station, number, places, lambda member: self._pack(member, places, item))
 
-    def _pack(self, member: Member, places: Sequence[int], item: SpectraBlock) -> None:
+    def _pack(self, member: BlockOfSlots, places: Sequence[int], item: SpectraBlock) -> None:
         for row, at in enumerate(places):
             member.valid[at] = item.valid[row]
             if item.masks is not None:
@@ -188,10 +178,10 @@ class CorrelateStrips(GenericPE):
 
     def _correlate(self, chunk: _OpenChunk, strip: int, block: int) -> Iterator[CorrelationRows]:
         """Yield the rows of a block of a strip: for each band, group of first slots, substack and second block."""
-        first = chunk.members.get(block)
+        first = chunk.blocks.get(block)
         if first is None:
             return
-        others = [b for b in range(block, self.layout.blocks) if b in chunk.members]
+        others = [b for b in range(block, self.layout.blocks) if b in chunk.blocks]
         stations, letters = self.layout.stations_of(block), len(self.layout.components)
         copies, side = self._how.copies, self.layout.block
         for k, bins in enumerate(self._bins):
@@ -205,7 +195,7 @@ class CorrelateStrips(GenericPE):
                     for number in others:
                         partners = {i: js for i in members if len(js := self.layout.partners(i, number))}
                         if partners:
-                            second = chunk.members[number]
+                            second = chunk.blocks[number]
                             left = low // EDGE * EDGE if number == block else 0  # of its own block, none before
                             shape = min(GROUP, side - low), side - left, bins
                             spectra = self._room[k][: math.prod(shape)].reshape(shape)

@@ -19,7 +19,7 @@ from xcorr.pes.transforms.analytic import SMALLEST
 from xcorr.pes.transforms.running_mean import half_width, running_mean
 
 
-class Member:
+class BlockOfSlots:
     """The slots of a block in a chunk: spectra for every band, valid windows, masks of incomplete windows."""
 
     def __init__(self, bands: Sequence[Band], windows: int, side: int, copies: int) -> None:
@@ -64,9 +64,9 @@ class Rows:
 
     band: int
     windows: slice
-    first: Member
+    first: BlockOfSlots
     a: Sequence[int]
-    second: Member
+    second: BlockOfSlots
     b: Sequence[int]
     n: np.ndarray
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from xcorr.core import XcorrError, registry
+from xcorr.core import XcorrError, installed
 from xcorr.core.errors import RegistryError
 from xcorr.core.options import NoOptions
 from xcorr.pes.items import Candidate
@@ -145,9 +145,9 @@ def source_class(address: str) -> type[Source]:
     try:
         if not place:
             raise RegistryError(f"{address!r} has no place")
-        found: type[Source] = registry.load("sources", kind)
+        found: type[Source] = installed.load("sources", kind)
     except RegistryError:
-        known = ", ".join(registry.load("sources", name).usage for name in registry.names("sources"))
+        known = ", ".join(installed.load("sources", name).usage for name in installed.names("sources"))
         raise SourceError(f"data source {address!r} is not known; use {known}") from None
     return found
 

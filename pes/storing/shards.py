@@ -15,7 +15,8 @@ import numpy as np
 from xcorr.core import GenericPE, XcorrError
 from xcorr.pes.correlating.layout import Layout
 from xcorr.pes.correlating.quality import quality
-from xcorr.pes.items import Chunk, CorrelationRows, ShardRecord, SlotAccount, StripEnd
+from xcorr.pes.correlating.rows import CorrelationRows, ShardRecord, StripEnd
+from xcorr.pes.items import Chunk, SlotAccount
 
 FORMAT, VERSION = "xcorr-shard", 1
 HDF5_CHUNK_BYTES = 128 << 10

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xcorr.mappings import engine
 
-ELEMENTS = ("reading.read", "preparing.prepare", "correlating.correlate", "storing.shards")
+ELEMENTS = ("reading.read", "preparing.transform", "correlating.correlate", "storing.shards")
 MODULES = ("h5py", "obspy.io.mseed.core", *(f"xcorr.pes.{m}" for m in ELEMENTS))
 
 

@@ -116,7 +116,7 @@ class _Run:
     def execute(self, found: Survey | None) -> dict[str, Any]:
         """Make what is lacking, stack, and return the report; ``found`` is what a first look found, if any."""
         folder, ledger, settings = self.folder, self.ledger, self.recipe.settings
-        repaired = ledger.look()
+        repaired = ledger.reconcile()
         roster = Roster.from_json(ledger.fact("members"))
         if found is None or roster is not None:
             found = survey_list(self.list_path, settings, roster)

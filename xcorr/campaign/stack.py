@@ -44,7 +44,7 @@ def restack(folder: Path, assignments: Sequence[str] = ()) -> Path:
         folders.remove_leftovers(folder)
         ledger = Ledger(folder, settings.hash())
         try:
-            ledger.look()
+            ledger.reconcile()
             roster = Roster.from_json(ledger.fact("members"))
             if roster is None:
                 raise folders.CampaignError(f"{folder} has no shards to stack")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from xcorr.core import GenericPE, IterativePE, WorkflowGraph, catalog
+from xcorr.core import GenericPE, IterativePE, WorkflowGraph, registry
 from xcorr.core.errors import nearest
 from xcorr.network.requests import Requests
 from xcorr.network.roster import Generation
@@ -34,7 +34,7 @@ from xcorr.pes.stacking.result_file import Tables
 from xcorr.pes.stacking.stack import StackRequest
 from xcorr.settings import Settings, SettingsError
 from xcorr.settings.recipe import Recipe
-from xcorr.settings.schema import Insert
+from xcorr.settings.sections import Insert
 from xcorr.store.ledger import KeepLedger
 
 MAIN_JOB = (
@@ -180,10 +180,10 @@ def element_classes(settings: Settings) -> dict[str, type[GenericPE]]:
 
 def _element_class(insert: Insert) -> type[GenericPE]:
     """Return the class of a user's element. Raises SettingsError for one that cannot take a place in the main job."""
-    entry = catalog.find(insert.element)
+    entry = registry.find(insert.element)
     if entry.kind != "element":
         raise SettingsError(f"insert.element = {insert.element!r}: is a {entry.kind}, not an element")
-    kind: type[GenericPE] = catalog.load(insert.element)
+    kind: type[GenericPE] = registry.load(insert.element)
     try:
         made = kind(**insert.parameters)
     except (TypeError, ValueError) as error:

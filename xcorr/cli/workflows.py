@@ -47,7 +47,7 @@ def workflow_run(
 
     Prints what nothing else takes.
     """
-    from xcorr.core import make_plan, registry
+    from xcorr.core import installed, make_plan
     from xcorr.core.loading import load_graph
     from xcorr.mappings import run
 
@@ -55,7 +55,7 @@ def workflow_run(
     graph = load_graph(module)
     inputs = _inputs(graph, iterations, data, data_file)
     if plan_only:
-        engine = registry.load("mappings", mapping)()
+        engine = installed.load("mappings", mapping)()
         click.echo(make_plan(graph, engine.choose_workers(workers), inputs).describe())
         return
     if provenance is None:
@@ -120,19 +120,19 @@ def pe() -> None:
 @pe.command("list")
 def pe_list() -> None:
     """List names; nothing is loaded or executed."""
-    from xcorr.core import registry
+    from xcorr.core import installed
 
-    for name in registry.names("elements"):
-        click.echo(f"{name:24} {registry.target('elements', name)}")
+    for name in installed.names("elements"):
+        click.echo(f"{name:24} {installed.target('elements', name)}")
 
 
 @pe.command("show")
 @click.argument("name")
 def pe_show(name: str) -> None:
     """Show an element's description, ports and parameters."""
-    from xcorr.core import registry
+    from xcorr.core import installed
 
-    element = registry.load("elements", name)
+    element = installed.load("elements", name)
     click.echo(f"{name}{inspect.signature(element)}\n\n{inspect.getdoc(element)}")
 
 
@@ -145,9 +145,9 @@ def registry() -> None:
 @click.argument("source")
 def registry_add(source: str) -> None:
     """Add the elements and workflows of FILE.py[:NAME], or a workflow file (FILE.toml), to your own."""
-    from xcorr.core import catalog
+    from xcorr.core import registry
 
-    for entry in catalog.add(source):
+    for entry in registry.add(source):
         click.echo(f"{entry.name} {entry.version}: {entry.kind} {entry.content_hash[:12]}")
 
 
@@ -166,9 +166,9 @@ def registry_search(text: str) -> None:
 
 def _list(text: str = "") -> None:
     """List the entries of the registry that have a text in their name or description."""
-    from xcorr.core import catalog
+    from xcorr.core import registry
 
-    for entry in catalog.entries():
+    for entry in registry.entries():
         if text.lower() in f"{entry.name} {entry.docs}".lower():
             click.echo(f"{entry.name:24} {entry.kind:9} {entry.version:8} {entry.place:10} {entry.summary}")
 
@@ -177,16 +177,16 @@ def _list(text: str = "") -> None:
 @click.argument("name")
 def registry_show(name: str) -> None:
     """Show version, content hash, ports, parameters and description."""
-    from xcorr.core import catalog
+    from xcorr.core import registry
 
-    click.echo(catalog.show(name))
+    click.echo(registry.show(name))
 
 
 @registry.command("remove")
 @click.argument("name")
 def registry_remove(name: str) -> None:
     """Remove one of your own."""
-    from xcorr.core import catalog
+    from xcorr.core import registry
 
-    catalog.remove(name)
+    registry.remove(name)
     click.echo(f"removed {name}")

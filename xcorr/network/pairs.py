@@ -9,7 +9,8 @@ import numpy as np
 
 from xcorr.network.station_list import Station
 from xcorr.pes.items import Bool, Float64, Int64
-from xcorr.settings.schema import Correlate, SettingsError
+from xcorr.settings.schema import SettingsError
+from xcorr.settings.sections import Correlate
 
 
 def geometry(stations: Sequence[Station], i: Int64, j: Int64) -> tuple[Float64, Float64, Float64]:

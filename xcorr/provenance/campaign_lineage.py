@@ -16,9 +16,9 @@ from xcorr.pes.preparing.orient import sources
 from xcorr.pes.reading.segments import NS
 from xcorr.pes.stacking.result_file import stack_path
 from xcorr.pes.storing.shards import series_path
-from xcorr.provenance.condition import Condition
 from xcorr.provenance.lineage import Lineage
 from xcorr.provenance.store import ProvenanceError, reading
+from xcorr.provenance.where import Where
 from xcorr.results import Results
 from xcorr.store.folder import frozen_settings
 from xcorr.store.ledger import read_ledger
@@ -206,7 +206,7 @@ class CampaignLineage:
         self, condition: str, components: str = "ZZ", stack: str = "linear", band: str = ""
     ) -> list[dict[str, Any]]:
         """Return the pairs whose stack passes a condition on its metadata (:data:`FIELDS`), a row each."""
-        test = Condition(condition, FIELDS)
+        test = Where(condition, FIELDS)
         r = self.results
         if stack not in r.stacks or components not in r.components or band not in r.bands:
             raise ProvenanceError(

@@ -13,15 +13,15 @@ from xcorr.core.errors import nearest
 from xcorr.core.observe import InstanceStatistics
 from xcorr.core.product import Product
 from xcorr.pes.storing.shards import sync_and_rename
-from xcorr.provenance.condition import Condition
 from xcorr.provenance.recorder import metadata_of
 from xcorr.provenance.store import INSERTS, ProvenanceError, create, worker_file
-from xcorr.settings.schema import Keep
+from xcorr.provenance.where import Where
+from xcorr.settings.sections import Keep
 
 Products = Mapping[str, Mapping[str, Product]]  # by element and port
 
 
-def check_rules(rules: Sequence[Keep], products: Products) -> list[Condition]:
+def check_rules(rules: Sequence[Keep], products: Products) -> list[Where]:
     """Return the conditions of rules. Raises ProvenanceError for an unknown element, port, field or operator.
 
     ``products`` are those of every element whose items can be kept.
@@ -39,7 +39,7 @@ def check_rules(rules: Sequence[Keep], products: Products) -> list[Condition]:
                 f"keep.port = {rule.port!r}: {rule.element} has the port {', '.join(of_element)!r} alone"
             )
         fields = of_element[rule.port].metadata
-        conditions.append(Condition(rule.condition, fields))
+        conditions.append(Where(rule.condition, fields))
         conditions[-1]({name: kind() for name, kind in fields.items()})  # can its values be compared?
     return conditions
 

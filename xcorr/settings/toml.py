@@ -12,10 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from xcorr.core import registry
+from xcorr.core import installed
 from xcorr.core.errors import nearest
 from xcorr.pes.reading.source import absolute
-from xcorr.settings.schema import FurtherBand, Insert, Keep, Settings, SettingsError
+from xcorr.settings.schema import Settings, SettingsError
+from xcorr.settings.sections import FurtherBand, Insert, Keep
 
 LISTS: dict[str, Any] = {"bands": FurtherBand, "keep": Keep, "insert": Insert}  # tables that may be repeated
 SECTIONS: dict[str, Any] = {f.name: type(f.default) for f in dataclasses.fields(Settings) if f.name not in LISTS}
@@ -151,12 +152,12 @@ def _values(section: str, keys: Mapping[str, Any], kind: Any) -> dict[str, Any]:
 def _options(section: str, table: str, keys: Plain, field: dataclasses.Field[Any]) -> Plain:
     """Return the checked options of a source or mapping, which declares them itself; defaults are left out."""
     kind = field.metadata["tables"]
-    if table not in registry.names(kind):
+    if table not in installed.names(kind):
         raise SettingsError(
-            f"unknown table [{section}.{table}]{nearest(table, registry.names(kind))}; the {kind} that are installed "
-            f"are {', '.join(registry.names(kind))}"
+            f"unknown table [{section}.{table}]{nearest(table, installed.names(kind))}; the {kind} that are installed "
+            f"are {', '.join(installed.names(kind))}"
         )
-    declared = registry.load(kind, table).Options
+    declared = installed.load(kind, table).Options
     values = _values(f"{section}.{table}", keys, declared)
     return {f.name: values[f.name] for f in dataclasses.fields(declared) if values.get(f.name, f.default) != f.default}
 
@@ -252,8 +253,8 @@ def _commented(kind: Any, keys: Mapping[str, Any], table: str = "") -> Iterator[
     """Yield the lines of a section with what every key means, those of sources and mappings included."""
     for field in dataclasses.fields(kind):
         if "tables" in field.metadata:
-            for name in registry.names(field.metadata["tables"]):
-                options = registry.load(field.metadata["tables"], name).Options
+            for name in installed.names(field.metadata["tables"]):
+                options = installed.load(field.metadata["tables"], name).Options
                 yield from _commented(options, keys.get(name, {}), f"{name}.")
             continue
         value = keys.get(field.name, field.default)

@@ -11,7 +11,8 @@ from xcorr.core import XcorrError
 from xcorr.core.files import replace_text
 from xcorr.pes.reading import source
 from xcorr.pes.reading.files import CAMPAIGN_MARK
-from xcorr.settings.schema import Keep, Settings, SettingsError
+from xcorr.settings.schema import Settings, SettingsError
+from xcorr.settings.sections import Keep
 from xcorr.settings.toml import build, load, to_toml
 from xcorr.store.software import kernel, software
 

@@ -14,7 +14,8 @@ from typing import Any
 from urllib.parse import quote
 
 from xcorr.core import GenericPE, XcorrError
-from xcorr.pes.items import ShardRecord, SlotAccount
+from xcorr.pes.correlating.rows import ShardRecord
+from xcorr.pes.items import SlotAccount
 from xcorr.pes.storing.shards import CHUNK_TIMES, ShardContent, ShardError, read_shard
 from xcorr.store.sqlite_errors import is_damage
 
@@ -109,7 +110,7 @@ class Ledger:
         """Close the database."""
         self._database.close()
 
-    def look(self) -> list[str]:
+    def reconcile(self) -> list[str]:
         """Bring the ledger in line with the shards in the folder; return what was found wrong.
 
         Shards that it does not know, or that have changed, are read in full; what is damaged or of other settings is

@@ -25,12 +25,12 @@ OPERATORS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 ALLOWED = "comparisons (==, !=, <, <=, >, >=, in), and, or, not, brackets, numbers, texts and lists"
 
 
-class Condition:
+class Where:
     """A condition, checked against the fields there are.
 
     Raises ProvenanceError for what is no condition, an unknown operator, or an unknown field.
 
-    >>> Condition("snr > 10 and not failed", ("snr", "failed"))({"snr": 12.0, "failed": False})
+    >>> Where("snr > 10 and not failed", ("snr", "failed"))({"snr": 12.0, "failed": False})
     True
     """
 

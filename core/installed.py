@@ -1,0 +1,50 @@
+"""Names for elements, workflows and mappings, filled by entry points that are loaded on first use.
+
+Groups: ``xcorr.elements``, ``xcorr.workflows``, ``xcorr.mappings``. Listing names executes nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, entry_points
+from typing import Any
+
+from xcorr.core.errors import RegistryError, nearest
+
+
+@functools.cache
+def _entries(kind: str) -> dict[str, EntryPoint]:
+    return {e.name: e for e in sorted(entry_points(group=f"xcorr.{kind}"), key=lambda e: e.name)}
+
+
+@functools.cache
+def _ours(kind: str) -> dict[str, EntryPoint]:
+    """Return the entry points of this package alone: finding them takes no look at all that is installed."""
+    try:
+        return {e.name: e for e in distribution("xcorr").entry_points.select(group=f"xcorr.{kind}")}
+    except PackageNotFoundError:
+        return {}
+
+
+def names(kind: str) -> list[str]:
+    """Return the registered names of a kind, sorted."""
+    return list(_entries(kind))
+
+
+def target(kind: str, name: str) -> str:
+    """Return ``module:attribute`` of a name, without loading it."""
+    return _find(kind, name).value
+
+
+def load(kind: str, name: str) -> Any:
+    """Import and return what a name stands for. Raises RegistryError, with the near names, if unknown."""
+    return _find(kind, name).load()
+
+
+def _find(kind: str, name: str) -> EntryPoint:
+    if name in (entries := _ours(kind)) or name in (entries := _entries(kind)):
+        return entries[name]
+    raise RegistryError(
+        f"no {kind.removesuffix('s')} is called {name!r}{nearest(name, entries)}; "
+        f"there are {', '.join(entries) or 'none (is xcorr installed? try: pip install -e .)'}"
+    )
