@@ -185,7 +185,7 @@ class Worker:
     def _work(self) -> None:
         sources = deque((i, iter(i.node.work)) for i in self.instances.values() if i.node.work is not None)
         while self.unfinished:
-            self.reconcile()
+            self.poll()
             before = time.thread_time()
             busy = self._burst() or self._finish_ready() or self._step_sources(sources)
             self.cpu_seconds += time.thread_time() - before
@@ -204,7 +204,7 @@ class Worker:
             pass
         return True
 
-    def reconcile(self) -> None:
+    def poll(self) -> None:
         """See whether messages have arrived and statistics are due, unless that was just done."""
         now = perf_counter()
         if now < self._next_poll:

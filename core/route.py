@@ -133,7 +133,7 @@ class _Distribution:
                 self.here = deliver
 
     def __call__(self, data: Any) -> None:
-        self.worker.reconcile()
+        self.worker.poll()
         least = min(self.links, key=lambda link: link.in_hand)
         ahead = min(MOST_AHEAD, AHEAD + AHEAD_S / self.item_s)
         if (left := self.source.items_left) is not None:  # whoever has the last ones should not end after the others

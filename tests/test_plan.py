@@ -71,6 +71,17 @@ def test_time_grows_with_what_is_to_do(root, tmp_path):
     assert both.flops == 2 * one.flops
 
 
+def test_time_falls_with_workers_up_to_the_cores_there_are(root, tmp_path, monkeypatch):
+    monkeypatch.setattr("xcorr.campaign.forecast.available_cores", lambda: 2)
+    how = settings(root, run={"mapping": "processes"})
+    found = survey_list(station_list(tmp_path, "AAA", "BBB", "CCC"), how)
+    todo = {0: [dataclasses.replace(c, wanted=(0,)) for c in found.chunks]}
+    took = [forecast(Recipe(how), found, todo, Costs(0.0, 0.0, 2.0, 0.0, 0.0), n).seconds for n in (1, 2, 8)]
+    preparing = 2.0 * 3 * len(found.chunks) / 0.95  # seconds, stations, chunks; the share of processes
+    assert took[0] - took[1] == pytest.approx(preparing / 2, abs=0.11)
+    assert took[2] == took[1], "more workers than cores are no faster"
+
+
 def test_memory_decides_how_many_chunks_are_open(root, tmp_path):
     stations = station_list(tmp_path, "AAA", "BBB", "CCC")
     found = survey_list(stations, settings(root))

@@ -227,18 +227,37 @@ def test_frames_that_come_twice_or_in_another_order_change_nothing(tmp_path):
     peer.end()
 
 
-def test_a_lost_frame_is_an_error(tmp_path, monkeypatch):
+@pytest.fixture
+def hearing(tmp_path, monkeypatch):
+    """The transport of task 1, and where Storm puts its tuples; a frame is lost when it is 0.05 s late."""
+    import queue
+
     from xcorr.mappings import storm_transport
 
     class Channel:
-        import queue
-
         tuples = queue.SimpleQueue()
 
     monkeypatch.setattr(storm_transport, "LOST_S", 0.05)
     _, stages = placed(make_plan(chain(ListSource([1]), ListSink())))
-    transport = storm_transport.StormTransport(Channel(), 1, stages, {0: "a", 1: "a"}, tmp_path)
-    Channel.tuples.put(["0", _frame(0, 1, [(1, 0, 0, 1, 0, "", None)])[0]])
+    return storm_transport.StormTransport(Channel(), 1, stages, {0: "a", 1: "a"}, tmp_path), Channel.tuples
+
+
+@pytest.mark.parametrize("order", [[0, 0, 1], [1, 1, 0], [0, 1, 0, 1], [1, 0, 0]])
+def test_a_repeated_frame_is_dropped_and_none_is_missed_for_it(hearing, order):
+    transport, tuples = hearing
+    frames = [_frame(0, k, [(0, 0, k + 1, 1, 0, "input", f"item {k}")])[0] for k in range(2)]
+    for k in order:
+        tuples.put(["0", frames[k]])
+    assert [m[6] for m in transport.receive(False)] == ["item 0", "item 1"]
+    time.sleep(0.1)
+    assert transport.receive(False) == [], "a repetition is nothing that others would have to be waited for"
+    assert not transport.early
+    assert not transport.parts
+
+
+def test_a_lost_frame_is_an_error(hearing):
+    transport, tuples = hearing
+    tuples.put(["0", _frame(0, 1, [(1, 0, 0, 1, 0, "", None)])[0]])
     assert transport.receive(False) == []
     time.sleep(0.1)
     with pytest.raises(WorkerDied, match="lost tuples"):
