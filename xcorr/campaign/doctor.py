@@ -14,7 +14,7 @@ from typing import NamedTuple
 from xcorr.core import XcorrError
 from xcorr.settings import Settings
 
-NEEDED = ("numpy", "obspy", "h5py", "pyproj", "xarray", "matplotlib", "click", "threadpoolctl", "pillow")
+NEEDED = ("numpy", "obspy", "h5py", "pyproj", "xarray", "matplotlib", "jinja2", "click", "threadpoolctl", "pillow")
 OPTIONAL = {
     "prov": "pip install 'xcorr[provenance]', for xcorr prov",
     "mpi4py": "pip install 'xcorr[mpi-local]' (or 'xcorr[mpi]' with an MPI of the system), for -m mpi",

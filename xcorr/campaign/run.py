@@ -30,7 +30,7 @@ from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.pes.transforms.fft import library
 from xcorr.provenance.keep import KeepItems, check_rules, products_of
 from xcorr.provenance.runs import recorded
-from xcorr.results.report_page import prepare_pictures, write_page
+from xcorr.results.report_page import prepare_page, write_page
 from xcorr.settings import Settings
 from xcorr.settings.recipe import Recipe
 from xcorr.store import folder as folders
@@ -135,7 +135,7 @@ class _Run:
         warnings = _other_kernel(ledger)
         workers = []
         with recorded(folder, circumstances(settings)) as record, ThreadPoolExecutor(1) as beside:
-            beside.submit(prepare_pictures)  # while workers work, what the end needs
+            beside.submit(prepare_page)  # while workers work, what the end needs
             pairs = beside.submit(pair_table, found)
             for graph in self._workflows(found, todo):
                 watch = [WorkerLog(folder), *self._progress(graph)]
