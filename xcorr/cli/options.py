@@ -17,6 +17,19 @@ EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 EXISTING = click.Path(exists=True, path_type=Path)
 
 
+def installed_name(kind: str) -> Any:
+    """Return the callback of an option for names that packages have entered in a group, such as ``exports``."""
+
+    def check(ctx: click.Context, param: click.Parameter, value: str) -> str:
+        from xcorr.core import installed
+
+        if value not in installed.names(kind):
+            raise click.BadParameter(f"{value!r} is not one of {', '.join(installed.names(kind))}")
+        return value
+
+    return check
+
+
 def what(command: Any) -> Any:
     """Add the options that say what is wanted, the same for every command that looks at a source."""
     options = (

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from xcorr.cli.campaigns import tell
-from xcorr.cli.options import EXISTING, OPTIONAL_PATH
+from xcorr.cli.options import EXISTING, OPTIONAL_PATH, installed_name
 
 
 @click.command()
@@ -95,7 +95,13 @@ def compare(first: Path, second: Path) -> None:
 @click.command()
 @click.argument("results", type=EXISTING)
 @click.option("-o", "--output", type=OPTIONAL_PATH, required=True, help="File or folder to write.")
-@click.option("--format", "kind", type=click.Choice(["sac", "mseed", "netcdf", "zarr", "asdf", "csv"]), required=True)
+@click.option(
+    "--format",
+    "kind",
+    required=True,
+    callback=installed_name("exports"),
+    help="asdf, csv, mseed, netcdf, sac, zarr, or what another package brings.",
+)
 @click.option("--stack", "which", default="linear", show_default=True, help="Which stack.")
 @click.option("--band", default="", help="A further band, by name.")
 @click.option("--reverse", is_flag=True, help="Positive lag from station 2 to 1, as ObsPy, yam and dispel4py have it.")

@@ -1,15 +1,19 @@
-"""Results in the formats of other programs: SAC, miniSEED, NetCDF, Zarr, ASDF, CSV."""
+"""Results in the formats of other programs: SAC, miniSEED, NetCDF, Zarr, ASDF, CSV.
+
+A format is a function with the entry point ``FORMAT`` in the group ``xcorr.exports``. The function gets the pairs, each
+as an array [lag] with attributes, and the file or folder to write.
+"""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xcorr.core import XcorrError
+from xcorr.core import XcorrError, installed
 from xcorr.results import Results
 
 if TYPE_CHECKING:
@@ -28,8 +32,8 @@ def export(
     ``reverse`` turns the lag axis round, to the sign convention of ObsPy's ``correlate``, yam and dispel4py. Raises
     ExportError if the target exists, its folder does not, the kind is unknown, or a package is missing.
     """
-    if kind not in WRITERS:
-        raise ExportError(f"format {kind!r} is not one of {', '.join(WRITERS)}")
+    if kind not in installed.names("exports"):
+        raise ExportError(f"format {kind!r} is not one of {', '.join(installed.names('exports'))}")
     if target.exists():
         raise ExportError(f"{target} exists already; remove it or choose another with -o")
     if not target.absolute().parent.is_dir():
@@ -38,7 +42,7 @@ def export(
     if not pairs:
         raise ExportError(f"there is no pair with a stack {stack!r} to export")
     try:
-        WRITERS[kind](pairs, target)
+        installed.load("exports", kind)(pairs, target)
     except ImportError as error:
         raise ExportError(
             f"{kind} needs a package that is not installed: pip install 'xcorr[export]' ({error})"
@@ -92,21 +96,23 @@ def _traces(pairs: list[xarray.DataArray], sac: bool) -> Iterator[tuple[str, Any
         yield name, obspy.Trace(np.ascontiguousarray(found.values, np.float32), header)
 
 
-def _write_sac(pairs: list[xarray.DataArray], target: Path) -> None:
+def write_sac(pairs: list[xarray.DataArray], target: Path) -> None:
+    """Write a SAC file for each pair, in a folder for each first station."""
     for name, trace in _traces(pairs, sac=True):
         path = target / name.partition("_")[0] / f"{name}.sac"
         path.parent.mkdir(parents=True, exist_ok=True)
         trace.write(str(path), format="SAC")
 
 
-def _write_mseed(pairs: list[xarray.DataArray], target: Path) -> None:
-    """A file per pair: miniSEED has room for one station's name, the file's name has both."""
+def write_mseed(pairs: list[xarray.DataArray], target: Path) -> None:
+    """Write a file for each pair: miniSEED has room for one station's name, the file's name has both."""
     target.mkdir(parents=True)
     for name, trace in _traces(pairs, sac=False):
         trace.write(str(target / f"{name}.mseed"), format="MSEED", encoding="FLOAT32")
 
 
-def _write_csv(pairs: list[xarray.DataArray], target: Path) -> None:
+def write_csv(pairs: list[xarray.DataArray], target: Path) -> None:
+    """Write a table with a row for each pair."""
     with target.open("w", newline="") as file:
         rows = csv.writer(file)
         names = ("station_1", "station_2", "components", "distance_m", "azimuth_deg", "n_windows", "snr")
@@ -130,16 +136,18 @@ def _dataset(pairs: list[xarray.DataArray]) -> xarray.Dataset:
     )
 
 
-def _write_netcdf(pairs: list[xarray.DataArray], target: Path) -> None:
+def write_netcdf(pairs: list[xarray.DataArray], target: Path) -> None:
+    """Write one NetCDF file."""
     _dataset(pairs).to_netcdf(target, engine="h5netcdf")
 
 
-def _write_zarr(pairs: list[xarray.DataArray], target: Path) -> None:
+def write_zarr(pairs: list[xarray.DataArray], target: Path) -> None:
+    """Write one Zarr store."""
     _dataset(pairs).to_zarr(target, mode="w", zarr_format=2)  # in version 3 texts have no specification yet
 
 
-def _write_asdf(pairs: list[xarray.DataArray], target: Path) -> None:
-    """As auxiliary data ``CrossCorrelation/NET_STA/NET_STA/COMPONENTS``, with all that is known as parameters."""
+def write_asdf(pairs: list[xarray.DataArray], target: Path) -> None:
+    """Write auxiliary data ``CrossCorrelation/NET_STA/NET_STA/COMPONENTS``, with all that is known as parameters."""
     import pyasdf
 
     with pyasdf.ASDFDataSet(str(target), compression=None, mpi=False) as file:
@@ -157,13 +165,3 @@ def _write_asdf(pairs: list[xarray.DataArray], target: Path) -> None:
                 path="/".join((*ends, a["components"])),
                 parameters=parameters,
             )
-
-
-WRITERS: dict[str, Callable[[list[xarray.DataArray], Path], None]] = {
-    "sac": _write_sac,
-    "mseed": _write_mseed,
-    "netcdf": _write_netcdf,
-    "zarr": _write_zarr,
-    "asdf": _write_asdf,
-    "csv": _write_csv,
-}
