@@ -69,20 +69,29 @@ class Instance:
 
 def _described(error: BaseException) -> str:
     """Return an error's name and text."""
-    return "".join(traceback.format_exception_only(error)).strip()
+    try:
+        return "".join(traceback.format_exception_only(error)).strip()
+    except BaseException as another:
+        if is_interrupt(another):
+            raise
+        return f"{type(error).__name__} (its text cannot be made: {type(another).__name__})"
 
 
 def _traceback_of(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error))
-    except Exception:  # of an error whose text cannot be made; its name is known
+    except BaseException as another:  # of an error whose text cannot be made; its name is known
+        if is_interrupt(another):
+            raise
         return "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__
 
 
 def _shortened(inputs: dict[str, Any]) -> str:
     try:
         return reprlib.repr(inputs)
-    except Exception as error:  # an item whose repr fails must not hide the failure that is being described
+    except BaseException as error:  # an item whose repr fails must not hide the failure that is being described
+        if is_interrupt(error):
+            raise
         return f"<{type(inputs).__name__} whose repr raises {type(error).__name__}>"
 
 

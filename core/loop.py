@@ -13,6 +13,7 @@ it waits runs, on its own thread, only instances of higher rank. Along any chain
 from __future__ import annotations
 
 import functools
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,26 @@ REPORT_S = 0.5  # between reports of statistics
 Tell = Callable[[WorkerStatistics], None]
 
 
+class _Forks:
+    """Knows when this process is a fork of one that ran elements: an element has forked, and both sides came back."""
+
+    returned = False
+
+    def note(self) -> None:
+        """Note that this process has just been forked."""
+        self.returned = True
+
+    def end(self, element: str) -> NoReturn:
+        """End this process, which would do again what the other one does."""
+        text = f"error: element {element!r} has forked, and its child came back into the run: the child ends\n"
+        os.write(2, text.encode())
+        os._exit(1)
+
+
+_forks = _Forks()
+os.register_at_fork(after_in_child=_forks.note)
+
+
 class Worker:
     """Runs the instances of one worker to the end of the stream.
 
@@ -48,6 +69,7 @@ class Worker:
         tell: Tell | None = None,
     ) -> None:
         self.plan, self.index, self.transport = plan, index, transport
+        _forks.returned = False
         watching = [o.at_work(plan, index) for o in observers]
         self.hear = {
             name: [self._telling(o, name) for o in watching if o.hears(name)]
@@ -260,6 +282,8 @@ class Worker:
         if instance.fails:
             try:
                 outputs = instance.process(inputs)
+                if _forks.returned:
+                    _forks.end(instance.node.name)
                 if self.failure is not None:
                     raise Abort
                 if outputs:
@@ -290,6 +314,8 @@ class Worker:
             element._emit = lambda port, data, held=held: held.append((port, data))  # type: ignore[misc]
             try:
                 held += (element.process(inputs) or {}).items()
+                if _forks.returned:
+                    _forks.end(instance.node.name)
                 break
             except Exception as error:
                 if policy.kind == "skip":

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Client, Connection, wait
@@ -33,13 +34,14 @@ from xcorr.mappings.door import Door
 from xcorr.mappings.engine import Costs, Engine, Outcome, available_cores, merge_results, tell_progress
 from xcorr.mappings.leftovers import end_children, name_threads
 from xcorr.mappings.limits import allow_descriptors, short_place
-from xcorr.mappings.work import Gathering, Packed, Reporter, pack, refuse_within_import, script_of_main, unpack
+from xcorr.mappings.work import Gathering, Packed, Reporter, opened, pack, refuse_within_import, script_of_main, unpack
 
 INSTALL = "pip install 'xcorr[mpi-local]' (mpi4py with an MPI of its own), or 'xcorr[mpi]' where an MPI is installed"
 RANK_VARIABLES = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
 KEY = "XCORR_MPI_KEY"
 WAIT_S = 0.5
 GRACE_S = 2.0
+PAUSE_S = 0.01
 FINISH_S = 30.0  # for ranks that have reported all to leave MPI
 
 
@@ -175,8 +177,7 @@ def _start(plan: Plan, observers: Sequence[Observer]) -> Outcome:
             for k, connection in ranks.items():
                 work[k].send(connection)
             outcome = _gather(plan, observers, process, ranks)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(FINISH_S)
+            _let_end(process, ranks)
             printed.join(GRACE_S)
             return outcome
         finally:
@@ -215,15 +216,26 @@ def _gather(
         for ready in wait(left, WAIT_S):
             assert isinstance(ready, Connection)
             try:
-                report: Report = ready.recv()
+                content = ready.recv_bytes()
             except (EOFError, ConnectionResetError):
                 who = f"MPI rank {rank_of[ready]} (with {plan.names_on(rank_of[ready])})"
                 raise WorkerDied(f"{who} ended, or was killed, before it had finished") from None
-            heard.take(report)
+            heard.take(opened(content, rank_of[ready]))
         heard.show()
         if process.poll() is not None and not heard.finished and not wait(left, 0):
             raise WorkerDied(f"mpiexec ended with exit code {process.returncode} before all ranks had finished")
     return heard.outcome()
+
+
+def _let_end(process: subprocess.Popen[bytes], ranks: dict[int, Connection]) -> None:
+    """Wait until mpiexec has ended; not for long once all ranks have, for a process that one of them left detached."""
+    until, left = time.monotonic() + FINISH_S, list(ranks.values())
+    while process.poll() is None and time.monotonic() < until:
+        if left:
+            left = [c for c in left if c not in wait(left, PAUSE_S)]  # the end of a connection is all that can come
+            until = until if left else time.monotonic() + GRACE_S
+        else:
+            time.sleep(PAUSE_S)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -269,7 +281,7 @@ def rank_main(address: str) -> None:
     packed = Packed.receive(connection)
     threading.Thread(target=_end_with_coordinator, args=(connection,), daemon=True).start()
     reporter = Reporter(connection, world.rank)
-    with reporter.failures_told("rank"):
+    with reporter.ending(), reporter.failures_told("rank"):
         plan, observers = unpack(packed, reporter)
         transport = MpiTransport(world, len(plan.nodes))
         worker = Worker(plan, world.rank, transport, observers, reporter.tell)

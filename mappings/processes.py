@@ -15,10 +15,12 @@ import gc
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.forkserver
+import multiprocessing.process
 import multiprocessing.resource_tracker
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,6 +46,7 @@ from xcorr.mappings.work import (
     Packed,
     Reporter,
     UnguardedScript,
+    opened,
     pack,
     refuse_within_import,
     unpack,
@@ -96,6 +99,7 @@ def _context(modules: set[str]) -> Any:
     shorten_sockets_of_multiprocessing()
     with _nothing_from_here({preload.VARIABLE: preload.said(modules - {"__main__"} - loaded_files().keys())}):
         multiprocessing.resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which that has unblocked
         multiprocessing.forkserver.ensure_running()
     return context
 
@@ -189,7 +193,7 @@ class _Team:
                 if isinstance(ready, Connection):
                     k = self.reports.index(ready)
                     try:
-                        report: Report = ready.recv()
+                        content = ready.recv_bytes()
                     except (EOFError, ConnectionResetError):
                         raise self._death(k) from None
                 else:
@@ -198,7 +202,7 @@ class _Team:
                     if self.reports[k].poll():
                         continue  # its last words are there to be read first
                     raise self._death(k)
-                heard.take(report)
+                heard.take(opened(content, k))
             heard.show()
         return heard.outcome()
 
@@ -251,13 +255,16 @@ def _work(index: int, count: int, connection: Connection, environment: dict[str,
     os.environ.clear()
     os.environ.update(environment)
     gc.freeze()  # what the server imported stays shared: collections do not look at it
+    if "numpy.random" in sys.modules:  # the server has seeded it, and all workers would draw the same
+        sys.modules["numpy.random"].seed()
+    multiprocessing.process.current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # it may have pools
     allow_descriptors(3 * count + 64)
     arenas = [recv_handle(connection) for _ in range(count)]
     peers = [(k, socket.socket(fileno=recv_handle(connection)), arenas[k]) for k in range(count) if k != index]
     packed = Packed.receive(connection)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     reporter = Reporter(connection, index)
-    with reporter.failures_told("worker"):
+    with reporter.ending(), reporter.failures_told("worker"):
         plan, observers = unpack(packed, reporter)
         transport = SocketTransport(index, peers, arenas[index])
         worker = Worker(plan, index, transport, observers, reporter.tell)

@@ -26,7 +26,7 @@ from typing import Any
 
 from xcorr.core import Observer, Plan
 from xcorr.core.interrupt import check, held
-from xcorr.core.message import Report, WorkerDied
+from xcorr.core.message import WorkerDied
 from xcorr.core.options import option
 from xcorr.mappings.door import Door
 from xcorr.mappings.engine import Costs, Engine, Outcome
@@ -35,7 +35,7 @@ from xcorr.mappings.storm_home import cache
 from xcorr.mappings.storm_nimbus import Nimbus, StormError, idl
 from xcorr.mappings.storm_topology import placed, topology
 from xcorr.mappings.storm_worker import STOP, host_id
-from xcorr.mappings.work import Gathering, pack, refuse_within_import, script_of_main
+from xcorr.mappings.work import Gathering, opened, pack, refuse_within_import, script_of_main
 
 PROGRAM = "xcorr-storm-worker"
 BEGIN_S = 120.0  # for all tasks to report
@@ -213,11 +213,11 @@ class _Run:
             for ready in wait(list(of), 0.5):
                 assert isinstance(ready, Connection)
                 try:
-                    report: Report = ready.recv()
+                    content = ready.recv_bytes()
                 except (EOFError, ConnectionResetError):
                     where = next(s.name for s in self.stages if 0 <= of[ready] - s.first < s.tasks)
                     raise WorkerDied(f"task {of[ready]} ({where}) died before it had finished") from None
-                heard.take(report)
+                heard.take(opened(content, of[ready]))
             if not door.greetings.empty():
                 raise WorkerDied("Storm has started a task again, so one has died; what was in it is lost")
             heard.show()

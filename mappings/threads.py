@@ -15,7 +15,7 @@ from xcorr.core.message import STOP, Message, Report, Stopped
 from xcorr.core.observe import WorkerStatistics
 from xcorr.mappings.engine import Costs, Engine, Outcome
 from xcorr.mappings.sizes import payload_bytes
-from xcorr.mappings.work import Gathering
+from xcorr.mappings.work import Gathering, text_of
 
 GRACE_S = 3.0  # for threads to come to the end of an item once the run has failed
 WAIT_S = 0.5
@@ -98,7 +98,7 @@ class _Team:
         except XcorrError as error:
             self.reports.put(Report(index, nothing, failure=error))
         except BaseException as error:
-            failure = XcorrError(f"worker {index} failed: {type(error).__name__}: {error}")
+            failure = XcorrError(f"worker {index} failed: {type(error).__name__}: {text_of(error)}")
             failure.__cause__ = error
             self.reports.put(Report(index, nothing, failure=failure))
 

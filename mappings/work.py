@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import logging
 import logging.handlers
 import multiprocessing
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 
 from xcorr.core import Observer, Plan, XcorrError
 from xcorr.core.files import find_modules_in, loaded_files
-from xcorr.core.interrupt import check
+from xcorr.core.interrupt import check, is_interrupt
 from xcorr.core.message import Report, Stopped
 from xcorr.core.observe import WorkerStatistics
 from xcorr.mappings.engine import Outcome, merge_results, tell_progress
@@ -166,15 +167,17 @@ class Reporter(logging.handlers.QueueHandler):
             content = pickle.dumps(report, 5)
         except BaseException as error:  # items may raise anything
             if report.failure is not None:
-                why = f"{type(report.failure).__name__}: {report.failure}"
+                why = f"{type(report.failure).__name__}: {text_of(report.failure)}"
             elif report.results is not None:
-                why = f"the results of worker {report.worker} cannot be sent back: {type(error).__name__}: {error}"
+                cause = f"{type(error).__name__}: {text_of(error)}"
+                why = f"the results of worker {report.worker} cannot be sent back: {cause}"
             else:
                 raise
             content = pickle.dumps(self._failed(XcorrError(why)), 5)
         if report.results is not None or report.failure is not None:
             for stream in filter(None, (sys.stdout, sys.stderr)):  # this process may be ended any time from now on
-                stream.flush()
+                with contextlib.suppress(Exception):  # an element may have closed or replaced it
+                    stream.flush()
         with self._sending:
             self.connection.send_bytes(content)
 
@@ -194,8 +197,38 @@ class Reporter(logging.handlers.QueueHandler):
         except XcorrError as error:
             failure: XcorrError = error
         except BaseException as error:
-            failure = XcorrError(f"{what} {self.worker} could not run: {type(error).__name__}: {error}")
+            failure = XcorrError(f"{what} {self.worker} could not run: {type(error).__name__}: {text_of(error)}")
         self.send(self._failed(failure))
+
+    @contextlib.contextmanager
+    def ending(self) -> Iterator[None]:
+        """End this process at once if not even a failure can be told: the coordinator sees that it has gone."""
+        try:
+            yield
+        except BaseException:
+            os.write(2, f"worker {self.worker} cannot say what went wrong:\n".encode())
+            faulthandler.dump_traceback(file=2, all_threads=False)
+            os._exit(1)
+
+
+def text_of(error: BaseException) -> str:
+    """Return the text of an error, whatever making it raises."""
+    try:
+        return str(error)
+    except BaseException as another:
+        return f"<its text cannot be made: {type(another).__name__}>"
+
+
+def opened(content: bytes, worker: int) -> Report:
+    """Return the report that a worker has sent. Raises XcorrError, naming the worker, if it cannot be unpickled."""
+    try:
+        report: Report = pickle.loads(content)
+    except BaseException as error:
+        if is_interrupt(error):
+            raise
+        why = f"{type(error).__name__}: {text_of(error)}"
+        raise XcorrError(f"the results of worker {worker} cannot be read here: {why}") from None
+    return report
 
 
 class Gathering:

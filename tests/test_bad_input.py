@@ -210,7 +210,7 @@ def test_empty_file_of_metadata(archive, tmp_path, invoke):
         (["--start", "yesterday"], "data.start = 'yesterday': must be a time"),
         (["--source", "sds:/nowhere"], "there is no folder '/nowhere'"),
         (["--source", "files:/nowhere/*.sac"], "there is no file at '/nowhere/*.sac'"),
-        (["--source", "ftp:x"], "is not known; use sds:DIR"),
+        (["--source", "ftp:x"], "is not known; use fdsn:URL, files:DIR_OR_GLOB"),
         (["-m", "sequentiall"], "did you mean 'sequential'"),
         (["--metadata", "/nowhere.xml"], "there is no file at '/nowhere.xml'"),
     ],

@@ -27,6 +27,9 @@ def main() -> NoReturn:
 
     if is_heeded:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:  # nohup has SIGHUP ignored
+                signal.signal(number, _as_interrupt)
     code: Any = 0
     try:
         with held():
@@ -39,8 +42,20 @@ def main() -> NoReturn:
         print(NOTHING_BEGUN, file=sys.stderr)  # commands say themselves what is kept
         code = INTERRUPTED
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if _asked is not None:
+        code = 128 + _asked
     _end_leftovers(code)
     sys.exit(code)
+
+
+_asked: int | None = None  # the signal, other than SIGINT, that has asked for the end
+
+
+def _as_interrupt(number: int, frame: Any) -> None:
+    """Do for another signal what Ctrl-C does: batch systems send SIGTERM before they kill."""
+    global _asked
+    _asked = number
+    signal.raise_signal(signal.SIGINT)
 
 
 def _leave(number: int, frame: Any) -> NoReturn:

@@ -52,6 +52,7 @@ def workflow_run(
     from xcorr.mappings import run
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    out = sys.stdout  # an element may put another in its place
     graph = load_graph(module)
     inputs = _inputs(graph, iterations, data, data_file)
     if plan_only:
@@ -74,7 +75,7 @@ def workflow_run(
             outcome = run(graph, inputs, mapping, workers, record.observers(graph))
     for element, ports in outcome.results.items():
         for port, items in ports.items():
-            click.echo(f"{element}.{port}: {items}")
+            click.echo(f"{element}.{port}: {_shown(items)}", file=out)
     for s in outcome.statistics:
         click.echo(
             f"{s.element}[{s.instance}]: {s.received} received, {s.written} written, {s.seconds:.3f} s",
@@ -94,14 +95,25 @@ def workflow_draw(module: str, kind: str, output: Path | None) -> None:
     write_out(FORMATS[kind](load_graph(module)), output)
 
 
+def _shown(items: list[Any]) -> str:
+    """Return items as text, whatever making it raises."""
+    try:
+        return str(items)
+    except Exception as error:
+        return f"{len(items)} item(s), which cannot be shown: {type(error).__name__}: {error}"
+
+
 def _inputs(graph: WorkflowGraph, iterations: int | None, data: str | None, data_file: Path | None) -> dict[Any, Any]:
     if sum(x is not None for x in (iterations, data, data_file)) > 1:
         raise GraphError("give input once: -i, -d or -f")
-    text = data_file.read_text() if data_file else data
+    try:
+        text = data_file.read_text() if data_file else data
+    except UnicodeDecodeError as error:
+        raise GraphError(f"{data_file}: the input is not text: {error}") from None
     if text is not None:
         try:
             given = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise GraphError(f"the input is not JSON: {error}") from None
         if not isinstance(given, dict):
             raise GraphError('the input must be a JSON object {"element": [{"input": value}, ...]}')

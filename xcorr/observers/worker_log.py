@@ -45,6 +45,8 @@ class WorkerLog(Observer):
 
 class _LogOfWorker(Observer):
     def __init__(self, path: Path) -> None:
+        if path.is_symlink():  # what it points to is not ours to write
+            path.unlink()
         self.handler = logging.handlers.RotatingFileHandler(
             path, maxBytes=FILE_BYTES, backupCount=OLD_FILES, encoding="utf-8"
         )

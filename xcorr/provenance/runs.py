@@ -27,8 +27,8 @@ from xcorr.provenance.recorder import Recorder
 from xcorr.provenance.store import INSERTS, NAME, create, folder_of, reading, take_in
 
 RUNNING, DONE = "running", "done"
-SOURCES = (  # of elements; stores of version 0.1.0 lack it
-    "CREATE TABLE IF NOT EXISTS source (run, element, module, sha256, UNIQUE (run, element, module))"
+SOURCES = (  # behind a content hash; stores of version 0.1.0 lack it
+    "CREATE TABLE IF NOT EXISTS source (content_hash, module, sha256, UNIQUE (content_hash, module))"
 )
 
 
@@ -54,13 +54,14 @@ class Run:
         """Record the elements of a graph, and return what is to watch it."""
         elements, _ = graph.flattened()
         rows = [(self.number, *describe(e)) for e in elements]
-        files = [(self.number, e.id, module, digest) for e in elements for module, digest in sources(e).items()]
+        found = {content_hash(files): files for files in map(sources, elements)}
+        rows_of_sources = [(key, module, digest) for key, files in found.items() for module, digest in files.items()]
         store = create(folder_of(self.campaign) / NAME, indexed=True)
         with contextlib.closing(store), store:
             store.execute("BEGIN")
             store.execute(SOURCES)
             store.executemany(INSERTS["element"], rows)
-            store.executemany("INSERT OR IGNORE INTO source VALUES (?, ?, ?, ?)", files)
+            store.executemany("INSERT OR IGNORE INTO source VALUES (?, ?, ?)", rows_of_sources)
         return [] if self.level == "run" else [Recorder(self.campaign, self.number, self.level)]
 
 
@@ -166,16 +167,15 @@ def changed_elements(campaign: Path) -> list[str]:
     """
     latest = "run = (SELECT max(run) FROM element WHERE name = e.name) ORDER BY name"
     with reading(campaign) as store:
-        rows = store.execute(
-            f"SELECT run, name, class FROM element AS e WHERE content_hash != '' AND {latest}"
-        ).fetchall()
+        query = f"SELECT name, class, content_hash FROM element AS e WHERE content_hash != '' AND {latest}"
+        rows = store.execute(query).fetchall()
         if not store.execute("SELECT count(*) FROM sqlite_master WHERE name = 'source'").fetchone()[0]:
-            return [f"{name}: recorded by an earlier version of xcorr, with another code" for _, name, _ in rows]
-        before: dict[tuple[int, str], dict[str, str]] = {}
-        for run, element, module, digest in store.execute("SELECT run, element, module, sha256 FROM source"):
-            before.setdefault((run, element), {})[module] = digest
+            return [f"{name}: recorded by an earlier version of xcorr, with another code" for name, _, _ in rows]
+        before: dict[str, dict[str, str]] = {}
+        for key, module, digest in store.execute("SELECT content_hash, module, sha256 FROM source"):
+            before.setdefault(key, {})[module] = digest
     changed = []
-    for run, name, place in rows:
+    for name, place, key in rows:
         module, _, attribute = place.partition(":")
         source = source_of(module)
         if source is None:
@@ -183,7 +183,7 @@ def changed_elements(campaign: Path) -> list[str]:
         elif not _defines(source, attribute):
             changed.append(f"{name}: {place} is not there any more")
         else:
-            known = before.get((run, name), {})
+            known = before.get(key, {})
             now = digests(tuple(known))
             changed += [f"{name}: {m} has changed since the last run" for m in known if now.get(m) != known[m]]
     return changed

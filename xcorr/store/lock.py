@@ -33,7 +33,12 @@ class CampaignLock:
 
     def __enter__(self) -> CampaignLock:
         """Take the lock."""
-        self._file = self.path.open("a+")
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+        try:
+            self._file = os.fdopen(os.open(self.path, flags, 0o666), "a+")
+        except OSError as error:
+            why = f"{error.strerror}; a lock is a plain file: remove it"
+            raise Locked(f"{self.path} cannot be locked: {why}") from error
         if not self._taken():
             self._file.close()
             other = holder(self.path.parent) or {"pid": "?", "host": "?"}
