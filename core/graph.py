@@ -151,12 +151,13 @@ def assign_ids(elements: list[GenericPE]) -> None:
                 )
             taken[element.name] = element
             element.id = element.name
+    last: dict[str, int] = {}  # number by default name: searching again from 1 would take long for many
     for element in elements:
         if not element._named:
-            unique, number = element.name, 0
-            while unique in taken:
+            number = last.get(element.name, -1) + 1
+            while (unique := f"{element.name}{number or ''}") in taken:
                 number += 1
-                unique = f"{element.name}{number}"
+            last[element.name] = number
             taken[unique] = element
             element.id = unique
 
@@ -165,7 +166,8 @@ def topological_order(elements: Sequence[GenericPE], edges: Sequence[tuple[Any, 
     """Return elements so that every one comes after all that feed it; otherwise in the order given."""
     remaining, order = list(elements), []
     while remaining:
-        waiting = {id(t) for s, t in edges if any(s is r for r in remaining)}
+        left = {id(element) for element in remaining}
+        waiting = {id(t) for s, t in edges if id(s) in left}
         ready = [e for e in remaining if id(e) not in waiting]
         order += ready
         remaining = [e for e in remaining if id(e) in waiting]

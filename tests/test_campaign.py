@@ -552,7 +552,7 @@ MAPPINGS = ["sequential", "threads", "processes", "mpi"]
 
 
 @pytest.mark.parametrize("mapping", MAPPINGS)
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_demo_ends_as_if_nothing_had_been(demo, tmp_path, mapping, kills):
     folder = tmp_path / "demo.xcorr"
     arguments = ["run", ROOT / "configs/demo/stations.txt", "-o", folder, "-m", mapping, "-n", 2]

@@ -208,7 +208,7 @@ def campaign(tmp_path, mapping):
 @pytest.mark.parametrize("mapping", ["sequential", "threads", "processes"])
 def test_ctrl_c_of_a_terminal_reaches_all_processes(tmp_path, mapping):
     rng = random.Random(0)
-    for _ in range(5):
+    for _ in range(3):
         process = campaign(tmp_path, mapping)
         time.sleep(rng.uniform(0.3, 1.3))
         os.killpg(process.pid, signal.SIGINT)

@@ -174,7 +174,7 @@ def test_every_stack_and_its_parameters_reach_the_results(tmp_path):
         "acf_power": 0.7,
     }
     plain["stack"] = {"methods": list(METHODS), **parameters}
-    plain["correlate"] = {**plain.get("correlate", {}), "pairs": ["XX.D00-XX.D0*"], "max_lag_s": 30}
+    plain["correlate"] = {**plain.get("correlate", {}), "pairs": ["XX.D00-XX.D0*"], "max_lag_s": 20}
     settings = build(plain)
     assert run_campaign(configs / "stations.txt", tmp_path / "x.xcorr", settings).exit_code == 0
     how = Stacking(settings.condition.rate_hz, tf_pws_band_hz=settings.whiten_band_hz, **parameters)
