@@ -85,7 +85,7 @@ class ContinuousReducePE(AggregatePE):
         self.write(self.OUTPUT_NAME, list(self.value))
 
     def _postprocess(self) -> None:
-        """Everything has been written."""
+        """Write nothing, because every item has been written already."""
 
 
 class AverageParallelPE(AggregatePE):
@@ -122,8 +122,8 @@ class AverageReducePE(AverageParallelPE):
 class StdDevPE(AggregatePE):
     """Sample standard deviation of position ``index``: ``(deviation, count, sum, sum_squared, squares)``.
 
-    ``squares``, the sum of squared differences from the mean, is what instances merge without loss of
-    digits; the deviation is None below two items.
+    ``squares`` is the sum of squared differences from the mean. With it instances are merged without loss of digits.
+    With fewer than two items the deviation is None.
     """
 
     def __init__(self, index: int = 0) -> None:

@@ -1,9 +1,9 @@
 """Derivation patterns: which inputs of an instance an output comes from.
 
-An instance numbers its inputs as they come. An output written after ``count`` of them comes from
+An instance numbers its inputs as they come. The pattern says from which inputs so far an output comes:
 
-``single``: the last; ``accumulated``: all of them; ``grouped``: those with the key of the last; ``sliding(n)``: the
-last n; ``n-by-1``: the last of every input port.
+``single``: the last one; ``accumulated``: all; ``grouped``: all with the same key as the last one; ``sliding(n)``: the
+last n; ``n-by-1``: the last one of every input port.
 
 The patterns are those of dispel4py's provenance types (Spinuso et al. 2019, Future Gener. Comput. Syst. 101).
 """

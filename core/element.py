@@ -1,4 +1,4 @@
-"""The processing element (PE): what every step of a workflow is."""
+"""The processing element (PE): the base class of every step of a workflow."""
 
 from __future__ import annotations
 
@@ -18,36 +18,38 @@ class GenericPE:
     """A processing element with named inputs and outputs; the programming model is dispel4py's.
 
     A subclass declares its ports in the constructor and overrides :meth:`process` or :meth:`_process`.
-    The engine calls, on each instance (a copy of the object, so state made in the constructor is its own):
+    An instance is a copy of the object, so instances do not share state that the constructor has made. The engine calls
+    on each instance:
 
     ``preprocess()`` once, before the first item;
-    ``process({port: item})`` once per arrival, with exactly one port;
-    ``postprocess()`` exactly once, after the last item; it may still write.
+    ``process({port: item})`` once for each item that arrives, with exactly one port;
+    ``postprocess()`` exactly once, after the last item. It may still write.
 
     Outputs are returned as ``{port: item}`` or written with :meth:`write` at any time.
 
     Class attributes
     ----------------
-    stateless : True if an item's outputs depend on that item alone: one instance per worker. Said by the class that
-        defines ``process`` or ``_process``: one that overrides them, or ``postprocess``, says it again.
-    keyed : True if a group-by element's outputs depend on its key alone: one instance per worker.
-    on_error : ``"fail"`` ends the run; ``"skip"`` drops the item, counts it and sends what :meth:`skipped`
-        returns; ``"retry(n)"`` tries n more times, then fails. Except under ``"fail"``, outputs of an
-        item leave only when its ``process`` has succeeded.
-    worker : index of the worker to run on, modulo their number; None lets the plan choose.
-    derivation : what an output comes from, for provenance: ``"single"``, the item being worked on; ``"accumulated"``,
-        all items so far; ``"grouped"``, those so far of the same :meth:`derivation_key`; ``"sliding(n)"``, the last n;
-        ``"n-by-1"``, the last one of every input. What is written in ``postprocess`` comes from all items.
-    version : of the element, for the registry and provenance.
-    covers : modules, besides its own and those of its package that it imports, whose code decides what it does:
-        provenance tells when one of them has changed.
-    products : what of its outputs can be kept (:class:`xcorr.core.product.Product`), by port.
-    unit : what it counts, for progress, such as ``"windows"``: it adds to ``self.units`` as it works.
-    in_common : a dictionary, empty when a run begins, that the instances in one process share: in threads all of them
-        (lock what needs it); in processes, ranks and Storm workers each has its own. For what is costly to keep twice,
-        never for what outputs depend on.
-    items_left : for a source that knows: how many items it will still write, with the one it writes now. They are then
-        shared out so that workers end together.
+    stateless : True if the outputs of an item depend on this item alone. There is then one instance per worker. The
+        class that defines ``process`` or ``_process`` declares this. A class that overrides these methods, or
+        ``postprocess``, must declare it again.
+    keyed : True if the outputs of a group-by element depend on the key alone. There is then one instance per worker.
+    on_error : ``"fail"`` ends the run. ``"skip"`` drops the item, counts it, and writes what :meth:`skipped` returns.
+        ``"retry(n)"`` tries n more times, then fails. Under ``"skip"`` and ``"retry(n)"``, the outputs of an item are
+        sent only when its ``process`` has succeeded.
+    worker : index of the worker to run on, modulo the number of workers; None lets the plan choose.
+    derivation : which inputs an output comes from, for provenance: ``"single"``, the current item; ``"accumulated"``,
+        all items so far; ``"grouped"``, all items so far with the same :meth:`derivation_key`; ``"sliding(n)"``, the
+        last n items; ``"n-by-1"``, the last item of every input. Outputs of ``postprocess`` come from all items.
+    version : version of the element, for the registry and provenance.
+    covers : more modules whose code decides the outputs. Provenance says when one of them has changed. The element's
+        own module, and the modules of its package that it imports, need not be listed.
+    products : which outputs can be kept (:class:`xcorr.core.product.Product`), by port.
+    unit : the unit that the element counts, for progress, such as ``"windows"``. It adds its counts to ``self.units``.
+    in_common : a dictionary that all instances in one process share; empty when a run begins. Threads share one, so use
+        locks. Processes, ranks and Storm workers each have their own. Use it for objects that are costly to keep twice,
+        and never for values that outputs depend on.
+    items_left : for a source that knows it: the number of items still to write, including the current one. The last
+        items are then distributed so that workers end together.
     open_groups : for a source: how many groups of items (see :meth:`group_of`) may be under way at once.
     """
 
@@ -63,7 +65,7 @@ class GenericPE:
     products: ClassVar[Mapping[str, Product]] = {}
     unit: ClassVar[str] = ""
     units: float = 0.0
-    instance, instances = 0, 1  # which copy of the element this is, of how many; set by the engine
+    instance, instances = 0, 1  # number of this copy of the element, and number of copies; the engine sets both
 
     def __init__(self, numprocesses: int = 1) -> None:
         self.inputconnections: dict[str, dict[str, Any]] = {}
@@ -84,7 +86,7 @@ class GenericPE:
         self._name, self._named, self.id = name, True, name
 
     def _suggest_name(self, name: str) -> None:
-        """Give a default name that may be shared: clashes get a suffix instead of an error."""
+        """Set a default name. If several elements have it, they get different suffixes, and no error is raised."""
         self._name, self._named, self.id = name, False, name
 
     def _add_input(self, name: str, grouping: Any = None, tuple_type: Any = None) -> None:

@@ -1,4 +1,4 @@
-"""Every error this project raises on purpose: one base class, each also the built-in a caller expects."""
+"""The errors that this project raises on purpose: XcorrErrors that are also the built-in errors callers expect."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class XcorrError(Exception):
-    """Base of all errors raised on purpose; its text says what was given, what is allowed, what to do."""
+    """Base of all errors raised on purpose. The text says what was found, what is allowed, and what to do."""
 
 
 class GraphError(XcorrError, ValueError):
@@ -17,7 +17,7 @@ class GraphError(XcorrError, ValueError):
 class WorkflowLoadError(XcorrError, ImportError):
     """A workflow could not be loaded from the module or file that was named.
 
-    ``traceback_text`` shows where the user's own code failed; empty if it did not.
+    ``traceback_text`` shows where the user's own code failed. It is empty if no code of the user failed.
     """
 
     traceback_text = ""
@@ -29,9 +29,9 @@ class ElementError(XcorrError, RuntimeError):
     Attributes
     ----------
     element, phase : name of the element; ``preprocess``, ``process``, ``skipped`` or ``postprocess``
-    instance, instances : which copy of the element, of how many
-    item : shortened text of the item it was working on
-    traceback_text : the original traceback, from whichever process it happened in
+    instance, instances : number of the copy of the element, and number of copies
+    item : shortened text of the item that was processed
+    traceback_text : the original traceback, from the process in which the element failed
     """
 
     def __init__(

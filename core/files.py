@@ -1,4 +1,4 @@
-"""Text files that appear at once; Python files imported as modules, so that other processes can do the same."""
+"""Writes text files atomically; imports Python files as modules that other processes can import too."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from xcorr.core.interrupt import is_interrupt
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a text file so that it is seen whole or not at all."""
+    """Write a text file atomically: readers see the old file or the whole new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     temporary.write_text(text)
     temporary.replace(path)
 
 
 def source_of(module: str) -> Path | None:
-    """Return the source of a module; only the top of its package is looked up, which imports nothing."""
+    """Return the source file of a module, without importing anything; only its top package is looked up by name."""
     top, *rest = module.split(".")
     try:
         spec = importlib.util.find_spec(top)
@@ -50,7 +50,7 @@ class _FilesByName(importlib.abc.MetaPathFinder):
 
 
 def find_modules_in(files: dict[str, str]) -> None:
-    """Let these modules, by name, be imported from these files, as :func:`load_file` did in another process."""
+    """Make modules importable from files, by name, after :func:`load_file` has imported them in another process."""
     sys.meta_path.insert(0, _FilesByName(files))
 
 
@@ -63,10 +63,11 @@ def loaded_files() -> dict[str, str]:
 
 
 def load_file(place: str | Path) -> ModuleType:
-    """Import a file under its stem; what lies beside it can be imported too, unless an installed module has its name.
+    """Import a file as a module with the name of its stem.
 
-    Its folder goes to the end of the path: a ``numpy.py`` or ``signal.py`` there is in nobody's way. Raises
-    WorkflowLoadError if the name is taken, or, showing the frames of the file alone, if its code fails.
+    The folder of the file goes to the end of the path. So the file can import modules beside it, but a ``numpy.py`` or
+    ``signal.py`` there does not hide the installed module. Raises WorkflowLoadError if a module of this name is loaded
+    already, or if the code of the file fails. The error then shows only the frames of the user's code.
     """
     path = Path(place)
     folder = str(path.resolve().parent)
@@ -78,7 +79,9 @@ def load_file(place: str | Path) -> ModuleType:
         _loaded[name] = str(path.resolve())
         return known
     if known is not None:
-        raise WorkflowLoadError(f"{path} cannot be loaded as module {name!r}: that name is taken; rename the file")
+        raise WorkflowLoadError(
+            f"{path} cannot be loaded as module {name!r}: another module has that name; rename the file"
+        )
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:
         raise WorkflowLoadError(f"{path} is not a Python file")
@@ -96,7 +99,7 @@ def load_file(place: str | Path) -> ModuleType:
 
 
 def failed_code(where: str, error: BaseException) -> WorkflowLoadError:
-    """Return the error for a user's code that raised: what it raised, and the frames of that code, not of ours."""
+    """Return the error for user code that has raised: with its error and its frames, without frames of xcorr."""
     ours = str(Path(__file__).parent.parent)
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(("<frozen", ours))]
     text = "".join([*traceback.format_list(frames), *traceback.format_exception_only(error)])

@@ -1,4 +1,4 @@
-"""The workflow graph: elements, connections, composites. It describes; it never runs anything."""
+"""The workflow graph: elements, connections, composites. A graph describes a workflow and runs nothing."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Edge(NamedTuple):
 class WorkflowGraph:
     """A directed multigraph of elements and composites (graphs with ``inputmappings``/``outputmappings``).
 
-    Refused at once, naming both elements: unknown ports, cycles, a name explicitly set twice. A run works
-    on a snapshot of the graph: what is added afterwards belongs to the next run.
+    Unknown ports, cycles, and a name that is explicitly set on two elements raise GraphError at once. The text names
+    both elements. A run uses a snapshot of the graph. Elements that are added later belong to the next run.
     """
 
     def __init__(self) -> None:
@@ -60,10 +60,10 @@ class WorkflowGraph:
         self.edges.append(edge)
 
     def _closes_cycle(self, edge: Edge) -> bool:
-        """Return whether an edge leads back to where it begins.
+        """Return whether an edge would close a cycle.
 
-        Ways lead through the elements of a composite, not through the composite, which may hold several that have
-        nothing to do with each other. What its ports are may be said later: :meth:`flattened` looks again.
+        Paths lead through the elements of a composite, because elements of one composite need not be connected. The
+        ports of a composite may be mapped later, so :meth:`flattened` checks again.
         """
         inside = [e for n in (edge.source, edge.target) if isinstance(n, WorkflowGraph) for e in n._all_edges()]
         known = [flat for e in [*self._all_edges(), *inside] if (flat := _flat(e))]
@@ -73,10 +73,10 @@ class WorkflowGraph:
         return flat.source is flat.target or _reaches(known, flat.target, flat.source)
 
     def propagate_types(self) -> None:
-        """Tell every element the types of its inputs, sources first (dispel4py's; a run does not need it).
+        """Tell every element the types of its inputs, sources first. This is from dispel4py; a run does not need it.
 
-        Calls ``setInputTypes({input: type})`` with what ``getOutputTypes`` of the elements before it returns. Raises
-        GraphError for an output that is connected and declares no type.
+        Calls ``setInputTypes({input: type})`` with the types that ``getOutputTypes`` of the connected elements returns.
+        Raises GraphError if a connected output declares no type.
         """
         elements, edges = self.flattened()
         known: dict[int, dict[str, Any]] = {}
@@ -163,7 +163,7 @@ def assign_ids(elements: list[GenericPE]) -> None:
 
 
 def topological_order(elements: Sequence[GenericPE], edges: Sequence[tuple[Any, Any]]) -> list[GenericPE]:
-    """Return elements so that every one comes after all that feed it; otherwise in the order given."""
+    """Return elements so that each comes after the elements that feed it; otherwise in the given order."""
     remaining, order = list(elements), []
     while remaining:
         left = {id(element) for element in remaining}
@@ -175,7 +175,7 @@ def topological_order(elements: Sequence[GenericPE], edges: Sequence[tuple[Any, 
 
 
 def _flat(edge: Edge) -> Edge | None:
-    """Return an edge between elements in place of one between composites; None while their ports are not known."""
+    """Return an edge with composites replaced by their elements; None if a composite's ports are not mapped yet."""
     try:
         source, output = _resolve(edge, edge.source, edge.output, "outputmappings")
         target, input = _resolve(edge, edge.target, edge.input, "inputmappings")

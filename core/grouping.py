@@ -31,7 +31,7 @@ _ALIASES = {
 class GroupBy:
     """Items with equal keys go to the same instance.
 
-    ``fields`` are positions (``item[0]``), or names: keys of a mapping, else attributes.
+    A field is a position (``item[0]``) or a name. A name is a key if the item is a mapping, else an attribute.
     """
 
     fields: tuple[int | str, ...]
@@ -45,7 +45,7 @@ class GroupBy:
 
 @dataclasses.dataclass(frozen=True)
 class MultiKey:
-    """An item carries several keys in ``field`` and reaches, once, each instance that owns one of them."""
+    """An item has several keys in ``field``. Each instance that owns at least one key gets the item once."""
 
     field: int | str
 
@@ -85,9 +85,9 @@ def _field(item: Any, field: int | str) -> Any:
 def stable_hash(key: Any) -> int:
     """Return a non-negative integer that depends on nothing but the value of ``key``.
 
-    Integers (and floats without a fraction) hash to themselves, so that consecutive numbers spread evenly
-    over instances; equal keys of different numeric types hash alike, as in a dict. Everything else is
-    BLAKE2b of a canonical encoding: text, bytes, None, containers, dataclasses, enums, arrays, and any
+    The hash of an integer, or of a float without a fraction, is the number itself. So consecutive numbers spread evenly
+    over instances, and equal numbers of different types have the same hash, as in a dict. The hash of other values is
+    BLAKE2b of a canonical encoding. Such values are text, bytes, None, containers, dataclasses, enums, arrays, and any
     object whose ``__reduce_ex__`` gives such values.
     """
     number = _as_integer(key)

@@ -1,6 +1,7 @@
-"""Names for elements, workflows and mappings, filled by entry points that are loaded on first use.
+"""The names that installed packages give to elements, workflows, mappings and other extensions, by entry points.
 
-Groups: ``xcorr.elements``, ``xcorr.workflows``, ``xcorr.mappings``. Listing names executes nothing.
+Kind ``elements`` is the entry-point group ``xcorr.elements``, and so on. An entry point is loaded on first use.
+Listing names executes nothing.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ def _entries(kind: str) -> dict[str, EntryPoint]:
 
 @functools.cache
 def _ours(kind: str) -> dict[str, EntryPoint]:
-    """Return the entry points of this package alone: finding them takes no look at all that is installed."""
+    """Return only the entry points of xcorr, which are found without a search through all installed packages."""
     try:
         return {e.name: e for e in distribution("xcorr").entry_points.select(group=f"xcorr.{kind}")}
     except PackageNotFoundError:
@@ -37,7 +38,7 @@ def target(kind: str, name: str) -> str:
 
 
 def load(kind: str, name: str) -> Any:
-    """Import and return what a name stands for. Raises RegistryError, with the near names, if unknown."""
+    """Import and return the object with a name. Raises RegistryError, with the nearest name, for an unknown name."""
     return _find(kind, name).load()
 
 

@@ -1,4 +1,4 @@
-"""One copy of an element at work, and what happens to one item in it."""
+"""One copy of an element at work, with its inbox, its routes and its error texts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Emit = Callable[[str, Any], None]
 
 
 class Instance:
-    """One copy of an element, with the items that wait for it and the ways its outputs go."""
+    """One copy of an element, with the items that wait for it and the routes of its outputs."""
 
     def __init__(self, node: Node, index: int, worker: int) -> None:
         self.node, self.index = node, index
@@ -31,14 +31,14 @@ class Instance:
                 raise
             raise GraphError(
                 f"element {node.name!r} cannot be copied: {type(error).__name__}: {error}; "
-                "make such state in preprocess"
+                "create such state in preprocess, not in the constructor"
             ) from error
         element.id, element.instance, element.instances = node.name, index, len(node.workers)
         element.in_common = node.in_common
         self.element: GenericPE = element
         self.process = element.process
         self.emit: Emit
-        self.distributed = node.interchangeable  # a source may share items out by who has the fewest in hand
+        self.distributed = node.interchangeable  # sources may send items to the instance with the fewest in hand
         self.fails = node.policy.kind == "fail"
         self.inbox: deque[tuple[str, Any, Token | Receipt | None, int, str]] = deque()
         self.upstream = node.upstream
@@ -80,7 +80,7 @@ def _described(error: BaseException) -> str:
 def _traceback_of(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error))
-    except BaseException as another:  # of an error whose text cannot be made; its name is known
+    except BaseException as another:  # the text of the error cannot be made; the name of its class is known
         if is_interrupt(another):
             raise
         return "".join(traceback.format_tb(error.__traceback__)) + type(error).__name__

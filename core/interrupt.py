@@ -1,11 +1,12 @@
-"""Ctrl-C at a safe moment: SIGINT is noted when it comes, and raised where nothing is half done.
+"""Ctrl-C at a safe moment: SIGINT is noted when it comes, and raised when no step is half done.
 
-Python raises KeyboardInterrupt between any two instructions: in a callback from C, where it can end the process with
-SIGSEGV, in a finalizer, where it is lost, or in the middle of cleaning up. While SIGINT is held, :func:`check` raises
-it. Whoever presses Ctrl-C twice, or waits for :data:`PATIENCE_S`, gets it at once, except within :func:`shielded`.
+By itself Python raises KeyboardInterrupt between any two instructions. In a callback from C this can end the process
+with SIGSEGV, in a finalizer the interrupt is lost, and it may stop a cleanup half way. While SIGINT is held, it is only
+noted, and :func:`check` raises KeyboardInterrupt. After a second Ctrl-C, or after :data:`PATIENCE_S`, it is raised at
+once, except within :func:`shielded`.
 
-Only the main thread receives signals; elsewhere everything here does nothing. A handler that a program has set for
-SIGINT is left alone.
+Only the main thread receives signals, so the functions here do nothing in other threads. They do not replace a handler
+that a program has set for SIGINT.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-PATIENCE_S = 2.0  # that SIGINT may wait for a safe moment
+PATIENCE_S = 2.0  # longest time that SIGINT waits for a safe moment
 
 
 class _State:
-    """What is known of SIGINT in the main thread."""
+    """The state of SIGINT in the main thread."""
 
     def __init__(self) -> None:
-        self.noted = False  # it has come
-        self.raised = False  # and been raised
+        self.noted = False  # SIGINT has come
+        self.raised = False  # KeyboardInterrupt has been raised for it
         self.shields = 0
         self.told: list[Callable[[], None]] = []
 
@@ -51,7 +52,7 @@ def check() -> None:
 
 @contextlib.contextmanager
 def held(tell: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold SIGINT back within the block, which ends with a :func:`check`; ``tell()`` is called when it comes."""
+    """Hold SIGINT within the block, and :func:`check` at its end. ``tell()`` is called when SIGINT comes."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -79,7 +80,7 @@ def held(tell: Callable[[], None] | None = None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def shielded() -> Iterator[None]:
-    """Let SIGINT wait within the block, however long and however often it comes: C code calls back into Python."""
+    """Hold SIGINT until the end of the block, even after repeated Ctrl-C. For C code that calls back into Python."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -106,7 +107,7 @@ def _note(number: int, frame: Any) -> None:
 
 
 def _insist(state: _State) -> None:
-    """Send SIGINT again, unless it has been raised in time."""
+    """Send SIGINT again after :data:`PATIENCE_S`, until KeyboardInterrupt has been raised."""
     time.sleep(PATIENCE_S)
     main = threading.main_thread().ident
     while state.noted and not state.raised and main is not None:

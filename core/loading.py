@@ -18,9 +18,9 @@ from xcorr.core.workflow_file import read_workflow
 def load_graph(source: str) -> WorkflowGraph:
     """Return the graph of ``MODULE[:ATTRIBUTE]``, ``FILE.py[:ATTRIBUTE]``, ``FILE.toml`` or a registered name.
 
-    Without an attribute the module must hold exactly one graph that is not a composite; an attribute may also
-    be a function without parameters that returns a graph. Raises WorkflowLoadError if there is no such module,
-    file, attribute or graph, and where the module's own code fails, with the frames of that code.
+    Without an attribute, the module must hold exactly one graph that is not a composite. An attribute may be a graph,
+    or a function without parameters that returns a graph. Raises WorkflowLoadError if there is no such module, file,
+    attribute or graph, or if the code of the module fails. The error then shows the frames of that code.
     """
     place, _, attribute = source.partition(":")
     if place.endswith(".toml"):

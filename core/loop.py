@@ -1,13 +1,14 @@
 """The one execution loop: receive, process, emit, end of stream, credits, errors, statistics.
 
-A :class:`Worker` runs the instances that the plan places on it. Items for an instance on the same worker are
-worked on at once, by reference; items for other workers go through a :class:`~xcorr.core.message.Transport`, the
-only thing a mapping provides.
+A :class:`Worker` runs the instances that the plan places on it. An item for an instance on the same worker is processed
+at once, by reference. An item for another worker goes through a :class:`~xcorr.core.message.Transport`, the only part
+that a mapping provides.
 
-Memory is bounded and deadlock impossible. What is sent to another worker occupies credit of its connection
-until the whole descent of the item is done (each worker acknowledges a message when everything that came of
-it, there and further on, is finished: Dijkstra & Scholten 1980). A ``write`` without credit waits, and while
-it waits runs, on its own thread, only instances of higher rank. Along any chain of waits ranks rise, so it ends.
+Memory is bounded and deadlock is impossible. An item that is sent to another worker uses credit of its connection. The
+credit comes back when the item, and all items that were made from it on any worker, are finished. Each worker then
+acknowledges its message (Dijkstra & Scholten 1980). A ``write`` without credit waits. While it waits, it runs on its
+own thread only instances of higher rank. If one write waits for another, the other one has a higher rank, so no circle
+of waits is possible.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class Worker:
             name: [self._telling(o, name) for o in watching if o.hears(name)]
             for name in ("started", "invoked", "wrote", "processed", "skipped", "ended", "failed")
         }
-        self.origin = ""  # what an observer called the item that is being delivered or worked on
+        self.origin = ""  # the name that an observer has given to the current item
         self.invoked, self.processed = self.hear["invoked"], self.hear["processed"]
         self.results: dict[str, dict[str, list[Any]]] = {}
         self.failure: XcorrError | KeyboardInterrupt | None = None
@@ -132,7 +133,7 @@ class Worker:
         return self._group_limited(instance, emit) if limited else emit
 
     def _group_limited(self, instance: Instance, emit: Emit) -> Emit:
-        """Hold a source back while ``open_groups`` groups other than the item's are under way."""
+        """Make a source wait before it writes an item of a new group, while ``open_groups`` groups are under way."""
         element, limit = instance.element, instance.element.open_groups or 1
         open_groups: dict[Any, Token] = {}
 
@@ -155,7 +156,7 @@ class Worker:
         return emit_in_group
 
     def _telling(self, observer: Observer, event: str) -> Callable[..., Any]:
-        """Return an observer's method; what it raises ends the run under the observer's name, not an element's."""
+        """Return an observer's method. If the method raises, the run ends with an error that names the observer."""
         method = getattr(observer, event)
 
         def tell(*about: Any) -> Any:
@@ -183,7 +184,7 @@ class Worker:
         try:
             for tell in self.hear["started"]:
                 tell(self.plan, self.index)
-            for instance in self.downstream_first:  # so that what one writes there finds the others prepared
+            for instance in self.downstream_first:  # an item written in preprocess needs prepared receivers
                 self._guarded(instance, "preprocess", instance.element.preprocess)
             self._work()
             for tell in self.hear["ended"]:
@@ -195,9 +196,9 @@ class Worker:
             raise failure from failure.__cause__
 
     def give_up(self, why: XcorrError | KeyboardInterrupt) -> None:
-        """Begin nothing more: for another thread, or a signal handler, to call.
+        """Stop the run after the current item. Another thread or a signal handler may call this.
 
-        An element at work is not disturbed, but what it writes or returns from now on goes nowhere, and the run ends.
+        The element at work is not interrupted. Items that it writes or returns from now on are dropped.
         """
         if self.failure is None:
             self.failure = why
@@ -213,13 +214,13 @@ class Worker:
             self.cpu_seconds += time.thread_time() - before
             if not busy:
                 if self.transport is None:
-                    raise RuntimeError("the workflow cannot go on: an instance waits for an end that cannot come")
+                    raise RuntimeError("the workflow cannot go on: an instance waits for the end of an input")
                 self._receive(block=True)
         if self.transport is not None:
             self._receive(block=False)
 
     def _burst(self) -> bool:
-        """Run queued items, the most downstream first, until it is time to look for messages."""
+        """Run queued items, the most downstream first, until the next poll for messages is due."""
         if not self.backlog:
             return False
         while self.run_queued(-1) and perf_counter() < self._next_poll:
@@ -227,7 +228,7 @@ class Worker:
         return True
 
     def poll(self) -> None:
-        """See whether messages have arrived and statistics are due, unless that was just done."""
+        """Receive messages and report statistics, unless the last poll was less than :data:`POLL_S` ago."""
         now = perf_counter()
         if now < self._next_poll:
             return
@@ -265,14 +266,14 @@ class Worker:
         self.backlog += 1
 
     def wait(self, rank: int) -> None:
-        """Let time pass for a writer of this rank: run one more downstream item, or receive messages."""
+        """Use the waiting time of a writer with this rank: run one item of higher rank, else receive messages."""
         if not self.run_queued(rank):
             if self.transport is None:
                 raise RuntimeError("a write waits for credit that cannot come back")
             self._receive(block=True)
 
     def run_item(self, instance: Instance, inputs: dict[str, Any]) -> None:
-        """Run one item through an instance, and what comes of it through everything downstream."""
+        """Run one item through an instance, and its outputs through all instances downstream."""
         origin = self.origin
         for tell in self.invoked:
             tell(instance.statistics, inputs, origin)
@@ -305,7 +306,7 @@ class Worker:
             tell(statistics)
 
     def _tolerant(self, instance: Instance, inputs: dict[str, Any]) -> None:
-        """Run an item whose outputs leave only when ``process`` has succeeded; try again or skip on errors."""
+        """Run an item and send its outputs only when ``process`` has succeeded. Retry or skip the item on errors."""
         element, policy, statistics = instance.element, instance.node.policy, instance.statistics
         emit = element._emit
         held: list[tuple[str, Any]] = []
@@ -341,7 +342,7 @@ class Worker:
             self._fail(instance, "process", error, inputs)
 
     def _skip(self, instance: Instance, inputs: dict[str, Any], error: Exception, held: list[tuple[str, Any]]) -> None:
-        """Hold what an element sends in place of an item that it failed on."""
+        """Add the items to ``held`` that an element sends in place of an item that failed."""
         try:
             held += (instance.element.skipped(inputs, error) or {}).items()
         except BaseException as second:
@@ -399,7 +400,7 @@ class Worker:
         return size
 
     def push(self) -> None:
-        """Let go what was sent, before this worker turns to something long."""
+        """Push out sent messages before this worker begins a long item."""
         if self.unpushed:
             self._receive(block=False)
 

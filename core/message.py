@@ -1,4 +1,4 @@
-"""What the workers of a run have between them: messages, and the transport that a mapping provides."""
+"""The messages between the workers of a run, and the interface of the transport that a mapping provides."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ ITEM, END, TAKEN, DONE, STOP = range(5)
 
 
 class Message(NamedTuple):
-    """What one worker sends another.
+    """A message from one worker to another.
 
     ``ITEM``: an item for ``node``, ``instance``, ``port``, numbered by its sender. ``END``: one upstream instance of
-    ``node`` has ended. ``TAKEN``: the items numbered in ``data`` have been processed. ``DONE``: so has everything that
-    came of them. ``STOP``: give up.
+    ``node`` has ended. ``TAKEN``: the items with the numbers in ``data`` have been processed. ``DONE``: these
+    items, and all items made from them, have been processed. ``STOP``: give up.
     """
 
     kind: int
@@ -37,11 +37,11 @@ class Transport(Protocol):
         """Take a message without waiting for its delivery; return its size in bytes."""
 
     def receive(self, block: bool) -> Sequence[Message]:
-        """Push out what was sent and return what has arrived; with ``block``, wait a while for something."""
+        """Push out sent messages and return those that have arrived. With ``block``, wait a while for one."""
 
 
 class Token:
-    """Counts what is under way for one group of items; calls ``done`` at zero."""
+    """Counts the unfinished items of one group; calls ``done`` at zero."""
 
     __slots__ = ("done", "pending")
 
@@ -56,7 +56,7 @@ class Token:
 
 
 class Receipt:
-    """Counts what is under way for one received item; at zero its number goes to ``finished``."""
+    """Counts the unfinished items that come from one received item. At zero its number goes to ``finished``."""
 
     __slots__ = ("finished", "number", "pending")
 
@@ -75,7 +75,7 @@ class Stopped(XcorrError, RuntimeError):
 
 
 class WorkerDied(XcorrError, RuntimeError):
-    """A worker ended without a word: killed, or out of memory."""
+    """A worker ended without a report: it was killed, or out of memory."""
 
 
 class Abort(BaseException):
@@ -83,7 +83,7 @@ class Abort(BaseException):
 
 
 class Report(NamedTuple):
-    """What a worker tells its coordinator: numbers and what it logs while it runs; then its results, or its failure."""
+    """A report of a worker to its coordinator: statistics or a log record, at the end its results or its failure."""
 
     worker: int
     statistics: WorkerStatistics

@@ -1,4 +1,4 @@
-"""Observers watch a run through one small interface; watching never changes anything."""
+"""Observers receive the events of a run through one small interface, and never change the run."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 @dataclasses.dataclass(slots=True)
 class InstanceStatistics:
-    """What one instance of an element did: items received and written, skipped and retried, seconds of its own.
+    """The numbers of one instance: items received, written, skipped and retried, and seconds in its own code.
 
-    ``units`` counts what the element itself says it counts, its ``unit``.
+    ``units`` is the element's own count, in its ``unit``.
     """
 
     element: str
@@ -28,7 +28,7 @@ class InstanceStatistics:
 
 @dataclasses.dataclass
 class WorkerStatistics:
-    """What one worker did: its instances, seconds since its start, CPU seconds spent inside elements.
+    """The numbers of one worker: its instances, seconds since its start, CPU seconds spent inside elements.
 
     ``moved`` counts, for each connection ``source -> target``, the items and bytes sent to other workers.
     """
@@ -43,9 +43,10 @@ class WorkerStatistics:
 class Observer:
     """Receives the events of a run; override what you need.
 
-    All methods but :meth:`progress` are called in the workers, on what :meth:`at_work` returned there; where workers
-    are processes they have copies of the observer. The items passed are the very objects that flow: look, never
-    change. An observer that raises ends the run.
+    :meth:`at_work` is called in every worker, and returns the observer of this worker. The other methods are called on
+    that observer. Only :meth:`progress` is called where ``run`` was called. Workers that are processes have copies of
+    the observer. The items passed are the same objects that flow, so do not change them. An observer that raises ends
+    the run.
     """
 
     def hears(self, event: str) -> bool:
@@ -53,23 +54,23 @@ class Observer:
         return getattr(type(self), event) is not getattr(Observer, event)
 
     def at_work(self, plan: Any, worker: int) -> Observer:
-        """Return the observer of one worker, which may keep what is that worker's own: itself if it keeps nothing."""
+        """Return the observer of one worker. An observer without state of its own for each worker returns itself."""
         return self
 
     def started(self, plan: Any, worker: int) -> None:
         """Note that a worker is about to begin."""
 
     def invoked(self, statistics: InstanceStatistics, inputs: dict[str, Any], origin: str) -> None:
-        """Note that an instance is about to work on ``{port: item}``, in a source possibly without an item.
+        """Note that an instance begins to process ``{port: item}``, which may be empty for a source.
 
-        ``origin`` is the name that :meth:`wrote` gave the item, wherever that was.
+        ``origin`` is the name that :meth:`wrote` gave to the item, in this worker or another.
         """
 
     def wrote(self, statistics: InstanceStatistics, port: str, item: Any) -> str | None:
-        """Note that an instance wrote an item; a name given to it travels with it."""
+        """Note that an instance wrote an item. A name that this returns travels with the item."""
 
     def processed(self, statistics: InstanceStatistics) -> None:
-        """Note the end of the last invocation that has begun and not ended, and of everything called by it."""
+        """Note the end of the last invocation that had begun and not ended. Invocations called by it have ended too."""
 
     def skipped(self, statistics: InstanceStatistics, inputs: dict[str, Any], error: Exception) -> None:
         """Note that an item was dropped under ``on_error = "skip"``."""
@@ -78,7 +79,7 @@ class Observer:
         """Note that the worker has finished all its instances."""
 
     def failed(self, error: BaseException) -> None:
-        """Note that the worker gives up: an element of its own failed, or it was told to."""
+        """Note that the worker gives up, because its own element failed or because it was told to."""
 
     def progress(self, workers: Sequence[WorkerStatistics], finished: bool) -> None:
-        """Look at the latest numbers of all workers; called where ``run`` was, about twice a second and at the end."""
+        """Receive the latest numbers of all workers, about twice a second and at the end, where ``run`` was called."""

@@ -1,4 +1,4 @@
-"""Options that are declared: a dataclass whose fields say default, meaning and what is allowed."""
+"""Declared options: dataclasses whose fields have a default, a meaning and allowed values."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 
 def option(default: Any, doc: str, *, choices: tuple[str, ...] = (), least: float | None = None) -> Any:
-    """Declare a field of a dataclass of options: its default, its meaning and reason, and what is allowed."""
+    """Declare a field of a dataclass of options: default, meaning and reason, allowed choices, least value."""
     return dataclasses.field(default=default, metadata={"doc": doc, "choices": choices, "least": least})
 
 
 @dataclasses.dataclass(frozen=True)
 class NoOptions:
-    """What has no options."""
+    """The options of a source or mapping that has none."""

@@ -34,7 +34,7 @@ class BasePE(GenericPE):
 class IterativePE(GenericPE):
     """One input, one output: what ``_process(item)`` returns is written unless it is None.
 
-    It has one instance, so that it may keep state; ``stateless = True`` says that it keeps none: one per worker.
+    It has one instance, so it may keep state. With ``stateless = True`` it keeps no state, and has one per worker.
     """
 
     INPUT_NAME = "input"

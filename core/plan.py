@@ -1,7 +1,7 @@
-"""The plan: which instances a graph has, where they run, and which way every connection goes.
+"""The plan: the instances of a graph, the workers they run on, and the connections between them.
 
-The number of instances belongs to the graph, not to the machine, so that every mapping and number of workers
-gives the same multiset of outputs. Only elements whose instances are interchangeable have one per worker.
+The number of instances depends on the graph, not on the machine. So every mapping and every number of workers gives the
+same multiset of outputs. Only elements with interchangeable instances have one instance per worker.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Policy:
 class Node:
     """An element in a plan.
 
-    ``rank`` is its position in topological order, ``workers[k]`` where instance k runs, ``upstream`` the
-    number of instances that must end before it can, ``work`` the invocations of a root (None otherwise),
-    ``in_common`` what its instances in one process share.
+    ``rank`` is its position in topological order. ``workers[k]`` is the worker of instance k. ``upstream`` is the
+    number of instances that must end before its instances can end. ``work`` holds the invocations of a root (otherwise
+    None). ``in_common`` is the dictionary that its instances in one process share.
     """
 
     element: GenericPE
@@ -81,7 +81,7 @@ class Plan:
         return ", ".join(node.name for node in self.nodes if worker in node.workers)
 
     def for_worker(self, worker: int) -> Plan:
-        """Return the plan as one worker needs it: elements that run on others alone are left out."""
+        """Return the plan for one worker, with empty elements in place of those that run only on other workers."""
         nodes = (n if worker in n.workers else dataclasses.replace(n, element=_elsewhere(n)) for n in self.nodes)
         return dataclasses.replace(self, nodes=tuple(nodes))
 
@@ -97,7 +97,7 @@ class Plan:
 
 
 def _elsewhere(node: Node) -> GenericPE:
-    """Return what stands for an element that runs on other workers."""
+    """Return an empty element with the name of an element that runs only on other workers."""
     element = GenericPE()
     element.name = node.name
     return element
@@ -107,7 +107,7 @@ def make_plan(graph: WorkflowGraph, workers: int = 1, inputs: Inputs | None = No
     """Return the plan of a graph for a number of workers.
 
     ``inputs`` maps roots (the element, its id or its name) to a number of iterations, or to a list of input
-    dictionaries; roots that are not named run once. Raises GraphError for what cannot be run.
+    dictionaries. Other roots run once. Raises GraphError if the graph cannot be run with these inputs.
     """
     if workers < 1:
         raise GraphError(f"a run needs at least one worker, not {workers}")
@@ -164,7 +164,7 @@ def make_plan(graph: WorkflowGraph, workers: int = 1, inputs: Inputs | None = No
 
 
 def _interchangeable(element: GenericPE, incoming: Sequence[Connection]) -> bool:
-    """One instance per worker is right when outputs cannot depend on which instance an item reaches."""
+    """Return whether outputs cannot depend on which instance gets an item. Then there is one per worker."""
     groupings = [c.grouping for c in incoming]
     if ONE_TO_ALL in groupings:
         return False
@@ -193,9 +193,9 @@ def _require_work(element: GenericPE) -> None:
 
 
 def _stateless(element: GenericPE) -> bool | None:
-    """Return what the class says whose ``process`` it is, or one derived from it; None if they say nothing.
+    """Return ``stateless`` of the class that defines ``process``, or of a class derived from it; None if not set.
 
-    What their bases say is of other code.
+    A value in a base class of the defining class is ignored, because it describes other code.
     """
     for owner in (element, *type(element).__mro__):
         if "stateless" in vars(owner):

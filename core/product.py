@@ -1,4 +1,4 @@
-"""What an element says of what it writes: for rules of what is kept, and for files of what is."""
+"""Products: an element's description of items that can be kept, for [[keep]] rules and for writing files."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 class Product:
     """Items of an output that can be kept.
 
-    kind : their class; other items of the output are not kept.
-    metadata : names and types of the values of their ``metadata``, which conditions may name.
-    suffix : of the files they are kept in.
-    write : writes one item to a file.
+    kind : class of these items. Other items of the output are not kept.
+    metadata : names and types of the values in the ``metadata`` of the items. Conditions may use these names.
+    suffix : suffix of the files in which the items are kept.
+    write : function that writes one item to a file.
     """
 
     kind: type[Any]

@@ -1,8 +1,8 @@
-"""The registry: elements and workflows by name, those of installed packages and the user's own.
+"""The registry: elements and workflows by name, from installed packages and from the user.
 
-What installed packages bring comes from their entry points. The user's own are copies in a local store
-(``$XDG_DATA_HOME/xcorr/registry``, one file per content, named by its hash). Descriptions of installed ones are read
-from their source: listing and searching execute nothing.
+The entries of installed packages come from entry points. The user's own entries are copies in a local store
+(``$XDG_DATA_HOME/xcorr/registry``, one file for each content, named by its hash). Descriptions of installed entries are
+read from source files, so listing and searching execute nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ OWN, INSTALLED = "own", "installed"
 class Entry:
     """One name: its kind (``element`` or ``workflow``), version, SHA-256 of the file that defines it, and docs.
 
-    ``place`` is ``own`` or ``installed``; ``target`` is ``module:attribute``, or of one's own a file of the store.
+    ``place`` is ``own`` or ``installed``. ``target`` is ``module:attribute``, or for an own entry a file in the store.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Entry:
 
 
 def folder() -> Path:
-    """Return the folder of the user's own."""
+    """Return the folder of the user's own entries."""
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "xcorr" / "registry"
 
 
@@ -81,7 +81,7 @@ def entries() -> list[Entry]:
 
 
 def _described(kind: str, name: str, target: str) -> Entry:
-    """Return what the source of an installed entry says, without importing it."""
+    """Return an installed entry as described in its source, without importing it."""
     module, _, attribute = target.partition(":")
     source = source_of(module)
     if source is None:
@@ -110,10 +110,10 @@ def _read_class(node: ast.ClassDef | ast.FunctionDef) -> tuple[str, str, tuple[s
 
 
 def add(source: str) -> list[Entry]:
-    """Add what ``FILE.py[:NAME]`` or a workflow file ``FILE.toml`` defines to the user's own; return the entries.
+    """Add the elements and workflows of ``FILE.py[:NAME]`` or ``FILE.toml`` as the user's own; return the entries.
 
-    The file is imported once, to see that it can be. Raises RegistryError if it defines nothing, a name is taken by
-    an installed one, or the content has changed and the version has not.
+    The file is imported once, to check that it can be imported. Raises RegistryError if the file defines nothing, if an
+    installed entry has the same name, or if the content has changed but not the version.
     """
     place, _, attribute = source.partition(":")
     path = Path(place)
@@ -138,7 +138,7 @@ def add(source: str) -> list[Entry]:
 
 
 def _checked(source: str, new: list[Entry], digest: str) -> list[Entry]:
-    """Return entries that may be added. Raises RegistryError for others."""
+    """Return the new entries. Raises RegistryError if one of them may not be added."""
     if not new:
         raise RegistryError(f"{source}: defines no element and no workflow of that name")
     known = _index()
@@ -146,11 +146,11 @@ def _checked(source: str, new: list[Entry], digest: str) -> list[Entry]:
     for entry in new:
         before = known.get(entry.name)
         if entry.name in taken:
-            raise RegistryError(f"the name {entry.name!r} is taken by an installed one; choose another")
+            raise RegistryError(f"the name {entry.name!r} is taken by an installed one; choose another name")
         if before and before.content_hash != digest and before.version == entry.version:
             raise RegistryError(
-                f"{entry.name} {entry.version} is there with other content; give the new one another version "
-                f"(class attribute version, or version in a workflow file), or remove it first"
+                f"{entry.name} {entry.version} is registered with other content; give the new one another version "
+                f"(class attribute version, or version in a workflow file), or remove the registered one first"
             )
     return new
 
@@ -179,10 +179,10 @@ def _in_file(path: Path, attribute: str, digest: str, target: str) -> Iterator[E
 
 
 def remove(name: str) -> None:
-    """Remove one of the user's own. Raises RegistryError if there is none of the name."""
+    """Remove one of the user's own entries. Raises RegistryError if there is no own entry of this name."""
     known = _index()
     if name not in known:
-        raise RegistryError(f"none of your own is called {name!r}{nearest(name, known)}")
+        raise RegistryError(f"none of your own is called {name!r}{nearest(name, known)}; xcorr registry list shows all")
     del known[name]
     _write_index(known)
     _drop_unused()
@@ -212,7 +212,9 @@ def load(name: str) -> Any:
     file, _, attribute = entry.target.partition(":")
     path = folder() / "files" / file
     if hashlib.sha256(path.read_bytes()).hexdigest() != entry.content_hash:
-        raise WorkflowLoadError(f"{path} is not what was added as {name!r}: remove it and add it again")
+        raise WorkflowLoadError(
+            f"{path} is not what was added as {name!r}: the file has changed; remove {name!r} and add it again"
+        )
     if path.suffix == ".toml":
         from xcorr.core.workflow_file import read_workflow
 
@@ -221,7 +223,7 @@ def load(name: str) -> Any:
 
 
 def show(name: str) -> str:
-    """Return all that is known of a name as text; an element is imported, for its ports."""
+    """Return the entry of a name as text. Elements are imported, because only then their ports are known."""
     entry = find(name)
     loaded = load(name)
     lines = [f"{entry.name} {entry.version} ({entry.kind}, {entry.place})", f"content {entry.content_hash}"]

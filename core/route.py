@@ -1,4 +1,4 @@
-"""Routes: how an item that an instance writes reaches instances of one connected element."""
+"""Routes: functions that deliver the items of an output to the instances of one connected element."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from xcorr.core.plan import Connection
 if TYPE_CHECKING:
     from xcorr.core.loop import Worker
 
-CREDIT_BYTES = 16 << 20  # that may be under way from one instance to one instance elsewhere
-ITEM_BYTES = 4096  # the least an item counts for, so that small items are bounded too
-DEPTH = 40  # instances that may call each other directly; beyond it items are queued
-AHEAD = 2  # items that another worker has in hand, at least, before a source takes the next itself ...
-AHEAD_S = 0.35  # ... and about so many seconds' work at most: it goes on while the source's worker is at something long
+CREDIT_BYTES = 16 << 20  # most bytes under way from an instance to an instance on another worker
+ITEM_BYTES = 4096  # an item counts as at least so many bytes, so that the number of small items is bounded too
+DEPTH = 40  # most instances that call each other directly; deeper items are queued
+AHEAD = 2  # before the source's worker takes an item itself, every other worker has at least so many items in hand, ...
+AHEAD_S = 0.35  # ... and about so many seconds of work more, to do while the source's worker computes its own item
 MOST_AHEAD = 16
 Select = Callable[[Any], Sequence[int]]
 Deliver = Callable[[Any], None]
@@ -86,7 +86,8 @@ def _deliverer(worker: Worker, connection: Connection, instance: int) -> Deliver
 class Link:
     """Delivers to one instance on another worker, within its credit.
 
-    ``bytes`` are under way until everything that came of them is done; ``in_hand`` counts items not yet processed.
+    ``bytes`` counts items that are not finished, with all items made from them. ``in_hand`` counts items that the
+    instance has not processed yet.
     """
 
     def __init__(self, worker: Worker, connection: Connection, instance: int, place: int) -> None:
@@ -118,7 +119,7 @@ class Link:
 
 
 class _Distribution:
-    """Spreads items over interchangeable instances: others are kept supplied, the rest is done here."""
+    """Spreads items over interchangeable instances: keeps other workers supplied, and runs the rest on this worker."""
 
     def __init__(self, worker: Worker, source: GenericPE, connection: Connection) -> None:
         self.worker, self.source = worker, source
@@ -136,7 +137,7 @@ class _Distribution:
         self.worker.poll()
         least = min(self.links, key=lambda link: link.in_hand)
         ahead = min(MOST_AHEAD, AHEAD + AHEAD_S / self.item_s)
-        if (left := self.source.items_left) is not None:  # whoever has the last ones should not end after the others
+        if (left := self.source.items_left) is not None:  # no worker should have a queue when the others have ended
             ahead = min(ahead, left)
         if self.here is not None and least.in_hand >= ahead:
             self.worker.push()

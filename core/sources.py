@@ -1,4 +1,4 @@
-"""The source files that decide what an element does, found without importing anything."""
+"""Finds the source files that decide what an element does, without importing anything."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from xcorr.core.files import loaded_files, source_of
 
 FROM = re.compile(r"^[ \t]*from[ \t]+([\w.]+)[ \t]+import[ \t]+(\([^)]*\)|[^\n#]+)", re.MULTILINE)
 IMPORT = re.compile(r"^[ \t]*import[ \t]+([\w., \t]+)", re.MULTILINE)
-ENGINE = ("xcorr.core", "xcorr.mappings")  # moves items, and changes none
+ENGINE = ("xcorr.core", "xcorr.mappings")  # left out, because the engine only moves items
 
 
 @functools.cache
 def modules_behind(module: str) -> tuple[str, ...]:
-    """Return a module and all modules of its own package that it imports, and so on; none of the workflow engine."""
+    """Return a module and the modules of its package that it imports, directly or not, without the workflow engine."""
     own = module.partition(".")[0]
     todo, found = [module], {module}
     while todo:
@@ -38,7 +38,7 @@ def _source(module: str) -> Path | None:
 
 
 def _imported(text: str) -> list[str]:
-    """Return the names that a source imports; of ``from a import b``, both ``a`` and ``a.b``, which may be a module."""
+    """Return the names that a source imports. ``from a import b`` gives ``a`` and ``a.b``, which may be a module."""
     names = []
     for module, imported in FROM.findall(text):
         names += [

@@ -27,7 +27,7 @@ class ListSource(ProducerPE):
 
 
 class ListSink(GenericPE):
-    """Keeps what it receives, and writes it as one list at the end, where ``run`` returns it."""
+    """Keeps all items and writes them as one list at the end, so that ``run`` returns the list."""
 
     def __init__(self, numprocesses: int = 1, grouping: Any = None) -> None:
         super().__init__(numprocesses)
@@ -97,10 +97,10 @@ class Slow(IterativePE):
 
 
 def check_element(element: GenericPE) -> None:
-    """Check what every element has to hold; raise AssertionError, saying what does not.
+    """Check the rules for elements. Raises AssertionError, with the rule, if the element breaks one.
 
-    Ports are named by their keys; groupings are known; the element can be copied and pickled; a copy has the same
-    parameters; writing outside of a run is refused.
+    Ports have the names of their keys; groupings are known; the element can be copied and pickled; a copy has the same
+    parameters; a write outside of a run raises GraphError.
     """
     for ports in (element.inputconnections, element.outputconnections):
         for name, port in ports.items():

@@ -33,8 +33,8 @@ SECTIONS = ("name", "version", "docs", "elements", "connections")
 def read_workflow(path: Path) -> WorkflowGraph:
     """Return the graph that a file describes.
 
-    Raises WorkflowLoadError for what is no TOML, unknown keys, elements and parameters; GraphError for connections
-    that cannot be.
+    Raises WorkflowLoadError for text that is not TOML, and for unknown keys, elements or parameters. Raises GraphError
+    for connections that are not possible.
     """
     try:
         plain = tomllib.loads(path.read_text())
@@ -52,7 +52,10 @@ def read_workflow(path: Path) -> WorkflowGraph:
         graph.add(element)
     for connection in plain.get("connections", ()):
         if not isinstance(connection, Mapping) or set(connection) != {"from", "to"}:
-            raise WorkflowLoadError(f"{path}: connection {connection!r}: write from and to, each as 'element.port'")
+            raise WorkflowLoadError(
+                f"{path}: connection {connection!r}: lacks an end or has more keys; "
+                "write from and to, each as 'element.port'"
+            )
         source, output = _end(path, connection["from"], elements)
         target, input = _end(path, connection["to"], elements)
         graph.connect(source, output, target, input)
@@ -61,7 +64,9 @@ def read_workflow(path: Path) -> WorkflowGraph:
 
 def _element(path: Path, name: str, about: Any) -> GenericPE:
     if not isinstance(about, Mapping) or "use" not in about or set(about) - {"use", "parameters"}:
-        raise WorkflowLoadError(f"{path}: [elements.{name}] has use, and parameters if it takes any; not {about!r}")
+        raise WorkflowLoadError(
+            f"{path}: [elements.{name}] = {about!r}: needs the key use, may have parameters, and no other keys"
+        )
     kind, parameters = _kind(path, name, about["use"]), about.get("parameters", {})
     try:
         element = kind(**parameters)
@@ -74,8 +79,8 @@ def _element(path: Path, name: str, about: Any) -> GenericPE:
 
 
 def _kind(path: Path, name: str, use: Any) -> type[GenericPE]:
-    """Return the class that a file names. Nothing else is called: a file must not name any code to be run."""
-    from xcorr.core import registry  # which reads workflow files too
+    """Return the class that a file names. Only element classes are allowed, so that a file cannot run other code."""
+    from xcorr.core import registry  # imported here, because the registry imports this module
 
     module, colon, attribute = str(use).partition(":")
     try:
@@ -94,7 +99,7 @@ def _end(path: Path, text: Any, elements: Mapping[str, GenericPE]) -> tuple[Gene
     name, dot, port = str(text).partition(".")
     if not dot or name not in elements:
         raise WorkflowLoadError(
-            f"{path}: connection end {text!r}{nearest(name, elements)}: write element.port; "
+            f"{path}: connection end {text!r}{nearest(name, elements)}: is not element.port; "
             f"the elements are {', '.join(elements)}"
         )
     return elements[name], port

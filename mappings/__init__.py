@@ -1,4 +1,4 @@
-"""Ways to run a workflow graph. Each mapping only moves messages; the loop is the core's."""
+"""Ways to run a workflow graph. A mapping only moves messages between workers, which all run the loop of the core."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Shared memory between processes, for array buffers: written once by the sender, used in place by the receiver.
 
-Each worker owns one arena: an anonymous memory file (an unlinked temporary file where there is none) that all
-workers inherit. Nothing has a name, so nothing can be left behind. Pages are taken when they are first written.
+Each worker owns one arena, an anonymous memory file that all workers get. Systems without memory files use an unlinked
+temporary file. An arena has no name, so a crash leaves no file behind. It takes memory only for pages that are written.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ def create_memory_file(size: int) -> int:
 class SenderArena:
     """Hands out pieces of this worker's arena and takes them back.
 
-    Free pieces that lie side by side are one. They are in order of length, so that finding one takes no longer when
-    there are many. Of the smallest that will do, the one at the lowest place is taken: memory written before, and
-    perhaps still in the cache, is used again before new memory is.
+    Adjacent free pieces are joined. Free pieces are sorted by length, so that many pieces do not slow down a search. Of
+    the smallest pieces that are long enough, the one with the lowest offset is taken. So memory that was written
+    before, and may still be in the cache, is used again before new memory.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -87,14 +87,14 @@ class SenderArena:
 
 
 class ReceiverArena:
-    """Shows pieces of another worker's arena; ``released(offset)`` is called when nobody holds one any more."""
+    """Shows pieces of another worker's arena. ``released(offset)`` is called when a piece is not used any more."""
 
     def __init__(self, descriptor: int, released: Callable[[int], None]) -> None:
         self.map = mmap.mmap(descriptor, os.fstat(descriptor).st_size)
         self.released = released
 
     def get(self, offset: int, size: int) -> ctypes.Array[ctypes.c_char]:
-        """Return the piece as a writable buffer, for the time it is held."""
+        """Return a piece as a writable buffer. The piece stays reserved as long as the buffer exists."""
         piece = (ctypes.c_char * size).from_buffer(self.map, offset)
         weakref.finalize(piece, self.released, offset).atexit = False
         return piece

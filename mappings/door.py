@@ -1,6 +1,6 @@
-"""Where workers that were started elsewhere come in: everyone who connects has a little time to say who it is.
+"""Accepts connections of workers that other programs have started. A new connection has a few seconds to greet.
 
-Each is heard in a thread of its own, so that a stranger who says nothing holds up nobody.
+Each connection is heard in its own thread, so that a stranger who sends nothing does not delay the workers.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from multiprocessing.connection import Connection, Listener, answer_challenge, d
 from types import TracebackType
 from typing import Any
 
-GREETING_S = 5  # for each message of a greeting
-BREATH_S = 0.1  # when the system has no descriptor for another connection
+GREETING_S = 5  # longest wait for each message of a greeting
+BREATH_S = 0.1  # pause if the system has no descriptor for another connection
 _log = logging.getLogger("xcorr.mappings")
 
 
 class Door:
-    """Listens at an address, in a ``with`` block; ``greetings`` holds connection and words of those with the key."""
+    """Listens at an address, in a ``with`` block. ``greetings``: connections and greetings of clients with the key."""
 
     def __init__(self, address: str | tuple[str, int], key: bytes, backlog: int) -> None:
         self.key = key
         self.greetings: queue.SimpleQueue[tuple[Connection, Any]] = queue.SimpleQueue()
-        self._listener = Listener(address, backlog=backlog)  # its own authentication hears one after another
+        self._listener = Listener(address, backlog=backlog)  # without its authentication, which is one at a time
         self.address = self._listener.address
         self._descriptor = self._listener._listener._socket.fileno()  # type: ignore[attr-defined]
         self._closed = False
@@ -42,15 +42,15 @@ class Door:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let nobody in any more."""
+        """Stop accepting connections."""
         self._closed = True
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._descriptor)) as same:
-            same.shutdown(socket.SHUT_RDWR)  # closing alone does not wake who waits in accept
+            same.shutdown(socket.SHUT_RDWR)  # closing alone does not wake the thread that waits in accept
         self._listener.close()
         self._thread.join(GREETING_S)
 
     def greeting(self, seconds: float) -> tuple[Connection, Any] | None:
-        """Return the next greeting; None if none comes for so long."""
+        """Return the next greeting; None if no greeting comes within ``seconds``."""
         try:
             return self.greetings.get(timeout=seconds)
         except queue.Empty:

@@ -1,6 +1,6 @@
-"""What a mapping is, and what others must know of it: all of that is said by the mapping itself.
+"""The interface of a mapping, with all that other code needs to know about a mapping.
 
-A mapping is a class with an entry point in the group ``xcorr.mappings``. Nothing else knows its name.
+A mapping is a class with an entry point in the group ``xcorr.mappings``. No other code uses its name.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from xcorr.core.options import NoOptions
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a run gives back.
+    """The outcome of a run.
 
-    ``results`` holds ``{element id: {output: [items]}}`` of the outputs that nothing is connected to,
-    ``workers`` the numbers of every worker.
+    ``results`` holds ``{element id: {output: [items]}}`` of the outputs that are not connected. ``workers`` holds the
+    statistics of every worker.
     """
 
     results: dict[str, dict[str, list[Any]]]
@@ -35,13 +35,13 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-    """What a mapping costs, for forecasts. Measured; ``benchmarks/speed.py --only plan`` compares what comes of it.
+    """The costs of a mapping, for forecasts. They are measured; ``benchmarks/speed.py --only plan`` checks forecasts.
 
-    share : of each worker's time that is spent inside elements.
-    imports : what it takes until all workers have imported what they need, in the time of one process alone.
-    start_s : seconds besides, to start and end.
-    process_mb : memory of each process (MB), before it has any data.
-    between_mb : memory of what is under way between elements, for each worker (MB).
+    share : share of each worker's time that is spent inside elements.
+    imports : time until all workers have imported their modules, in multiples of the time of a single process.
+    start_s : more seconds to start and end.
+    process_mb : memory of each process before it has any data (MB).
+    between_mb : memory of the items under way between elements, for each worker (MB).
     """
 
     share: float = 0.8
@@ -56,13 +56,13 @@ class Engine(abc.ABC):
 
     Class attributes
     ----------------
-    costs : for forecasts.
-    one_process : all workers are in this process, and share its memory.
-    one_machine : all workers are on this machine, so that its memory bounds the run.
-    most_workers : None if there may be any number.
-    attempts : how often a campaign tries a run in which workers die; what is stored by then is kept.
-    Options : a dataclass of :func:`xcorr.core.options.option`: what the constructor takes. Settings call them
-        ``run.MAPPING.NAME``.
+    costs : costs of the mapping, for forecasts.
+    one_process : True if all workers are in this process and share its memory.
+    one_machine : True if all workers are on this machine, so that its memory limits the run.
+    most_workers : largest number of workers; None: any number.
+    attempts : how many times, in all, a campaign tries a run in which workers die. Stored results are kept.
+    Options : a dataclass of :func:`xcorr.core.options.option` with the parameters of the constructor. In settings an
+        option is called ``run.MAPPING.NAME``.
     """
 
     costs: ClassVar[Costs] = Costs()
@@ -81,10 +81,10 @@ class Engine(abc.ABC):
         return asked or available_cores()
 
     def warm_up(self, modules: Sequence[str]) -> None:  # noqa: B027
-        """Prepare for elements of these modules, while the caller does something else; nothing by default."""
+        """Prepare workers for elements of these modules, in the background. By default this does nothing."""
 
     def lead(self, program: Callable[[], int]) -> int:
-        """Return what a program returns that makes runs; where many processes begin alike, only one calls it."""
+        """Call a program that makes runs, and return its result. If many processes run it, only one calls it."""
         return program()
 
 

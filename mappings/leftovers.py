@@ -1,4 +1,4 @@
-"""What elements leave behind in a process that ends: threads that still run, processes that they have started."""
+"""Finds and ends the threads and processes that elements have started and left running."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def name_threads() -> bool:
 
 
 def end_children() -> None:
-    """Kill the children of this process that are in its session, and name them; not the servers of multiprocessing."""
+    """Kill and log the children of this process in its session, except the servers of multiprocessing."""
     servers = (forkserver._forkserver._forkserver_pid, resource_tracker._resource_tracker._pid)  # type: ignore[attr-defined]
     children = {p: name for p, name in _children().items() if p not in servers}
     if children:
@@ -39,7 +39,7 @@ def _children() -> dict[int, str]:
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
-        return {}  # there is none; looking through all processes takes longer
+        return {}  # no children, so the slow search through all processes is not needed
     found = {}
     own, session = os.getpid(), os.getsid(0)
     for entry in Path("/proc").glob("[0-9]*"):

@@ -1,4 +1,4 @@
-"""What the system limits: how many files a process has open, and how long the name of a socket is."""
+"""Limits of the system: the number of open files of a process, and the length of a socket's name."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pathlib import Path
 
 from xcorr.core import XcorrError
 
-SOCKET_NAME = 107  # bytes of a socket's path (sun_path of unix(7), less its end)
-ROOM = 60  # of these, for what is made in a temporary folder
+SOCKET_NAME = 107  # most bytes of a socket's path (sun_path of unix(7), without the final zero)
+ROOM = 60  # of these, bytes for the names inside a temporary folder
 PLACES = ("/tmp", "/var/tmp", "/dev/shm")
 
 
 def allow_descriptors(needed: int) -> None:
     """Raise this process's limit of open files so that there is room for ``needed`` more.
 
-    Raises XcorrError, saying what to do, if the system does not let it.
+    Raises XcorrError if the hard limit of the system is lower. The text says what to do.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     folder = Path("/proc/self/fd")
@@ -34,16 +34,16 @@ def allow_descriptors(needed: int) -> None:
 
 
 def short_place() -> str:
-    """Return a folder for temporary folders in which sockets can be named, however long TMPDIR is.
+    """Return a folder with a name short enough for sockets in its temporary folders, even if TMPDIR is long.
 
-    Raises XcorrError if there is none.
+    Raises XcorrError if there is no such folder.
     """
     for place in (tempfile.gettempdir(), *PLACES):
         if len(os.fsencode(place)) + ROOM <= SOCKET_NAME and os.access(place, os.W_OK | os.X_OK):
             return place
     raise XcorrError(
         f"no folder for the sockets of workers: the name of TMPDIR has more than {SOCKET_NAME - ROOM} bytes, and "
-        f"{', '.join(PLACES)} cannot be written; set TMPDIR to another"
+        f"{', '.join(PLACES)} cannot be written; set TMPDIR to a folder with a shorter name"
     )
 
 

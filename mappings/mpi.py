@@ -1,7 +1,7 @@
 """Workers as MPI ranks, by mpi4py.
 
-Outside of ``mpiexec`` the mapping starts it, on this machine, and coordinates; inside, every rank that calls
-``run`` joins as a worker, and rank 0 has the results.
+Outside of ``mpiexec`` the mapping starts ``mpiexec`` on this machine, and this process coordinates the ranks. Inside of
+``mpiexec`` every rank that calls ``run`` is a worker, and rank 0 gets the results.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ KEY = "XCORR_MPI_KEY"
 WAIT_S = 0.5
 GRACE_S = 2.0
 PAUSE_S = 0.01
-FINISH_S = 30.0  # for ranks that have reported all to leave MPI
+FINISH_S = 30.0  # longest wait for ranks to leave MPI after their last report
 
 
 class MpiError(XcorrError, RuntimeError):
-    """MPI is not there, or was started with another number of ranks."""
+    """MPI is not installed, or ``mpiexec`` has started another number of ranks."""
 
 
 def inside_mpiexec() -> bool:
@@ -60,9 +60,9 @@ class MpiMapping(Engine):
     costs = Costs(share=0.85, process_mb=75)
 
     def choose_workers(self, asked: int | None) -> int:
-        """Return the number of ranks: those there are, or outside of mpiexec those asked for.
+        """Return the number of ranks: inside of mpiexec those that it has started, else the number asked for.
 
-        Raises MpiError if mpi4py or mpiexec is missing, or the ranks that are there are not the number asked for.
+        Raises MpiError if mpi4py is missing, or if mpiexec has started another number than asked for.
         """
         if importlib.util.find_spec("mpi4py") is None:
             raise MpiError(f"the mpi mapping needs mpi4py: {INSTALL}")
@@ -76,8 +76,8 @@ class MpiMapping(Engine):
     def execute(self, plan: Plan, observers: Sequence[Observer] = ()) -> Outcome:
         """Run the plan to its end.
 
-        Raises ElementError when an element fails, WorkerDied when ranks end without a word, UnguardedScript where the
-        script lacks its ``__main__`` guard.
+        Raises ElementError when an element fails, WorkerDied when a rank ends without a report, UnguardedScript if the
+        script lacks its ``__main__`` guard, MpiError if mpiexec is missing.
         """
         refuse_within_import()
         if not inside_mpiexec():
@@ -87,7 +87,7 @@ class MpiMapping(Engine):
         return outcome
 
     def lead(self, program: Callable[[], int]) -> int:
-        """Return what the program returns; as a rank other than 0, work for the runs that rank 0 makes in it."""
+        """Call the program and return its result. Ranks other than 0 only work for the runs that rank 0 makes."""
         if not inside_mpiexec():
             return program()
         if _world().rank != 0:
@@ -110,7 +110,7 @@ def _world() -> Any:
 
 
 def _join(plan: Plan | None, observers: Sequence[Observer]) -> Outcome | None:
-    """Take part as one rank: rank 0's plan is run by all; a failure ends all ranks. None: rank 0 has no more."""
+    """Run the plan of rank 0 as one rank. A failure ends all ranks. Return None if rank 0 has no more plans."""
     from xcorr.mappings.mpi_transport import MpiTransport
 
     world = _world()
@@ -196,7 +196,7 @@ def _mpiexec() -> str:
 
 
 def _accept(door: Door, process: subprocess.Popen[bytes], count: int, ranks: dict[int, Connection]) -> None:
-    """Let one more rank in, if one is there."""
+    """Accept one more rank, if one has connected."""
     check()
     greeting = door.greeting(0.2)
     if greeting is not None:
@@ -212,7 +212,7 @@ def _gather(
     heard = Gathering(sorted(ranks), observers)
     rank_of = {connection: k for k, connection in ranks.items()}
     while not heard.finished:
-        left = [c for c, k in rank_of.items() if k not in heard.results]  # others may have gone
+        left = [c for c, k in rank_of.items() if k not in heard.results]  # finished ranks may have ended
         for ready in wait(left, WAIT_S):
             assert isinstance(ready, Connection)
             try:
@@ -248,7 +248,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 class _Printed(threading.Thread):
-    """Passes on what ranks print. Not what mpiexec says when it is told to end: that all went badly, at length."""
+    """Prints what ranks print, but not the long failure message of mpiexec when it is told to end."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         super().__init__(daemon=True)
@@ -291,8 +291,8 @@ def rank_main(address: str) -> None:
         end_children()
         reporter.send(Report(world.rank, worker.statistics(), worker.results))
         MPI.Finalize()
-        # exit of C, not Python's, which waits for threads that elements have left; nor _exit: MPICH tells mpiexec that
-        # all is well when the handlers of atexit are called, or else mpiexec kills the other ranks
+        # C's exit. Python's exit would wait for threads that elements have left. os._exit would call no atexit handler,
+        # and in one of them MPICH reports success to mpiexec. Without the report mpiexec kills the other ranks
         ctypes.PyDLL(None).exit(0)
     signal.pause()  # until the coordinator ends all ranks
 
@@ -307,5 +307,5 @@ def _unlink_shared_memory(world: Any) -> None:
 
 
 def _end_with_coordinator(connection: Connection) -> None:
-    wait([connection])  # the coordinator sends nothing more: this wakes when it has gone
+    wait([connection])  # the coordinator sends nothing more, so this returns only when the coordinator has ended
     os._exit(1)

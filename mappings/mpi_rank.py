@@ -1,4 +1,4 @@
-"""What ``mpiexec`` starts on every rank: ``python -P -m xcorr.mappings.mpi_rank ADDRESS``."""
+"""The program that ``mpiexec`` starts on every rank: ``python -P -m xcorr.mappings.mpi_rank ADDRESS``."""
 
 import sys
 

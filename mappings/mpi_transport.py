@@ -1,8 +1,8 @@
-"""Transport over MPI: small messages pickled together, large buffers sent from and into memory as they are.
+"""Transport over MPI: small messages are pickled together, large buffers are sent without copies.
 
-A frame is a list of messages for one node, pickled one by one; the buffers of 32 KiB or more that belong to it follow
-as messages of their own, in order. Nothing blocks: frames are delivered in order, each when all of its buffers have
-arrived. Without work, a rank looks again after a pause that grows to a millisecond.
+A frame is a list of messages for one node, pickled one by one. Buffers of 32 KiB or more follow the frame as separate
+MPI messages, in order. No call blocks. Frames are delivered in order, each when all its buffers have arrived. A rank
+without work looks for messages again after a pause, which grows up to a millisecond.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from xcorr.core.message import DONE, TAKEN, Message
 from xcorr.mappings.pickling import pickled
 from xcorr.mappings.sockets import FLUSH_BYTES, WAIT_S
 
-CREDIT_TAG, HEAD_TAG = 1, 2  # heads for node k have tag HEAD_TAG + k, their buffers that plus the number of nodes
+CREDIT_TAG, HEAD_TAG = 1, 2  # a head for node k has the tag HEAD_TAG + k; its buffers HEAD_TAG + k + nodes
 LONGEST_PAUSE_S = 1e-3
 FINISH_PAUSE_S = 1e-4
 
@@ -40,8 +40,8 @@ class _Frame:
 class MpiTransport:
     """Moves messages between the ranks of a communicator; worker numbers are ranks.
 
-    Each pair of ranks has a stream of frames per node of the plan, so that small items do not wait for large ones of
-    another connection. Messages about credit overtake everything.
+    Each pair of ranks has one stream of frames for each node of the plan, so that small items do not wait for large
+    items of another connection. Messages about credit overtake all other messages.
     """
 
     def __init__(self, communicator: Any, nodes: int) -> None:
@@ -52,12 +52,12 @@ class MpiTransport:
         self.pending_bytes: dict[tuple[int, int], int] = {}
         self.sending: deque[tuple[Any, Any]] = deque()
         self.started = array("q", [0] * communicator.Get_size())  # messages to each rank, buffers included
-        self.came = 0  # messages from all
+        self.came = 0  # messages received from all ranks, buffers included
         others = [r for r in range(communicator.Get_size()) if r != communicator.Get_rank()]
         self.arriving: dict[tuple[int, int], deque[_Frame]] = {(r, k): deque() for r in others for k in range(nodes)}
 
     def send(self, worker: int, message: Message) -> int:
-        """Serialise a message; it leaves when enough has come together or at the next look."""
+        """Serialise a message. It is sent when enough bytes are waiting, or at the next call of :meth:`receive`."""
         if message[0] in (TAKEN, DONE):
             body = pickle.dumps(message, 5)
             self._start(body, worker, CREDIT_TAG)
@@ -86,7 +86,7 @@ class MpiTransport:
                 self._start(buffer, worker, HEAD_TAG + node + self.nodes)
 
     def receive(self, block: bool) -> list[Message]:
-        """Push out what was sent and return what has arrived; with ``block``, wait a while for something."""
+        """Push out sent messages and return those that have arrived. With ``block``, wait a while for one."""
         for stream in list(self.frames):
             self._push(stream)
         until, pause = time.perf_counter() + WAIT_S, 2e-5
@@ -117,7 +117,7 @@ class MpiTransport:
         return messages
 
     def _accept(self, source: int, node: int, queue: deque[_Frame]) -> None:
-        """Begin to receive what has come of a stream: heads, and the buffers that they announce."""
+        """Begin to receive the heads of a stream that have come, and the buffers that these heads announce."""
         while True:
             last = queue[-1] if queue else None
             if last is not None and last.buffers is None:
@@ -136,9 +136,9 @@ class MpiTransport:
             queue.append(_Frame(message.Irecv([head, self.mpi.BYTE]), head))
 
     def finish(self) -> None:
-        """Keep moving messages until every rank has come here and has received all that was ever sent to it.
+        """Keep moving messages until every rank has called this and has received all messages sent to it.
 
-        The last messages are about credit that nobody waits for; left unmatched, they disturb the end of MPI.
+        The last messages are about credit for which no rank waits. Left unreceived, they would disturb the end of MPI.
         """
         self.receive(block=False)  # pushes out the last frames, before they are counted
         numbers = array("q", self.started)

@@ -1,7 +1,7 @@
-"""Storm's multilang protocol, the side of the component: JSON messages, each ended by a line ``end``.
+"""The component's side of Storm's multilang protocol: JSON messages, each ended by a line ``end``.
 
-The JVM takes every byte on standard output for part of a message, so :func:`take_standard_streams` moves the two
-pipes away before anything else can write to them. A thread reads and answers heartbeats while the component computes.
+For the JVM every byte on standard output is part of a message. So :func:`take_standard_streams` moves both pipes to
+other descriptors first. A thread reads messages and answers heartbeats while the component computes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ HEARTBEAT = "__heartbeat"
 
 
 class Setup(NamedTuple):
-    """What Storm tells a component at the start: settings, its task, and the component of every task."""
+    """The first message of Storm to a component: settings, its task, and the component of every task."""
 
     conf: dict[str, Any]
     task: int
@@ -32,7 +32,7 @@ class Setup(NamedTuple):
 
 
 def take_standard_streams() -> tuple[BinaryIO, BinaryIO]:
-    """Return the pipes from and to the JVM; from now on standard input is empty and standard output goes to the log."""
+    """Return the pipes from and to the JVM. Standard input is then empty, and standard output goes to the log."""
     from_jvm, to_jvm = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
@@ -62,7 +62,7 @@ class Channel:
         return Setup(hello["conf"], int(context["taskid"]), components)
 
     def listen(self, ended: Callable[[], None]) -> None:
-        """Begin to read, in a thread; ``ended``, called when the JVM has gone, ends the process."""
+        """Begin to read in a thread. It calls ``ended``, which must end the process, when the JVM has ended."""
         self._ended = ended
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -81,7 +81,7 @@ class Channel:
         self._ended()
 
     def emit(self, stream: str, fields: list[str]) -> None:
-        """Write a tuple to a stream. When the JVM has gone, the process ends here, if not where it is listened to."""
+        """Write a tuple to a stream. If the JVM has ended, end the process, as the reading thread does."""
         try:
             self._write({"command": "emit", "anchors": [], "stream": stream, "tuple": fields, "need_task_ids": False})
         except BrokenPipeError:
@@ -93,7 +93,7 @@ class Channel:
         self._write({"command": "error", "msg": text})
 
     def sync(self) -> None:
-        """Tell Storm that a spout has done with its command."""
+        """Tell Storm that the spout has finished its command."""
         self._write({"command": "sync"})
 
     def _read(self) -> Any:

@@ -1,6 +1,7 @@
-"""What the server of processes imports before it forks workers: the modules of the elements.
+"""The module that the server of processes imports before it forks workers. It imports the modules of the elements.
 
-The server finds them where this process does. In Python 3.11 it does not by itself: each worker would import them anew.
+The server gets the search path of this process. Without it, the server of Python 3.11 would not find the modules, and
+each worker would import them again.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ VARIABLE = "XCORR_PRELOAD"
 
 
 def said(modules: set[str]) -> str:
-    """Return the value of the variable that has the server import some modules."""
+    """Return the value of the environment variable that tells the server which modules to import."""
     return json.dumps({"path": sys.path, "modules": sorted(modules)})
 
 
 def _preload(path: list[str], modules: list[str]) -> None:
     sys.path[:] = path
     for name in modules:
-        with contextlib.suppress(ImportError):  # the worker that needs it says so
+        with contextlib.suppress(ImportError):  # the worker that needs the module will raise the error
             importlib.import_module(name)
 
 

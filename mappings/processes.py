@@ -1,9 +1,9 @@
-"""Workers as processes of this machine, arrays through shared memory.
+"""Workers as processes of this machine, with arrays in shared memory.
 
-Workers are forked from a server process that has imported the elements' modules and nothing else has happened in
-(forkserver); where there is none, they are started afresh (spawn). Each begins with one connection, to this process,
-and gets through it, one at a time, its ends of the sockets between workers: there are never more than a few
-descriptors a worker here, and as many in a worker as there are workers.
+Workers are forked from a server process that has only imported the modules of the elements (forkserver). On systems
+without forkserver they are started as new processes (spawn). A worker begins with one connection, to this process.
+Through this connection it gets its ends of the sockets between workers, one at a time. So this process needs only a few
+descriptors for each worker, and a worker needs one for each other worker.
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ from xcorr.mappings.work import (
     unpack,
 )
 
-ARENA_BYTES = 1 << 32  # address space per worker; memory is taken only for what is in it
-DESCRIPTORS = 8  # that this process needs for each worker, more or less
+ARENA_BYTES = 1 << 32  # address space of a worker's arena; only written pages take memory
+DESCRIPTORS = 8  # about so many descriptors of this process for each worker
 GRACE_S = 1.0
 WAIT_S = 0.5
 SAFE_PATH = "PYTHONSAFEPATH"
 
 
 class ProcessesMapping(Engine):
-    """Runs each worker in a process of its own; this one coordinates."""
+    """Runs each worker in its own process. This process coordinates."""
 
     costs = Costs(share=0.95, imports=1.3, process_mb=45)
 
@@ -72,8 +72,8 @@ class ProcessesMapping(Engine):
     def execute(self, plan: Plan, observers: Sequence[Observer] = ()) -> Outcome:
         """Run the plan to its end.
 
-        Raises ElementError when an element fails, WorkerDied when a process ends without a word, UnguardedScript where
-        the script lacks its ``__main__`` guard, XcorrError where the system allows too few open files.
+        Raises ElementError when an element fails, WorkerDied when a process ends without a report, UnguardedScript if
+        the script lacks its ``__main__`` guard, XcorrError if the system allows too few open files.
         """
         refuse_within_import()
         work = [pack(plan, observers, k) for k in range(plan.workers)]
@@ -91,7 +91,7 @@ class ProcessesMapping(Engine):
 
 
 def _context(modules: set[str]) -> Any:
-    """Return how processes are started; the server that forks them has imported the modules."""
+    """Return the multiprocessing context, with a running server that imports the modules, if there is forkserver."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -106,9 +106,9 @@ def _context(modules: set[str]) -> Any:
 
 @contextlib.contextmanager
 def _nothing_from_here(variables: Mapping[str, str] | None = None) -> Iterator[None]:
-    """Start Python processes so that they import nothing from the current folder, and no Ctrl-C reaches them.
+    """Python processes started in this block import nothing from the current folder, and get no Ctrl-C.
 
-    ``variables`` are set in their environment besides.
+    ``variables`` are added to their environment.
     """
     added = {SAFE_PATH: "1", **(variables or {})}
     before = {name: os.environ.get(name) for name in added}
@@ -151,7 +151,7 @@ class _Team:
 
     @contextlib.contextmanager
     def _deaths_named(self) -> Iterator[None]:
-        """Say who has died, where a connection breaks."""
+        """Turn a broken connection into an error that names the worker that has died."""
         try:
             yield
         except (BrokenPipeError, ConnectionResetError):
@@ -174,7 +174,7 @@ class _Team:
                         self._hand(k, end.fileno())
 
     def _hand(self, k: int, descriptor: int) -> None:
-        """Hand a worker a descriptor, once the system lets so many be under way."""
+        """Send a worker a descriptor. Wait while the system has too many descriptors in transit."""
         while True:
             try:
                 send_handle(self.reports[k], descriptor, self.processes[k].pid)
@@ -182,7 +182,7 @@ class _Team:
             except OSError as error:
                 if error.errno != errno.ETOOMANYREFS:
                     raise
-                time.sleep(0.001)  # workers take them meanwhile
+                time.sleep(0.001)  # time for workers to receive descriptors
 
     def gather(self, observers: Sequence[Observer]) -> Outcome:
         """Wait for all workers, showing progress; raise the first failure, or WorkerDied for a silent end."""
@@ -200,7 +200,7 @@ class _Team:
                     assert isinstance(ready, int)
                     k = sentinels[ready]
                     if self.reports[k].poll():
-                        continue  # its last words are there to be read first
+                        continue  # read its last report first
                     raise self._death(k)
                 heard.take(opened(content, k))
             heard.show()
@@ -219,7 +219,7 @@ class _Team:
         return WorkerDied(f"{who} {how} before it had finished")
 
     def end(self) -> None:
-        """Let finished workers go, and wait for them a while."""
+        """Tell finished workers to end, and wait a while for them."""
         for connection in self.reports:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has gone already
                 connection.send_bytes(b"stop")
@@ -227,10 +227,10 @@ class _Team:
             _lives(process, GRACE_S)
 
     def kill(self) -> None:
-        """End what still runs: workers, and what elements have started in them and left behind."""
+        """Kill workers that still run, and processes that elements have started in workers and left running."""
         for process in self.processes:
             if process.is_alive():
-                process.kill()  # it leads a group, unless it has just begun
+                process.kill()  # a worker that has just begun does not lead a process group yet
             if process.pid is not None:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(process.pid, signal.SIGKILL)
@@ -241,7 +241,7 @@ class _Team:
 
 
 def _lives(process: BaseProcess, seconds: float) -> bool:
-    """Return whether a process is still there after so many seconds."""
+    """Wait up to ``seconds`` for the end of a process; return whether it still runs."""
     process.join(seconds)
     return process.exitcode is None
 
@@ -254,7 +254,7 @@ def _work(index: int, count: int, connection: Connection, environment: dict[str,
     faulthandler.enable(file=2)
     os.environ.clear()
     os.environ.update(environment)
-    gc.freeze()  # what the server imported stays shared: collections do not look at it
+    gc.freeze()  # objects of the server stay in shared pages, because collections skip them
     if "numpy.random" in sys.modules:  # the server has seeded it, and all workers would draw the same
         sys.modules["numpy.random"].seed()
     multiprocessing.process.current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # it may have pools

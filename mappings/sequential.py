@@ -1,4 +1,4 @@
-"""The reference mapping: one worker in this thread, items streaming one by one through the graph."""
+"""The reference mapping: one worker in this thread. Items go through the graph one by one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SequentialMapping(Engine):
     most_workers = 1
 
     def choose_workers(self, asked: int | None) -> int:
-        """Return 1; any other wish is noted in the log."""
+        """Return 1. Log a warning if another number is asked for."""
         if asked not in (None, 1):
             _log.warning("the sequential mapping has one worker; -n %s is ignored", asked)
         return 1

@@ -1,4 +1,4 @@
-"""How large an item is, without serialising it."""
+"""Estimates the size of an item without serialising it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Transport between processes on one machine: a socket per pair of workers, large buffers in shared memory.
 
-Messages are pickled (protocol 5). Buffers of 32 KiB or more go to the sender's arena and only their place is
-sent, at once: the sender may turn to something long. Small messages between two looks at the sockets leave in one go.
+Messages are pickled (protocol 5). Buffers of 32 KiB or more go to the sender's arena, and only their place is sent.
+These messages are sent at once, because the sender may begin a long item. Small messages wait and are sent together.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from xcorr.mappings.pickling import OUT_OF_BAND, pickled
 
 FLUSH_BYTES = 64 << 10
 FLUSH_MESSAGES = 256
-PLAIN = frozenset((int, float, bool, type(None)))  # items that cannot be changed, and can always be pickled
-PLAIN_BYTES = 32  # about what one of them takes
+PLAIN = frozenset((int, float, bool, type(None)))  # types of items that cannot change and can always be pickled
+PLAIN_BYTES = 32  # about the size of a message with such an item
 WAIT_S = 0.5
-HEAD = struct.Struct("!IHH")  # bytes of pickle (0: it is the first buffer), number of buffers, of released offsets
-PLACE = struct.Struct("!QQ")  # offset and size in the arena; size | INLINE: the bytes follow
+HEAD = struct.Struct("!IHH")  # bytes of pickle (0: it is the first buffer), buffers, released offsets
+PLACE = struct.Struct("!QQ")  # offset and size in the arena; with size | INLINE the bytes follow instead
 OFFSET = struct.Struct("!Q")
 INLINE = 1 << 63
 Peer = tuple[int, socket.socket, int]
@@ -44,7 +44,7 @@ class SocketTransport:
         self.pending: dict[int, list[Message | bytes]] = {}
         self.pending_bytes: dict[int, int] = {}
         self.unread: dict[int, bytearray] = {}
-        self.needed: dict[int, int] = {}  # bytes that must be there before the next frame is looked at
+        self.needed: dict[int, int] = {}  # bytes that must have come before the next frame can be complete
         self.worker_of: dict[int, int] = {}
         self.gone: set[int] = set()  # workers whose stream has ended; the coordinator says what that means
         for worker, connection, descriptor in peers:
@@ -57,14 +57,14 @@ class SocketTransport:
             self.poll.register(connection, select.POLLIN)
 
     def wake_for(self, descriptor: int) -> None:
-        """Let what can be read from a descriptor, too, end a blocking receive."""
+        """End a blocking receive also when a descriptor becomes readable."""
         self.poll.register(descriptor, select.POLLIN)
 
     def send(self, worker: int, message: Message) -> int:
-        """Serialise a message; it leaves with the next look at the sockets, or when enough has come together.
+        """Serialise a message. It is sent when enough bytes are waiting, or at the next call of :meth:`receive`.
 
-        Small plain values are pickled together when they leave; nobody can change them until then. Raises what
-        pickling raises.
+        Small plain values are pickled together when they are sent, because they cannot change until then. Raises any
+        error of pickling.
         """
         pending = self.pending[worker]
         if type(message[6]) in PLAIN:
@@ -89,7 +89,7 @@ class SocketTransport:
         return size
 
     def _flush(self, worker: int) -> None:
-        """Turn what waits for a worker into one frame."""
+        """Put all messages that wait for a worker into one frame."""
         pending = self.pending[worker]
         if pending:
             self._add_frame(worker, pickle.dumps(pending, 5), [])
@@ -123,7 +123,7 @@ class SocketTransport:
             del out[:sent]
 
     def receive(self, block: bool) -> list[Message]:
-        """Push out what was sent and return what has arrived; with ``block``, wait a while for something."""
+        """Push out sent messages and return those that have arrived. With ``block``, wait a while for one."""
         for worker, released in self.released.items():
             self._flush(worker)
             if len(released) > 100 or (released and block):
@@ -135,7 +135,7 @@ class SocketTransport:
         messages: list[Message] = []
         for descriptor, event in self.poll.poll(1000 * WAIT_S if block else 0):
             if descriptor not in self.worker_of:
-                continue  # the caller will look
+                continue  # a descriptor of :meth:`wake_for`, which the caller reads
             worker = self.worker_of[descriptor]
             if event & select.POLLOUT:
                 self._push(worker)
@@ -144,12 +144,12 @@ class SocketTransport:
         return messages
 
     def _pull(self, worker: int, messages: list[Message]) -> None:
-        """Read what a socket holds and take the whole frames apart."""
+        """Read the bytes in a socket and decode all complete frames."""
         unread = self.unread[worker]
         with contextlib.suppress(BlockingIOError):  # there is no more for now
             unread += self._read(worker)
         if len(unread) < self.needed[worker]:
-            return  # it would only be looked through again
+            return  # the next frame cannot be complete yet
         at = 0
         with memoryview(unread) as view:
             while (end := self._frame(worker, view, at, messages)) > at:
@@ -157,7 +157,7 @@ class SocketTransport:
         del unread[:at]
 
     def _read(self, worker: int) -> bytes:
-        """Return what has come of a worker's stream; after its end, look there no more."""
+        """Return the bytes that a worker has sent. After the end of its stream, stop polling its socket."""
         try:
             chunk = self.sockets[worker].recv(1 << 20)
         except ConnectionResetError:
@@ -168,7 +168,7 @@ class SocketTransport:
         return chunk
 
     def _frame(self, worker: int, view: memoryview, at: int, messages: list[Message]) -> int:
-        """Take one frame apart; return where the next one begins, or ``at`` if it is not all there."""
+        """Decode one frame. Return where the next frame begins, or ``at`` if this frame is not complete yet."""
         self.needed[worker] = 0
         if len(view) < at + HEAD.size:
             return at

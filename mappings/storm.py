@@ -1,8 +1,8 @@
-"""Workers as tasks of an Apache Storm topology: Storm places, connects and watches them; the loop is the core's.
+"""Workers as tasks of an Apache Storm topology. Storm places, connects and watches tasks; they run the core's loop.
 
-The caller coordinates: it submits the topology to Nimbus, hands every task the plan, gathers reports, and kills the
-topology at the end. A task that dies ends the run with an error: its state is gone, and a campaign resumes from what
-is stored.
+The calling process coordinates. It submits the topology to Nimbus, sends every task the plan, gathers reports, and
+kills the topology at the end. If a task dies, its state is lost and the run ends with an error. A campaign then resumes
+from its stored results.
 """
 
 from __future__ import annotations
@@ -38,30 +38,31 @@ from xcorr.mappings.storm_worker import STOP, host_id
 from xcorr.mappings.work import Gathering, opened, pack, refuse_within_import, script_of_main
 
 PROGRAM = "xcorr-storm-worker"
-BEGIN_S = 120.0  # for all tasks to report
-END_S = 30.0  # for Storm to end them
+BEGIN_S = 120.0  # longest wait until all tasks have reported
+END_S = 30.0  # longest wait until Storm has ended them
 HEAP_MB = 192  # of a worker JVM: items of any size go through it in parts
 _log = logging.getLogger("xcorr.mappings")
 
 
 @dataclasses.dataclass(frozen=True)
 class StormOptions:
-    """Where the cluster is, and where its tasks read the key of a run."""
+    """The address of the cluster, and the folder for the key of a run."""
 
     nimbus: str | None = option(
-        None, "host:port of Nimbus; default: the cluster of `xcorr storm up`, or one for this run."
+        None, "host:port of Nimbus. Default: the cluster of `xcorr storm up`, or a new one for this run."
     )
     keys: str | None = option(
-        None, "Folder for the key of a run, that Storm's user can read on all hosts; default: your cache."
+        None, "Folder for the key of a run. Storm's user must be able to read it on all hosts. Default: your cache."
     )
 
 
 class StormMapping(Engine):
     """Runs each element instance in a task of a Storm topology.
 
-    ``nimbus`` is ``host:port`` of a cluster's Nimbus; None: the cluster of ``xcorr storm up`` if it is there, else one
-    of this process's own, which ends with it. ``keys`` is a folder where tasks read the key of the run: on a file
-    system that all hosts share, and open to nobody but Storm's user and one's own; default: below the cache of xcorr.
+    ``nimbus`` is ``host:port`` of a cluster's Nimbus. With None, the run uses the cluster of ``xcorr storm up`` if it
+    is up, else a new cluster, which ends with this process. ``keys`` is a folder from which tasks read the key of the
+    run. All hosts must share this folder, and only you and Storm's user may read it. Default: a folder in the cache of
+    xcorr.
     """
 
     costs = Costs(share=0.7, start_s=15.0, process_mb=600)
@@ -75,7 +76,7 @@ class StormMapping(Engine):
     def execute(self, plan: Plan, observers: Sequence[Observer] = ()) -> Outcome:
         """Run the plan to its end.
 
-        Raises ElementError when an element fails, WorkerDied when a task dies, StormError where Storm is not there.
+        Raises ElementError when an element fails, WorkerDied when a task dies, StormError if Storm cannot be used.
         """
         refuse_within_import()
         idl()
@@ -86,7 +87,7 @@ class StormMapping(Engine):
 
 @contextlib.contextmanager
 def _key_file(folder: str | None) -> Iterator[tuple[bytes, Path]]:
-    """Make the key of a run, in a file for its tasks: what is in a topology's settings, Nimbus shows to anybody."""
+    """Write the key of a run to a file for its tasks, because Nimbus shows topology settings to everybody."""
     place = Path(folder) if folder else cache() / "storm-keys"
     if not folder:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -139,7 +140,7 @@ class _Run:
         if free < self.jvms:
             raise StormError(
                 f"the Storm cluster at {self.nimbus.address} has {supervisors} supervisor(s) with {free} free "
-                f"slot(s), and {self.jvms} are wanted: choose fewer with -n, or wait"
+                f"slot(s), and {self.jvms} are wanted; choose fewer workers with -n, or wait for free slots"
             )
         self.memory.mkdir(mode=0o700)
         try:
@@ -175,7 +176,7 @@ class _Run:
         }
 
     def _accept(self, door: Door) -> None:
-        """Wait for every task, then hand each its worker's number and its work."""
+        """Wait for every task, then send each task the number and the work of its worker."""
         first = {stage.name: stage.first for stage in self.stages}
         hosts: dict[int, str] = {}
         deadline = time.monotonic() + BEGIN_S
@@ -219,17 +220,17 @@ class _Run:
                     raise WorkerDied(f"task {of[ready]} ({where}) died before it had finished") from None
                 heard.take(opened(content, of[ready]))
             if not door.greetings.empty():
-                raise WorkerDied("Storm has started a task again, so one has died; what was in it is lost")
+                raise WorkerDied("Storm has started a task again, because a task had died; the items in it are lost")
             heard.show()
         return heard.outcome()
 
     def _end(self, failing: bool) -> None:
-        """Kill the topology and wait until its tasks have gone; a failing run shows its own error."""
+        """Kill the topology and wait until its tasks have ended. In a failing run, an error here is only logged."""
         for connection in self.reports.values():
             try:
                 connection.send(STOP)
             except OSError:
-                continue  # it has died, which _gather says
+                continue  # a dead task; _gather raises the error
         deadline = time.monotonic() + END_S
         while True:
             try:
@@ -244,7 +245,7 @@ class _Run:
                 time.sleep(1.0)
         while any(map(_is_alive, self.here)) and time.monotonic() < deadline:
             time.sleep(0.1)
-        for process in filter(_is_alive, self.here):  # where no supervisor is left to end them
+        for process in filter(_is_alive, self.here):  # the supervisor may have died, and cannot end them
             send_signal(process, signal.SIGKILL)
         for connection in self.reports.values():
             connection.close()

@@ -1,7 +1,8 @@
-"""A Storm cluster on this host for development: ZooKeeper, Nimbus and a supervisor, kept by one process.
+"""A Storm cluster on this host for development: ZooKeeper, Nimbus and a supervisor, watched by one process, the keeper.
 
-The keeper starts the daemons, starts them again when they die (Storm's daemons are made to fail fast and be
-restarted), and ends them all when it is told to or, for a cluster of one run, when that run ends, however it ends.
+The keeper starts the daemons. It starts a daemon again when the daemon dies, because Storm's daemons are made to fail
+fast. It ends all daemons when it is told to. The keeper of a cluster for one run ends them also when this run ends,
+even if the run crashes.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ GRACE_S = 8.0
 PR_SET_PDEATHSIG = 1
 STATE = "cluster.json"
 OPEN_TO_ALL = (
-    "the Storm cluster on this host has no authentication and listens on every interface, as Storm does: who reaches "
-    "its ports runs any program as this user; keep it behind a firewall"
+    "the Storm cluster on this host has no authentication and listens on every interface, as Storm does. Anybody who "
+    "reaches its ports can run any program as this user; keep the host behind a firewall"
 )
 _detached: list[subprocess.Popen[bytes]] = []  # keepers that are to outlive this process
 
 
 class Cluster:
-    """A cluster that belongs to this process: ended by :meth:`stop`, and with this process."""
+    """A cluster that belongs to this process. :meth:`stop` ends it, and the end of this process ends it too."""
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="xcorr-storm-"))
@@ -103,7 +104,7 @@ def down() -> bool:
 
 
 def _start_keeper(folder: Path, attached: bool) -> subprocess.Popen[bytes]:
-    storm_home()  # so that what is missing is said here
+    storm_home()  # raises an error here if Java or Maven is missing
     with (folder / "keeper.log").open("wb") as log:
         how = "attached" if attached else "shared"
         return subprocess.Popen(
@@ -170,7 +171,7 @@ class Keeper:
         }
 
     def start(self, name: str) -> None:
-        """Start a daemon, in a session of its own: what it starts can be found and ended."""
+        """Start a daemon in its own session, so that all processes that it starts can be found and ended."""
         main, heap = DAEMONS[name]
         command = [
             *(java(), f"-Xmx{heap}m", "-XX:+UseSerialGC", f"-Dstorm.home={self.folder}"),
@@ -186,7 +187,7 @@ class Keeper:
         self.sessions.append(process.pid)
 
     def run(self) -> None:
-        """Bring the cluster up, say so, and keep it until it is time to leave."""
+        """Start the cluster, write its state to a file, and keep it running until this process is told to leave."""
         nimbus = f"localhost:{self.ports[1]}"
         try:
             for name in DAEMONS:
@@ -237,7 +238,7 @@ class Keeper:
 
 
 def _of_parent() -> None:
-    """Begin a session, and end when the keeper does, even if it is killed (Linux)."""
+    """Begin a session in the daemon's process. On Linux, end it when the keeper ends, even if the keeper is killed."""
     os.setsid()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -248,7 +249,7 @@ def send_signal(process: int, how: int) -> None:
     try:
         os.kill(process, how)
     except ProcessLookupError:
-        return  # it has gone by itself
+        return  # the process has ended by itself
 
 
 def _in_session(session: int) -> list[int]:

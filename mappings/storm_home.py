@@ -29,7 +29,7 @@ WORKER_LOG = "${sys:workers.artifacts}/${sys:storm.id}/${sys:worker.port}/${sys:
 
 
 def cache() -> Path:
-    """Return the folder of what is kept between runs."""
+    """Return the cache folder of xcorr, which is kept between runs."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xcorr"
 
 
@@ -38,14 +38,14 @@ def java() -> str:
     found = shutil.which("java")
     if found is None:
         raise StormError(
-            "a Storm cluster needs Java 17 (Debian: apt install openjdk-17-jre-headless); or name one that runs "
-            "elsewhere: run.storm.nimbus = 'host:port'"
+            "a Storm cluster needs Java 17, and there is no program java; install Java (Debian: apt install "
+            "openjdk-17-jre-headless), or name a cluster on another host: run.storm.nimbus = 'host:port'"
         )
     return found
 
 
 def storm_home() -> Path:
-    """Return the folder with Storm's jars, resolving them with Maven the first time.
+    """Return the folder with Storm's jars. The first time, Maven fetches the jars.
 
     Raises StormError if Maven is missing or fails.
     """

@@ -20,7 +20,7 @@ TIMEOUT_MS = 30_000
 
 
 class StormError(XcorrError, RuntimeError):
-    """Storm is not there, or refuses."""
+    """Storm is not installed, cannot be reached, or refuses a request."""
 
 
 @functools.cache
@@ -34,7 +34,7 @@ def idl() -> Any:
 
 
 class Nimbus:
-    """Nimbus at ``host:port``; a connection for each call. Raises StormError where it is not, or refuses."""
+    """Nimbus at ``host:port``; each call makes a connection. Raises StormError if Nimbus does not answer or refuses."""
 
     def __init__(self, address: str) -> None:
         host, colon, port = address.rpartition(":")
@@ -85,7 +85,7 @@ class Nimbus:
             return {t.name: t.status for t in client.getClusterInfo().topologies}
 
     def errors(self, name: str) -> list[str]:
-        """Return what Storm has to say of a topology's components, a line each."""
+        """Return the errors that Storm reports for the components of a topology, one line each."""
         with self._client() as client:
             found = client.getTopologyInfoByName(name).errors
             return [f"{where}: {e.error.splitlines()[0]}" for where, errors in found.items() for e in errors]
@@ -110,7 +110,7 @@ class Nimbus:
 
 
 def _jar() -> bytes:
-    """Return the jar that every topology must have; ours holds nothing, for its components are programs."""
+    """Return the jar that every topology must have. It holds no code, because the components are programs."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as jar:
         jar.writestr("META-INF/MANIFEST.MF", "Manifest-Version: 1.0\r\n\r\n")

@@ -1,8 +1,8 @@
-"""A plan as a Storm topology: which elements share a bolt, which workers its tasks are, which streams run between.
+"""Turns a plan into a Storm topology: elements into bolts, workers into tasks, connections into streams.
 
-Every element is a bolt with as many tasks as the element has instances. Interchangeable elements that pass items on
-to each other by shuffle stay together in one bolt, as in every mapping: such an item never leaves its instance. The
-topology has one spout, the driver; when Storm activates it, all connections are up, and its tuple lets the tasks begin.
+Every element is a bolt with as many tasks as the element has instances. Interchangeable elements that are connected by
+shuffle share one bolt, because in every mapping such items stay on their worker. The topology has one spout, the
+driver. Storm activates the driver when all connections are up, and the driver's tuple tells the tasks to begin.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ FIRST_KEY = ord("0")
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """A bolt: its name, its first worker, its number of tasks, and the bolts it exchanges messages with.
+    """A bolt: its name, its first worker, its number of tasks, and the neighbours it exchanges messages with.
 
-    It is one of its own neighbours where elements in it are connected: the end of each instance is told to all.
+    A bolt with connected elements is also its own neighbour, because every instance tells all others of its end.
     """
 
     name: str

@@ -1,9 +1,9 @@
 """Transport between the tasks of a Storm topology: frames of messages in tuples, large buffers beside them.
 
-A frame is a pickle of messages with the buffers that belong to it. It travels as base64 text (nested values do not
-pass between Storm's workers) in parts of at most 1 MiB; where sender and receiver are on one host, buffers of 32 KiB
-or more go through files in memory instead, which the receiver removes. Frames between two tasks are numbered: Storm
-may drop or repeat tuples when a worker dies, so a repeated frame is dropped here, and a lost one is an error.
+A frame is a pickle of messages and their buffers. It is sent as base64 text in parts of at most 1 MiB, because nested
+values do not pass between Storm's workers. If sender and receiver are on one host, buffers of 32 KiB or more go through
+files in memory, which the receiver removes. Frames between two tasks are numbered, because Storm may drop or repeat
+tuples when a worker dies. A repeated frame is dropped here, and a lost frame is an error.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from xcorr.mappings.storm_topology import Stage, key_of
 PART_BYTES = 1 << 20
 FLUSH_BYTES, FLUSH_MESSAGES = 64 << 10, 256
 WAIT_S = 0.5
-LOST_S = 30.0  # that a frame may be late
+LOST_S = 30.0  # a frame that is later than this is lost
 PING, PONG, FRAME = "ping", "pong", "frame"
 
 
@@ -49,10 +49,10 @@ class StormTransport:
         self.late_since: float | None = None
         self.placed = 0
         self.met: set[int] = set()
-        self.arrived: list[Message] = []  # some may come while others have not been met yet
+        self.arrived: list[Message] = []  # messages may come during :meth:`meet`
 
     def meet(self, deadline_s: float = 60.0) -> None:
-        """Wait until every neighbour has answered: tuples sent before Storm has connected its workers are lost."""
+        """Wait until every neighbour has answered, because Storm loses tuples sent before its workers are connected."""
         end = time.monotonic() + deadline_s
         while len(self.met) < len(self.way):
             if time.monotonic() > end:
@@ -62,7 +62,7 @@ class StormTransport:
             self._wait(WAIT_S)
 
     def send(self, worker: int, message: Message) -> int:
-        """Serialise a message; it leaves with the next look for others, or when enough has come together."""
+        """Serialise a message. It is sent when enough bytes are waiting, or at the next call of :meth:`receive`."""
         body, buffers = pickled(message)
         size = len(body) + sum(b.nbytes for b in buffers)
         aside = self.hosts[worker] == self.hosts[self.worker]
@@ -98,7 +98,7 @@ class StormTransport:
         self.channel.emit(stream, [key, " ".join(words)])
 
     def receive(self, block: bool) -> list[Message]:
-        """Send off what is pending and return what has arrived; with ``block``, wait a while for something."""
+        """Push out sent messages and return those that have arrived. With ``block``, wait a while for one."""
         for worker in self.pending:
             self._flush(worker)
         self._wait(WAIT_S if block and not self.arrived else 0.0)

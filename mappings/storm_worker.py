@@ -1,7 +1,7 @@
 """The program of every component of a Storm topology: ``xcorr-storm-worker NAME``, started by Storm.
 
-A bolt's task is a worker of the core's loop. It reports to the coordinator, the process that called ``run``, and
-stays until Storm ends it: Storm would take its leaving for a failure, and start it again.
+A task of a bolt is a worker that runs the core's loop. It reports to the coordinator, the process that called ``run``.
+It stays until Storm ends it, because Storm would start a task again that ends by itself.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from xcorr.mappings.storm_transport import StormTransport
 from xcorr.mappings.work import Packed, Reporter, unpack
 
 STOP = "stop"
-LINGER_S = 20.0  # for Storm to end this process
+LINGER_S = 20.0  # longest wait for Storm to end this process
 BEGIN_EVERY_S = 0.5
-over = threading.Event()  # the run is, or its coordinator has gone: nobody reads any more what was put aside
+over = threading.Event()  # the run is over, or its coordinator has ended: files in memory are not needed any more
 
 
 def host_id() -> str:
-    """Return what tells this host from others, two boots of one host included."""
+    """Return a text that identifies this host and its boot. Another boot of the same host has another text."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     return f"{socket.gethostname()} {boot.read_text().strip() if boot.exists() else ''}"
 
 
 def drive(channel: Channel) -> NoReturn:
-    """Be the spout: tell the tasks to begin, which Storm lets it when all its connections are up."""
+    """Be the spout: tell the tasks to begin. Storm calls the spout only when all connections are up."""
     while True:
         if channel.tuples.get()[0] == "next":
             channel.emit(BEGIN, [BEGIN])
@@ -62,11 +62,11 @@ class Coordinator:
             raise
         try:
             self.reports: Connection = Client((host, int(port)), authkey=key)
-        except (OSError, EOFError, AuthenticationError):  # the port may have another owner by now
+        except (OSError, EOFError, AuthenticationError):  # another program may use the port now
             self.abandon()
 
     def join(self, place: tuple[str, int]) -> Any:
-        """Say who this is, and return the worker's number, the hosts of all, the stages, and the packed work."""
+        """Send name and place of this task; return the worker's number, all hosts, the stages, and the packed work."""
         try:
             self.reports.send((*place, host_id(), os.getpid()))
             return *self.reports.recv(), Packed.receive(self.reports)
@@ -74,7 +74,7 @@ class Coordinator:
             self.abandon()
 
     def watch(self) -> None:
-        """Notice, in a thread, that the run is over, or that its coordinator has gone."""
+        """Wait in a thread for the end of the run, or of its coordinator."""
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
@@ -85,7 +85,7 @@ class Coordinator:
             self.abandon()
 
     def abandon(self) -> NoReturn:
-        """End the topology, which nobody else will, and this process."""
+        """End the topology, because its coordinator cannot, and then this process."""
         over.set()
         try:
             Nimbus(self.conf["xcorr.nimbus"]).kill(self.conf["xcorr.name"])
@@ -109,7 +109,7 @@ def work(channel: Channel) -> None:
     reporter = Reporter(coordinator.reports, worker)
     with reporter.failures_told("task"):
         while channel.tuples.get() != [BEGIN]:
-            pass  # pings of tasks that began sooner: they ask again
+            pass  # pings of tasks that have begun earlier; they will ping again
         plan, observers = unpack(packed, reporter)
         transport = StormTransport(channel, worker, stages, hosts, memory)
         transport.meet()
@@ -126,13 +126,13 @@ def work(channel: Channel) -> None:
 
 
 def main() -> None:
-    """Run as Storm starts it."""
+    """Run the component that Storm asks for in its first message."""
     os.environ.setdefault("NUMPY_MADVISE_HUGEPAGE", "0")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the coordinator ends its tasks
     channel = Channel(*take_standard_streams())
 
     def leave(*_: Any) -> None:
-        if over.is_set():  # else the coordinator cleans up, and others may still read what this task wrote
+        if over.is_set():  # else the coordinator cleans up, because other tasks may still read files of this task
             shutil.rmtree(channel.setup.conf["xcorr.memory"], ignore_errors=True)
         end_children()
         os._exit(0)

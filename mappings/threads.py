@@ -17,7 +17,7 @@ from xcorr.mappings.engine import Costs, Engine, Outcome
 from xcorr.mappings.sizes import payload_bytes
 from xcorr.mappings.work import Gathering, text_of
 
-GRACE_S = 3.0  # for threads to come to the end of an item once the run has failed
+GRACE_S = 3.0  # longest wait for threads to finish their items after the run has failed
 WAIT_S = 0.5
 
 
@@ -49,7 +49,7 @@ class ThreadsMapping(Engine):
     one_process = True
 
     def warm_up(self, modules: Sequence[str]) -> None:
-        """Import the modules of the elements beside what the caller does: some wait for files and programs."""
+        """Import the modules of elements in a thread, because some imports wait for files and programs."""
         threading.Thread(target=lambda: [importlib.import_module(m) for m in modules], daemon=True).start()
 
     def execute(self, plan: Plan, observers: Sequence[Observer] = ()) -> Outcome:
@@ -67,7 +67,7 @@ class ThreadsMapping(Engine):
 class _Team:
     """The threads of a run.
 
-    A thread cannot be ended from outside: when the run fails, what its element writes from then on goes nowhere.
+    A thread cannot be ended from outside. When the run fails, items that its element still writes are dropped.
     """
 
     def __init__(self, plan: Plan, observers: Sequence[Observer]) -> None:

@@ -1,4 +1,4 @@
-"""The work of a run, packed for a worker in another process, and what that worker sends back."""
+"""Packs the work of a run for workers in other processes, and gathers the reports that they send back."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from xcorr.core.message import Report, Stopped
 from xcorr.core.observe import WorkerStatistics
 from xcorr.mappings.engine import Outcome, merge_results, tell_progress
 
-UNGUARDED = 97  # exit code of a worker that was told to start the run again
+UNGUARDED = 97  # exit code of a worker whose import of the script would start the run again
 UNGUARDED_TEXT = (
     "this script starts its run again in every worker that imports it; put the call below "
     "`if __name__ == '__main__':` at the end of the script"
@@ -30,14 +30,14 @@ UNGUARDED_TEXT = (
 
 
 class UnguardedScript(XcorrError, SystemExit):
-    """A script that starts a run when a worker imports it; as a SystemExit, its text is all that Python prints."""
+    """A script starts a run when a worker imports it. This is a SystemExit, so Python prints only its text."""
 
     def __init__(self, text: str = UNGUARDED_TEXT) -> None:
         SystemExit.__init__(self, text)
 
 
 class Packed(NamedTuple):
-    """The work of a worker, pickled, and what it needs before it can unpickle that."""
+    """The pickled work of a worker, and the values that the worker needs before it can unpickle the work."""
 
     arguments: list[str]
     path: list[str]
@@ -58,13 +58,13 @@ class Packed(NamedTuple):
         return cls._make((*connection.recv(), connection.recv_bytes()))
 
 
-_is_preparing = False  # this process is a worker that imports what it needs
+_is_preparing = False  # True in a worker while it imports the script and unpickles its work
 
 
 def refuse_within_import() -> None:
     """Raise UnguardedScript in a worker that is importing the coordinator's script, or end it with :data:`UNGUARDED`.
 
-    A worker of multiprocessing imports the script by itself, before it can say anything.
+    Multiprocessing lets a worker import the script before the worker can send an error, so only the exit code remains.
     """
     if _is_preparing:
         raise UnguardedScript
@@ -75,8 +75,8 @@ def refuse_within_import() -> None:
 def pack(plan: Plan, observers: Sequence[Observer], worker: int, script: str | None = None) -> Packed:
     """Return the work of one worker: its part of the plan, and the path, files and log levels of this process.
 
-    ``script`` is one that runs as ``__main__`` here, whose classes the worker needs. Raises XcorrError, naming the
-    element, if one cannot be sent to another process.
+    ``script`` is the script that runs as ``__main__`` here, because the worker needs its classes. Raises XcorrError if
+    an element cannot be sent to another process. The text names the element.
     """
     try:
         work = pickle.dumps((plan.for_worker(worker), tuple(observers)), 5)
@@ -102,10 +102,10 @@ def _name_unpicklable(plan: Plan) -> None:
 
 
 def unpack(packed: Packed, reporter: Reporter) -> tuple[Plan, tuple[Observer, ...]]:
-    """Return plan and observers of this worker; what it logs goes to the coordinator from now on."""
+    """Return plan and observers of this worker. From now on its log records go to the coordinator."""
     global _is_preparing
     sys.argv[:], sys.path[:] = packed.arguments, packed.path
-    if os.path.isdir(packed.folder):  # on the coordinator's host, and wherever its file system is
+    if os.path.isdir(packed.folder):  # the folder may not exist on another host
         os.chdir(packed.folder)
     reporter.take_log(packed.levels)
     _is_preparing = True
@@ -135,7 +135,7 @@ def _levels() -> dict[str, int]:
 
 
 class Reporter(logging.handlers.QueueHandler):
-    """A worker's end of the connection to its coordinator; what is logged here goes there."""
+    """A worker's end of the connection to its coordinator. It also sends the log records of the worker."""
 
     def __init__(self, connection: Connection, worker: int) -> None:
         super().__init__(None)  # type: ignore[arg-type]
@@ -143,7 +143,7 @@ class Reporter(logging.handlers.QueueHandler):
         self._sending = threading.Lock()
 
     def take_log(self, levels: dict[str, int]) -> None:
-        """Send on what loggers of these levels say, instead of what else they would do with it."""
+        """Set the levels of loggers, and send all log records to the coordinator instead of other handlers."""
         logging.root.handlers[:] = [self]
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
@@ -162,7 +162,7 @@ class Reporter(logging.handlers.QueueHandler):
         self.send(Report(self.worker, WorkerStatistics(self.worker, []), said=record))
 
     def send(self, report: Report) -> None:
-        """Send a report; results that cannot be pickled become a failure, and a failure that cannot be its text."""
+        """Send a report. Results that cannot be pickled are sent as a failure, such a failure as its text."""
         try:
             content = pickle.dumps(report, 5)
         except BaseException as error:  # items may raise anything
@@ -190,7 +190,7 @@ class Reporter(logging.handlers.QueueHandler):
 
     @contextlib.contextmanager
     def failures_told(self, what: str) -> Iterator[None]:
-        """Report whatever goes wrong in a worker's work, and go on behind it."""
+        """Report any error in the block to the coordinator, and continue after the block."""
         try:
             yield
             return
@@ -232,7 +232,7 @@ def opened(content: bytes, worker: int) -> Report:
 
 
 class Gathering:
-    """What a coordinator has heard of its workers."""
+    """The latest statistics and the results that a coordinator has received from its workers."""
 
     def __init__(self, workers: Sequence[int], observers: Sequence[Observer]) -> None:
         self.observers = observers
@@ -241,11 +241,11 @@ class Gathering:
 
     @property
     def finished(self) -> bool:
-        """Whether all workers have."""
+        """Whether all workers have finished."""
         return len(self.results) == len(self.latest)
 
     def take(self, report: Report) -> None:
-        """Take a report. Raises the failure that it tells of."""
+        """Take a report: log a record, store numbers and results, or raise the failure of the worker."""
         if report.said is not None:
             logger = logging.getLogger(report.said.name)
             if logger.isEnabledFor(report.said.levelno):
@@ -260,13 +260,13 @@ class Gathering:
             self.results[report.worker] = report.results
 
     def show(self) -> None:
-        """Show the observers how far it has come. Raises KeyboardInterrupt if that was asked for."""
+        """Show the observers the progress of the run. Raises KeyboardInterrupt after Ctrl-C."""
         check()
         if not self.finished:
             tell_progress(self.observers, [self.latest[k] for k in sorted(self.latest)])
 
     def outcome(self) -> Outcome:
-        """Show the observers that it has finished, and return what the run gives back."""
+        """Show the observers that the run has finished, and return its outcome."""
         workers = [self.latest[k] for k in sorted(self.latest)]
         tell_progress(self.observers, workers, finished=True)
         return Outcome(merge_results([self.results[k] for k in sorted(self.results)]), workers)

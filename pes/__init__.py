@@ -1,4 +1,4 @@
-"""Processing elements for ambient-noise correlation: pure array functions first, thin elements after."""
+"""Processing elements for ambient-noise correlation. Thin elements call pure functions on arrays."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = sorted(_PLACES)
 
 
 def __getattr__(name: str) -> Any:
-    """Import an element when it is first asked for, so that a program pays only for what it uses."""
+    """Import an element when it is first asked for, so that a program imports only the elements that it uses."""
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)

@@ -1,7 +1,7 @@
-"""What flows between the elements of the application: small frozen classes, arrays inside.
+"""The items that flow between the elements of the application: small frozen classes that hold arrays.
 
-Times are integer nanoseconds UTC. A *slot* is one component of one station; it keeps its place in the
-campaign for good. A *chunk* is the piece of time that is worked on at once (a UTC day by default).
+Times are integer nanoseconds UTC. A *slot* is one component of one station. The number of a slot stays the same for
+the whole campaign. A *chunk* is the length of time that is processed at once (a UTC day by default).
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ WINDOW_REASONS = (
     "catalogue",
 )
 (USED, LOW_COVERAGE, NON_FINITE, MAX_OVER_STD, KURTOSIS, STA_LTA, DEAD, CLIPPED, CATALOGUE) = range(len(WINDOW_REASONS))
-HELPER = -1  # slot of a channel that is read only to turn others into the components wanted
+HELPER = -1  # slot of a channel that is not wanted itself, but needed to rotate others
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of time: ``[start_ns, end_ns)``; data outside ``[data_start_ns, data_end_ns)`` are not wanted.
+    """The time ``[start_ns, end_ns)``. Data outside ``[data_start_ns, data_end_ns)`` are not wanted.
 
-    ``strips`` is the number of strips that the pairs of a chunk are cut into, ``wanted`` those that are to be done
-    (None: all).
+    ``strips`` is the number of strips into which the pairs of a chunk are cut. ``wanted`` lists the strips that are to
+    be correlated (None: all).
     """
 
     index: int
@@ -65,7 +65,7 @@ def _in_words(time_ns: int) -> str:
 
 
 class OfStation:
-    """What an item of one station in one chunk says of itself, for provenance and the rules of what is kept."""
+    """Identity, metadata and files of an item of one station in one chunk, for provenance and [[keep]] rules."""
 
     __slots__ = ()
     chunk: Chunk
@@ -116,9 +116,10 @@ STATION_METADATA: dict[str, type] = {
 
 
 def strip_key(chunk: Chunk, strip: int) -> int:
-    """Return the key that decides who owns a strip in a chunk.
+    """Return the key that decides which instance of an element owns a strip in a chunk.
 
-    Strips get shorter from the first to the last: the first goes with the last, the second with the last but one.
+    A strip has fewer pairs than the strip before it. To share the work evenly, two strips have the same key: the first
+    and the last one, the second and the second to last one, and so on.
     """
     return min(strip, chunk.strips - 1 - strip) + chunk.index * ((chunk.strips + 1) // 2)
 
@@ -169,11 +170,11 @@ class Segment:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SlotAccount:
-    """What became of a slot in a chunk; a row of the ledger's ``channel_chunk``.
+    """The status of a slot in a chunk; a row of the ledger's table ``channel_chunk``.
 
-    ``status`` is ``used``, ``absent`` (there are no data), ``unusable`` (data, but nothing valid in them) or
-    ``failed`` (an error: the next run tries again). A used slot with a ``reason`` lost part of its input to an
-    error. ``windows`` counts by :data:`WINDOW_REASONS`.
+    ``status`` is ``used``, ``absent`` (no data exist), ``unusable`` (data exist, but none are valid) or ``failed`` (an
+    error, after which the next run tries again). A used slot with a ``reason`` has lost a part of its input by an
+    error. ``windows`` holds the numbers of windows by :data:`WINDOW_REASONS`.
     """
 
     slot: int
@@ -190,7 +191,7 @@ class SlotAccount:
 
     @property
     def is_error(self) -> bool:
-        """Whether some input of this slot could not be used because of an error."""
+        """Whether an error has made all or a part of this slot's input unusable."""
         return self.status == "failed" or (self.status == "used" and bool(self.reason))
 
     def as_dict(self) -> dict[str, Any]:
@@ -200,9 +201,9 @@ class SlotAccount:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RawChannel:
-    """The segments of a slot in a chunk, merged and free of gaps; runs of non-finite samples apart.
+    """The segments of a slot in a chunk, merged and without gaps, and the times of non-finite samples.
 
-    ``component`` is the one wanted in the slot (Z, N or E).
+    ``component`` is the component that the slot is for (Z, N or E).
     """
 
     account: SlotAccount
@@ -227,7 +228,7 @@ class RawStation(OfStation):
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The files it was read from, those of channels that only turn others included."""
+        """The files from which the station was read, including the files of helper channels."""
         return tuple(dict.fromkeys(path for c in self.channels for path, _, _ in c.account.files))
 
 
@@ -253,11 +254,12 @@ class ConditionedStation(OfStation):
 class SpectraBlock(OfStation):
     """A station's window spectra in a chunk.
 
-    ``slots`` [row] numbers of the rows with valid windows; ``spectra`` for each band [row, in-band frequency, window]
-    complex64, two of each window in the phase correlation, zero for rejected windows; ``valid`` [row, window];
-    ``power``, where autocorrelations are wanted, for each band [row, substack, frequency] float32, the sum of |X T|²
-    over valid windows before whitening; ``masks`` [row, window, sample], or None when every valid window is complete
-    or nobody needs them. ``accounts`` lists all slots of the station, used or not.
+    The rows are the slots with valid windows. ``slots`` [row] holds their numbers, ``valid`` [row, window] their valid
+    windows. ``spectra`` has for each band [row, in-band frequency, window] complex64, which is zero for rejected
+    windows. The phase correlation has two spectra for each window. ``power`` has for each band
+    [row, substack, frequency] float32: the sum of |X T|² over valid windows before whitening. It is None if no
+    autocorrelation needs the power. ``masks`` is [row, window, sample]. It is None if every valid window is complete,
+    or if the estimate needs no masks. ``accounts`` lists all slots of the station, used or not.
     """
 
     chunk: Chunk
@@ -278,7 +280,7 @@ class SpectraBlock(OfStation):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Tombstone(OfStation):
-    """Stands for a station without usable data in a chunk; the accounts say why."""
+    """Takes the place of a station without usable data in a chunk. The accounts give the reasons."""
 
     chunk: Chunk
     station: str

@@ -1,4 +1,4 @@
-"""What a process that computes sets once: BLAS threads, and what the allocator does with freed memory."""
+"""Settings of a computing process: the number of BLAS threads, and how the allocator treats freed memory."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -2, -3, -8  # g
 def prepare_process() -> None:
     """Prepare this process for array work, once.
 
-    BLAS gets one thread: workers are the parallelism, and more threads would split products and change their bits.
-    Where the C library is glibc, freed arrays stay with the process: else every large temporary is returned to the
-    system and its pages are zeroed again, ten times as many page faults in all. Threads that are to share in this
-    must start afterwards.
+    BLAS gets one thread. The workers already run in parallel, and more BLAS threads would split products and change
+    their bits. With glibc, freed arrays stay with the process. Otherwise every large temporary array goes back to the
+    system and its pages are zeroed again, which makes ten times as many page faults. Call this before starting
+    threads, because earlier threads do not get these settings.
     """
     import threadpoolctl
 

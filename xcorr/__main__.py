@@ -1,4 +1,4 @@
-"""What the program ``xcorr`` runs: as little as possible before Ctrl-C and closed streams are taken care of."""
+"""The entry point of the program ``xcorr``. It handles Ctrl-C and closed streams before it imports the rest."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import sys
 from typing import Any, NoReturn
 
 NOTHING_BEGUN = "interrupted before anything was begun"
-INTERRUPTED = 128 + signal.SIGINT  # as shells have it
-PATIENCE_S = 2.0  # for threads of elements to end with the program
+INTERRUPTED = 128 + signal.SIGINT  # the exit code that shells use
+PATIENCE_S = 2.0  # time for threads of elements to end by themselves
 end = os._exit
 
 
@@ -20,7 +20,7 @@ def main() -> NoReturn:
     if is_heeded:
         signal.signal(signal.SIGINT, _leave)
     _open_streams()
-    faulthandler.enable(file=2)  # says where in an element a fault of the processor came
+    faulthandler.enable(file=2)  # after a crash such as SIGSEGV, shows where in an element it happened
     _name_exits()
 
     from xcorr.core.interrupt import held
@@ -39,7 +39,7 @@ def main() -> NoReturn:
     except SystemExit as end:
         code = end.code
     except KeyboardInterrupt:
-        print(NOTHING_BEGUN, file=sys.stderr)  # commands say themselves what is kept
+        print(NOTHING_BEGUN, file=sys.stderr)  # a command that has begun says itself what it has stored
         code = INTERRUPTED
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if _asked is not None:
@@ -64,7 +64,7 @@ def _leave(number: int, frame: Any) -> NoReturn:
 
 
 def _open_streams() -> None:
-    """Open what is closed of standard input, output and error: else the next file that is opened takes its place."""
+    """Open standard input, output and error where closed. Else the next file opened would take the free number."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)
@@ -75,7 +75,7 @@ def _open_streams() -> None:
 
 
 def _name_exits() -> None:
-    """Have os._exit say where it was called: an element would end the run without a word, perhaps with exit code 0."""
+    """Make os._exit print its caller. Else an element could end the run silently, even with exit code 0."""
     own = os.getpid()
 
     def named(code: int) -> NoReturn:
@@ -90,7 +90,7 @@ def _name_exits() -> None:
 
 
 def _end_leftovers(code: Any) -> None:
-    """End what elements have left behind in this process: threads once they had time to end by themselves."""
+    """End the processes and threads that elements have left behind. Threads get some time to end by themselves."""
     if "xcorr.mappings.run" not in sys.modules:
         return
     import threading

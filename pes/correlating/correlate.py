@@ -22,15 +22,15 @@ from xcorr.pes.preparing.estimator import Estimator
 from xcorr.pes.preparing.whiten import Band
 from xcorr.pes.process import prepare_process
 
-TOGETHER = 1 << 18  # values estimated at once, or a few more: threads wait for each other at every call of NumPy
+TOGETHER = 1 << 18  # about so many values are estimated at once: threads wait for each other at every NumPy call
 
 
 class ChunkError(XcorrError, RuntimeError):
-    """A chunk did not get the items of all its stations."""
+    """A chunk did not get the items of all its stations, or another correlator failed to pack one."""
 
 
 class _OpenChunk:
-    """What has arrived for a chunk, of which some strips are to be done here."""
+    """The stations and accounts that have arrived for a chunk, and the strips that this instance owns."""
 
     def __init__(self, chunk: Chunk, strips: list[int], packed: PackedChunk) -> None:
         self.chunk, self.strips, self.packed = chunk, strips, packed
@@ -41,7 +41,7 @@ class _OpenChunk:
 
 
 class _Sums(NamedTuple):
-    """Cross spectra of some slots, from ``low``, of a first block and those from ``left`` of a second, summed."""
+    """Summed cross spectra between slots of a first block, from ``low`` on, and of a second, from ``left`` on."""
 
     band: int
     piece: int
@@ -54,7 +54,7 @@ class _Sums(NamedTuple):
 
 
 class _Stretch(NamedTuple):
-    """Rows of a strip that follow each other: a first slot and slots of a second block."""
+    """Consecutive rows of a strip: slot ``a`` of a first block with the slots ``b`` of a second block."""
 
     components: str
     row: int
@@ -72,9 +72,9 @@ def _write_rows(item: CorrelationRows, path: Path) -> None:
 class CorrelateStrips(GenericPE):
     """Correlates the strips it owns, chunk by chunk, as soon as all their stations have arrived.
 
-    Takes :class:`SpectraBlock` and :class:`Tombstone`; writes :class:`CorrelationRows` and, last, a
-    :class:`StripEnd` per strip and chunk. ``substacks`` lists ranges of windows that are summed apart (None: all
-    windows of a chunk together). A chunk that is incomplete at the end is an error that names the missing stations.
+    Takes :class:`SpectraBlock` and :class:`Tombstone`. Writes :class:`CorrelationRows` and then one :class:`StripEnd`
+    for each strip and chunk. ``substacks`` lists ranges of windows that are summed separately (None: all windows of a
+    chunk together). Raises ChunkError, with the missing stations, if a chunk is incomplete at the end.
 
     >>> from xcorr.pes.correlating.layout import Layout
     >>> from xcorr.pes.preparing.whiten import Band
@@ -196,7 +196,7 @@ class CorrelateStrips(GenericPE):
                         partners = {i: js for i in members if len(js := self.layout.partners(i, number))}
                         if partners:
                             second = chunk.blocks[number]
-                            left = low // EDGE * EDGE if number == block else 0  # of its own block, none before
+                            left = low // EDGE * EDGE if number == block else 0  # a block with itself: from low on
                             shape = min(GROUP, side - low), side - left, bins
                             spectra = self._room[k][: math.prod(shape)].reshape(shape)
                             packed = second.bands[k].packed[:, left:, windows]

@@ -30,18 +30,18 @@ class BlockOfSlots:
         self._length = bands[0].grid.length
 
     def expect(self, slots: Sequence[int]) -> None:
-        """Leave the places of slots to who packs them."""
+        """Mark slots that will be packed, so that :meth:`clear_absent` leaves their places alone."""
         for block in self.bands:
             for slot in slots:
                 block.expect(slot)
 
     def clear_absent(self) -> None:
-        """Put zeros where nothing is expected."""
+        """Put zeros in the places of slots that are not expected."""
         for block in self.bands:
             block.clear_absent()
 
     def mask(self, slot: int, windows: slice) -> Bool:
-        """Return the mask [window, sample] of a slot: complete in valid windows unless one was sent."""
+        """Return the mask [window, sample] of a slot. Without a stored mask, valid windows are complete."""
         known = self.masks.get(slot)
         valid = self.valid[slot, windows]
         return known[windows] if known is not None else np.broadcast_to(valid[:, None] > 0, (len(valid), self._length))
@@ -113,8 +113,8 @@ def _common(rows: Rows, row: int) -> np.ndarray:
 def _spectral_ratio(sums: Complex64, rows: Rows, band: Band, how: Estimator) -> Complex64:
     """Return S12 / sqrt(S11 S22), or S12 / (S11 + w mean S11), with the band taper of both traces.
 
-    S are means over the windows valid in both; power spectra are then smoothed (the cross spectrum is not: that
-    would cut long lags short).
+    S are means over the windows valid in both slots. The power spectra are then smoothed. The cross spectrum is not
+    smoothed, because smoothing would suppress long lags.
     """
     first, second = rows.first.bands[rows.band], rows.second.bands[rows.band]
     known: dict[tuple[int, int, bytes], Float64] = {}

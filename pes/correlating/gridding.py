@@ -1,12 +1,12 @@
 """Correlations at short lags without a long inverse FFT: gridding onto a coarser frequency grid.
 
 At lags |t| <= M samples the sum over bins of X[k] exp(2 pi i k t / N) does not need N points. Each bin is spread, with
-the weights of a narrow kernel, over the frequencies of a grid of n >= 2 (2M + 1) points; one inverse FFT of n points
-follows, and a division by the kernel's own Fourier transform. With the Kaiser-Bessel kernel and WIDTH = 8 the error
-is that of single precision itself (Jackson et al. 1991, IEEE Trans. Med. Imaging 10, 473; Fessler & Sutton 2003,
-IEEE Trans. Signal Process. 51, 560). That is linear in X: matrix products spread the cross spectra of many pairs at
-once. The real weights are held as complex numbers, since OpenBLAS sums the columns of a complex product in one
-order, wherever they stand; those of a real one in several.
+the weights of a narrow kernel, over the frequencies of a grid of n >= 2 (2M + 1) points. Then follow one inverse FFT of
+n points, and a division by the Fourier transform of the kernel. With the Kaiser-Bessel kernel and WIDTH = 8 the error
+is that of single precision (Jackson et al. 1991, IEEE Trans. Med. Imaging 10, 473; Fessler & Sutton 2003, IEEE Trans.
+Signal Process. 51, 560). Gridding is linear in X, so matrix products spread the cross spectra of many pairs at once.
+The real weights are stored as complex numbers. OpenBLAS sums all columns of a complex product in the same order, but
+the columns of a real product in several orders, which would change bits.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Gridding:
     def half_spectra(self, spread: Complex64, out: Complex64) -> None:
         """Write spectra [row, coarse frequency] to ``out`` [row, nfft/2 + 1] for a real inverse transform.
 
-        Its real part counts: what lies beyond 0 or the Nyquist frequency is mirrored, conjugate. ``out`` must
-        be zero at first, and then be written by this alone.
+        Only the real part of the transform is needed, so values beyond 0 or the Nyquist frequency are added at the
+        mirrored frequency, conjugate. ``out`` must be zero at the first call. Only this method may write to ``out``.
         """
         half = self.nfft // 2
         inside = slice(max(1 - self.first, 0), min(half - self.first, self.bins))
@@ -68,7 +68,7 @@ class Gridding:
 
 @functools.cache
 def gridding(grid: SpectralGrid) -> Gridding | None:
-    """Return the gridding for the lags of ``grid``, or None where they are so many that it does not pay."""
+    """Return the gridding for the lags of ``grid``, or None if there are so many lags that gridding is slower."""
     lags = 2 * grid.lags + 1
     nfft = 2 * next_fast_len(lags)
     if 2 * nfft > grid.nfft:
@@ -76,7 +76,7 @@ def gridding(grid: SpectralGrid) -> Gridding | None:
     beta = math.pi * WIDTH * (1 - lags / (2 * nfft))
     bins = np.arange(grid.first, grid.stop)
     position = np.multiply(bins, nfft / grid.nfft, dtype=np.float64)
-    once = np.where((bins == 0) | (2 * bins == grid.nfft), 0.5, 1.0)  # the others stand for their conjugates too
+    once = np.where((bins == 0) | (2 * bins == grid.nfft), 0.5, 1.0)  # other bins also count for their conjugates
     first, stop = _reached(position)
     slabs = []
     for low in range(0, grid.bins, SLAB):

@@ -1,9 +1,9 @@
 """The order of stations, slots, pairs, tiles and strips in a campaign.
 
-Stations keep their order; each has the same components, so slot = station * components + component. Stations
-are cut into *blocks* of as many as fit into ``block`` slots. A *tile* is all pairs of two blocks; a *strip*, some
-rows of tiles: the pairs (i, j), i <= j, whose first station lies in one of its blocks. There are at most 12 strips, for
-each is a file per chunk. Rows of pairs are sorted by (i, j), so a strip is a contiguous range of rows.
+Stations keep their order. Each has the same components, so slot = station * components + component. A *block* is as
+many stations as fit into ``block`` slots. A *tile* is all pairs between two blocks. A *strip* is one row of tiles or
+several: the pairs (i, j), i <= j, whose first station lies in a block of the strip. Each strip makes one file for each
+chunk, so there are at most 12 strips. Rows of pairs are sorted by (i, j), so a strip is a contiguous range of rows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MOST_STRIPS = 12
 class Layout:
     """Number of stations, component letters of the slots, component pairs, and slots per tile side.
 
-    ``chosen`` [station, station] says which pairs (i, j), i <= j, are wanted; None: all of different stations.
+    ``chosen`` [station, station] is True for wanted pairs (i, j), i <= j. None: all pairs of two stations are wanted.
     """
 
     stations: int

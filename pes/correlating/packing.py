@@ -1,4 +1,4 @@
-"""The packed spectra of open chunks: one set for all correlators of a process, each spectrum packed once."""
+"""The packed spectra of open chunks. All correlators of a process share one set, and pack each spectrum once."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _LOCK = threading.Lock()
 
 
 class PackedChunk:
-    """The blocks of a chunk, packed by whichever correlator gets a station's item first.
+    """The blocks of a chunk. The correlator that gets a station's item first packs the station.
 
-    ``new_block`` makes an empty one. A correlator that comes second leaves the station alone; before it computes, it
-    waits until the first is done.
+    ``new_block`` makes an empty block. Other correlators do not pack this station again. Before they compute, they
+    wait until the first one has packed it.
     """
 
     def __init__(self, new_block: Callable[[], BlockOfSlots]) -> None:
@@ -48,7 +48,7 @@ class PackedChunk:
                 self._change.notify_all()
 
     def wait(self, stations: Iterable[int]) -> BaseException | None:
-        """Wait until those of the stations that anyone has begun to pack are packed; return what went wrong, if any."""
+        """Wait until correlators have packed the stations that they have begun. Return a correlator's error, if any."""
         with self._change:
             awaited = self._taken.intersection(stations)
             self._change.wait_for(lambda: self._failure is not None or self._packed >= awaited)
@@ -58,7 +58,7 @@ class PackedChunk:
 
 
 def packed_chunk(in_common: dict[str, Any], index: int, new_block: Callable[[], BlockOfSlots]) -> PackedChunk:
-    """Return the chunk that the instances of an element have ``in_common``; it is freed when no instance holds it."""
+    """Return the chunk that the instances of an element share. It is freed when no instance uses it any more."""
     with _LOCK:
         chunks = in_common.setdefault("chunks", weakref.WeakValueDictionary())
         chunk: PackedChunk | None = chunks.get(index)

@@ -1,4 +1,4 @@
-"""What flows after correlating: rows of correlations, the end of a strip, a finished shard."""
+"""The items after correlating: rows of correlations, the end of a strip, a finished shard."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ ROWS_METADATA: dict[str, type] = {
 class CorrelationRows:
     """Correlations of rows ``first_row ...`` of a strip: ``data`` [row, lag] float32.
 
-    For one band (by name), component pair and substack (its number in the chunk). ``data`` may be part of a larger
-    array: copy what is to be kept.
+    The rows are of one band (by name), component pair and substack (by its number in the chunk). ``data`` may be part
+    of a larger array, so copy it if you keep it.
     """
 
     chunk: Chunk
@@ -58,7 +58,7 @@ class CorrelationRows:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StripEnd:
-    """All rows of a strip in a chunk have been sent; the accounts are those of every slot the strip saw."""
+    """Says that all rows of a strip in a chunk have been sent. ``accounts`` are those of all slots of the strip."""
 
     chunk: Chunk
     strip: int
@@ -79,7 +79,7 @@ class StripEnd:
 class ShardRecord:
     """A finished shard: its path relative to the campaign, and what went into it.
 
-    ``generation`` numbers the rows that came with the same stations: 0 those of the first run.
+    ``generation`` is the generation of the rows. The rows of the first run have generation 0.
     """
 
     chunk: Chunk

@@ -1,8 +1,8 @@
 """Tiles: packed window spectra of blocks of stations, their cross spectra, and correlations at short lags.
 
-For one frequency all pairs of two blocks are one matrix product over windows. Products are padded with zeros to
-one size and never split over windows, by one BLAS thread: the bits of a pair depend neither on the other stations
-nor on who computes it.
+For one frequency, one matrix product over windows gives all pairs of two blocks. Products are padded with zeros to one
+size, are never split over windows, and use one BLAS thread. So the bits of a pair depend neither on the other stations
+nor on the worker that computes them.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from xcorr.pes.transforms.fft import library, rfft
 SLAB = 256  # frequencies multiplied at once
 BATCH = 32  # rows per inverse FFT call
 LINE = 64  # bytes of a line of the cache
-APART = 8  # samples between the products of two frequencies, lest all of them fall into the same lines of the cache
-EDGE = 16  # second blocks are cut at multiples of as many slots, lest a processor has vectors cut in two
+APART = 8  # extra values between the products of two frequencies, so that they use different lines of the cache
+EDGE = 16  # second blocks begin at multiples of so many slots, so that no vector of the processor is cut
 GROUP = 24  # slots of the first block multiplied at once; OpenBLAS sums all rows of such a product in one order
 
 
@@ -29,10 +29,10 @@ Conjugates = Callable[[slice], Complex64]  # of a range of frequencies: [frequen
 
 
 def cross_spectra(first: Conjugates, second: Complex64, out: Complex64, gridding: Gridding | None = None) -> None:
-    """Write sum_w first second to ``out`` [slot, slot, frequency]: in-band bins, or those of ``gridding``.
+    """Write sum_w first second to ``out`` [slot, slot, frequency]: in-band bins, or frequencies of ``gridding``.
 
-    ``second`` is [frequency, slot, window], or any view whose last two axes BLAS can read; ``first`` gives conjugate
-    spectra, perhaps of more slots than ``out`` (padding).
+    ``second`` is [frequency, slot, window], or a view whose last two axes BLAS can read. ``first`` returns conjugate
+    spectra. With padding these are of more slots than ``out`` has.
     """
     rows, columns = GROUP, second.shape[1]
     size = rows * columns
@@ -100,7 +100,7 @@ def full_products_per_lag(grid: SpectralGrid) -> Float64:
 
 
 def at_a_line(*shape: int) -> Complex64:
-    """Return an array of any values that begins with a line of the cache, so that fewer lines are of two slots."""
+    """Return an uninitialised array aligned to a line of the cache, so that fewer lines hold two slots."""
     size = math.prod(shape) * np.dtype(np.complex64).itemsize
     room = np.empty(size + LINE, np.uint8)
     begin = -room.__array_interface__["data"][0] % LINE
@@ -110,8 +110,8 @@ def at_a_line(*shape: int) -> Complex64:
 class Block:
     """Spectra of a block of slots in a chunk, ``packed`` [frequency, slot, window].
 
-    ``copies`` spectra belong to each window (2 for the phase correlation). Who correlates calls :meth:`clear_absent`
-    first.
+    ``copies`` spectra belong to each window (2 for the phase correlation). Call :meth:`clear_absent` before
+    correlating.
     """
 
     def __init__(self, grid: SpectralGrid, windows: int, side: int, copies: int = 1) -> None:
@@ -121,7 +121,7 @@ class Block:
         self.autospectra: dict[int, Float32] = {}
 
     def expect(self, slot: int) -> None:
-        """Leave the place of a slot to :meth:`fill`."""
+        """Mark a slot that :meth:`fill` will write, so that :meth:`clear_absent` leaves its place alone."""
         self._absent.discard(slot)
 
     def fill(self, slot: int, spectra: Complex64) -> None:
@@ -129,13 +129,13 @@ class Block:
         self.packed[:, slot] = spectra
 
     def clear_absent(self) -> None:
-        """Put zeros where nothing is expected."""
+        """Put zeros in the places of slots that are not expected."""
         if self._absent:
             self.packed[:, sorted(self._absent)] = 0
             self._absent.clear()
 
     def conjugates(self, first_slot: int, windows: slice, often: bool) -> Conjugates:
-        """Return what gives conjugate spectra of GROUP slots, padded with zeros; kept where they are used ``often``."""
+        """Return a function for conjugate spectra of GROUP slots, zero-padded; ``often``: keep all of them."""
         part = self.packed[:, first_slot : first_slot + GROUP, windows]
 
         def conjugate(frequencies: slice) -> Complex64:

@@ -1,9 +1,9 @@
 """Conditioning: from raw counts to a band-limited trace on the common grid, in one pair of FFTs.
 
-For each contiguous segment: demean, linear detrend, cosine taper of ``edge_s`` at both ends, zero-padding by
-``edge_s``, one forward real FFT; in the spectrum the instrument response, the zero-phase Butterworth band-pass
-|H|² (what a forward and backward filter gives), the shift onto the common sample grid and the truncation to the
-target rate; one inverse FFT. The tapered ``edge_s`` at both ends are masked.
+For each contiguous segment: remove mean and linear trend, taper ``edge_s`` at both ends with a cosine, pad ``edge_s``
+with zeros, one forward real FFT. In the spectrum: remove the instrument response, apply the zero-phase Butterworth
+band-pass |H|² (equal to a forward and a backward filter), shift onto the common sample grid, truncate to the target
+rate. Then one inverse FFT. The tapered ``edge_s`` at both ends are masked.
 
 The digital Butterworth magnitude is the bilinear transform's: with w = tan(pi f / rate),
 |H|² = 1 / (1 + ((w² - w1 w2) / (w (w2 - w1)))^(2 corners)) (Oppenheim & Schafer, Discrete-Time Signal
@@ -71,7 +71,7 @@ def fft_lengths(samples: int, rate_hz: Fraction, target_hz: Fraction) -> tuple[i
 
 @functools.lru_cache(maxsize=4)
 def _gain(bins: int, step_hz: float, rate_hz: Fraction, band_hz: tuple[float, float], corners: int) -> Float64:
-    """Return |H|² at frequencies 0, 1, ... of ``step_hz``; nothing is left at the first and the last."""
+    """Return |H|² at multiples 0, 1, ... of ``step_hz``, set to 0 at the first and the last frequency."""
     gain = butterworth_power(np.arange(bins) * step_hz, float(rate_hz), band_hz, corners)
     gain[[0, -1]] = 0.0
     return gain
@@ -87,9 +87,9 @@ def condition_segment(
 ) -> tuple[int, Float32]:
     """Condition one segment.
 
-    Returns the index, on the grid that starts at ``grid_start_ns`` with the target rate, of the first
-    returned sample, and the float32 samples with the masked edges cut off (possibly none).
-    ``inverse_response`` gives the inverse of the complex instrument response at frequencies in Hz.
+    Returns the index of the first returned sample, and the float32 samples without the masked edges (possibly none).
+    The index is on the grid that starts at ``grid_start_ns`` with the target rate. ``inverse_response`` gives the
+    inverse of the complex instrument response at frequencies in Hz.
     """
     rate, target = segment.rate_hz, how.exact_rate_hz
     n = len(segment.data)
@@ -127,7 +127,7 @@ def condition_segment(
 
 
 def _detrend(data: np.ndarray, out: Float32) -> None:
-    """Write ``data`` less its least-squares line to ``out``; in float64, a piece that fits the cache at a time."""
+    """Write ``data`` minus its least-squares line to ``out``, in float64, in parts that fit the cache."""
     n = len(data)
     position = np.arange(min(n, PIECE), dtype=np.float64) - (n - 1) / 2
     room = np.empty(len(position))
@@ -155,9 +155,9 @@ def condition(
 ) -> tuple[Float32, Bool]:
     """Condition all segments of a channel in a chunk.
 
-    Returns ``data`` [sample] float32 and ``mask`` [sample] on the chunk's grid (``samples`` from
-    ``start_ns`` at the target rate), new or those of ``into``; masked samples are zero. Constant segments give
-    nothing: they hold no signal.
+    Returns ``data`` [sample] float32 and ``mask`` [sample] on the chunk's grid: ``samples`` from ``start_ns`` at the
+    target rate. They are new arrays, or the two of ``into``. Masked samples are zero. Constant segments are skipped,
+    because they hold no signal. Raises ConditionError if a sampling rate is too low for the band.
     """
     data, mask = into or (np.zeros(samples, np.float32), np.zeros(samples, bool))
     for segment in segments:

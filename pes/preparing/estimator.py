@@ -1,4 +1,4 @@
-"""Which correlation is estimated: what spectra are prepared for, and how they are correlated."""
+"""The kind of correlation that is estimated. It decides how spectra are prepared and correlated."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ AMPLITUDES = ("none", "energy", "peak")
 class Estimator:
     """How to correlate.
 
-    ``unbiased``: every lag is divided by its number of valid products, instead of sums by windows (unwhitened and
-    phase correlations). ``water_level``: share of the mean of S11 added in ``deconvolution``; ``smooth_hz``: full
-    width over which the power spectra of coherency and deconvolution are smoothed. The autocorrelation of a slot
-    keeps its amplitude, unless ``whiten_autocorrelations``.
+    ``unbiased``: every lag is divided by its number of valid products (unwhitened and phase correlations). Otherwise
+    sums are divided by the number of windows. ``water_level``: share of the mean of S11 that ``deconvolution`` adds to
+    S11. ``smooth_hz``: full width over which coherency and deconvolution smooth power spectra. The autocorrelation of
+    a slot is not whitened, unless ``whiten_autocorrelations`` is set.
     """
 
     method: str = "cross-correlation"
@@ -27,7 +27,7 @@ class Estimator:
 
     @property
     def copies(self) -> int:
-        """Spectra per window: a complex signal of unit phasors takes two."""
+        """Spectra for each window: two for the complex phasors of the phase correlation, else one."""
         return 2 if self.method == "phase" else 1
 
     @property

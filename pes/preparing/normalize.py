@@ -1,7 +1,7 @@
 """Temporal normalisation of conditioned traces; masked samples are zero before and after.
 
-All but ``none``, ``clip`` and ``mute`` divide by a weight. With ``per = "station"`` the weight (or the limit, or
-the envelope) is the mean over the station's components that are valid at a sample, the same for all of them.
+All methods but ``none``, ``clip`` and ``mute`` divide by a weight. With ``per = "station"`` all components of a station
+have the same weight (``clip``: limit; ``mute``: envelope): the mean over the components that are valid at a sample.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def one_bit(data: Float32) -> Float32:
 
 
 def clip(data: Float32, mask: Bool, n: float, per: str = "channel") -> Float32:
-    """Limit |x| to n times the rms (the standard deviation: there is no mean) of the valid samples of each trace."""
+    """Limit |x| to n times the rms of the valid samples of each trace, which have no mean."""
     count = np.maximum(mask.sum(axis=1), 1)
     power = np.square(data, dtype=np.float64).sum(axis=1) / count
     limit = n * np.sqrt(power)

@@ -1,4 +1,4 @@
-"""From channels of any orientation to the components Z, N and E; and from those to R and T.
+"""Rotates channels of any orientation to the components Z, N and E, and these components to R and T.
 
 R = cos(az) N + sin(az) E and T = -sin(az) N + cos(az) E at both stations of a pair, az from station 1 to 2.
 """
@@ -33,9 +33,10 @@ class Trace:
 def to_components(traces: Sequence[Trace], inventory: Any, time_ns: int) -> list[Trace]:
     """Return the traces of the wanted slots, turned from the channels' directions to Z, N and E.
 
-    A component is the combination of all channels that points its way: valid where all of them are, and its windows
-    are rejected where one of theirs is. If there is none, the slot fails with the reason. Without metadata the
-    last letter of the channel says the direction; other letters than Z, N, E need metadata.
+    A component is a linear combination of the channels, with the direction of the component. A sample is valid if it is
+    valid in all channels of the combination. A window is rejected if it is rejected in one of these channels. If no
+    combination has the direction, the slot fails with the reason. Without metadata, the last letter of a channel gives
+    its direction, so other letters than Z, N and E need metadata.
     """
     directions: dict[int, tuple[float, float, float]] = {}
     unknown: dict[int, str] = {}
@@ -74,7 +75,7 @@ def _direction(trace: Trace, inventory: Any, time_ns: int) -> tuple[float, float
 
 
 def _combined(own: int, known: Sequence[Trace], matrix: np.ndarray) -> Trace:
-    """Return the component that a slot wants, out of the channels with their directions [channel, 3]."""
+    """Return the component of a slot, combined from channels with the directions ``matrix`` [channel, 3]."""
     trace = known[own]
     wanted = np.array(UNIT[trace.component])
     weights = np.linalg.lstsq(matrix.T, wanted, rcond=None)[0]
@@ -103,9 +104,10 @@ def _failed(trace: Trace, reason: str) -> Trace:
 
 
 def rotated(tensor: Mapping[str, np.ndarray], azimuth_deg: Float64, pair: str) -> np.ndarray:
-    """Return a component pair of R, T and Z from those of Z, N and E: arrays [..., pair, lag], azimuths [pair].
+    """Return a component pair of R, T and Z, computed from pairs of Z, N and E.
 
-    The first letter is station 1's. NaN where the azimuth is not known.
+    Arrays are [..., pair, lag], azimuths [pair]. The first letter is the component of station 1. The result is NaN
+    where the azimuth is not known.
     """
     az = np.deg2rad(azimuth_deg)[:, None]
     weights = {"R": {"N": np.cos(az), "E": np.sin(az)}, "T": {"N": -np.sin(az), "E": np.cos(az)}}

@@ -42,7 +42,7 @@ from xcorr.pes.reading.segments import NS, cut_at, sample_ns
 
 
 class StationStep(IterativePE):
-    """Passes tombstones on; turns any unexpected error into one, with its reason."""
+    """Base: passes tombstones on, and turns an unexpected error into a tombstone with the error as reason."""
 
     stateless = True
     on_error = "skip"
@@ -68,9 +68,9 @@ class StationStep(IterativePE):
 class ConditionStation(StationStep):
     """Conditions a :class:`RawStation` and judges its windows: writes a :class:`ConditionedStation`.
 
-    ``response`` is ``"none"`` or the unit of ground motion; responses and orientations come from ``metadata``
-    (StationXML): channels that do not point up, north or east are turned. With ``shared``, a window rejected on one
-    slot is rejected on all (they share weights). ``events`` lists ranges of time (ns) whose windows are rejected.
+    ``response`` is ``"none"`` or the unit of ground motion. Responses and orientations come from ``metadata``
+    (StationXML). Channels that do not point up, north or east are rotated. With ``shared``, the slots share weights, so
+    a window rejected on one slot is rejected on all. ``events`` lists ranges of time (ns) whose windows are rejected.
 
     >>> from xcorr.pes.preparing.condition import Conditioning
     >>> from xcorr.pes.preparing.windows import Windowing
@@ -109,7 +109,7 @@ class ConditionStation(StationStep):
             raise MetadataError("removing the response needs station metadata")
 
     def step(self, item: RawStation) -> ConditionedStation | Tombstone:
-        """Condition every channel that has segments; turn them to the components wanted; judge their windows."""
+        """Condition every channel that has segments, judge its windows, and rotate channels to the components."""
         traces = []
         for channel in item.channels:
             account, data, mask = self._channel(item, channel)
@@ -190,7 +190,7 @@ class ConditionStation(StationStep):
             return None
         rate = float(segment.rate_hz)
         response = find_response(self._inventory, seed_id, segment.start_ns)
-        key = id(response), rate  # the inventory keeps its responses, so their ids stay theirs
+        key = id(response), rate  # ids stay unique, because the inventory keeps its responses
         if key not in self._responses:
             highest = min(rate, self.conditioning.rate_hz) / 2
             self._responses[key] = inverse_response(response, rate, highest, self.response, self.water_level_db)

@@ -1,4 +1,4 @@
-"""What the elements between reading and correlating write, for rules of what is kept."""
+"""The products of the elements between reading and correlating, for [[keep]] rules."""
 
 from __future__ import annotations
 

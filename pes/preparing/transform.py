@@ -18,9 +18,9 @@ from xcorr.pes.transforms.analytic import phasor_spectra, phasors
 class TransformStation(StationStep):
     """Cuts windows, transforms and whitens them: writes a :class:`SpectraBlock` with the spectra of every band.
 
-    ``estimator`` says what the spectra are for: unit phasors for the phase correlation; no band taper before the ratios
-    of coherency and deconvolution; the masks of incomplete windows where estimates are unbiased. With
-    ``autocorrelations`` the power before whitening goes along, summed over ``substacks`` (None: the whole chunk).
+    ``estimator`` decides how spectra are made. The phase correlation gets spectra of unit phasors. Coherency and
+    deconvolution get spectra without band taper. Unbiased estimates also get the masks of incomplete windows. With
+    ``autocorrelations`` the item also holds the power before whitening, summed over ``substacks`` (None: the chunk).
 
     >>> from xcorr.pes.preparing.whiten import Band
     >>> TransformStation((Band.of(3600, 120, 1.0, (0.1, 0.4)),), 3600, "running-mean").method

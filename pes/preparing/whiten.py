@@ -1,8 +1,8 @@
 """Window spectra and spectral whitening.
 
-A window of L samples is transformed with nfft >= L + M points (M lags), so that correlations do not wrap
-around: X = rfft(x, nfft) / sqrt(L). Only the bins of the band are kept, and one cosine taper T(f) inside both band
-edges is applied to every trace, whatever the method.
+A window of L samples is transformed with nfft >= L + M points (M lags), so that correlations do not wrap around:
+X = rfft(x, nfft) / sqrt(L). Only the bins of the band are kept. Every method multiplies the spectra by the same taper
+T(f), which has cosine flanks inside both band edges.
 """
 
 from __future__ import annotations
@@ -139,8 +139,8 @@ def whiten(
     """Whiten ``spectra`` [slot, window, bin] and apply the band taper.
 
     ``none``: X T. ``phase``: X/|X| T, 0 where X is 0 (Bensen et al. 2007 with full equalisation).
-    ``running-mean``: X T / mean of |X| over ``smooth_hz`` (in-band bins only), floored at 1e-3 of its band
-    mean. With ``per = "station"``, |X| is the mean over the slots (those whose window is not all zero).
+    ``running-mean``: X T / A, where A is the mean of |X| over ``smooth_hz`` (in-band bins only), at least 1e-3 of its
+    mean over the band. With ``per = "station"``, |X| is the mean over all slots whose window is not all zero.
     """
     if method == "none":
         return spectra * taper

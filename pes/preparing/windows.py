@@ -29,8 +29,8 @@ from xcorr.pes.transforms.running_mean import running_mean
 class Windowing:
     """Windows in samples of the target rate, and the limits of the quality control (0: no limit).
 
-    ``kurtosis``: largest m4 / m2² (3 for Gaussian noise); ``sta_lta``: largest ratio of the mean of x² over ``sta_s``
-    to that over ``lta_s`` (s); ``dead``: smallest rms, as a share of the median of the chunk's windows;
+    ``kurtosis``: largest m4 / m2² (3 for Gaussian noise). ``sta_lta``: largest ratio of the mean of x² over ``sta_s``
+    to the mean over ``lta_s`` (s). ``dead``: smallest rms, as a share of the median rms of the chunk's windows.
     ``clipped``: largest share of raw samples in flat runs at the raw extremes.
     """
 
@@ -71,11 +71,16 @@ def judge(
 ) -> npt.NDArray[np.int8]:
     """Return, for each window of one conditioned trace, an index into ``WINDOW_REASONS``.
 
-    ``data`` and ``mask`` [sample]; masked samples are zero. A window is rejected when its share of valid samples is
-    below ``min_coverage``; when it overlaps a range of positions ``[first, stop)`` in ``non_finite`` or ``events``,
-    or its values are not finite; when its share of samples in the ranges ``clipped`` is over the limit; and when
-    max|x| exceeds ``max_over_std`` times the standard deviation (root mean square: the trace has no mean) of the
-    valid samples of the chunk, or another limit of :class:`Windowing` is passed. Sums are float64.
+    ``data`` and ``mask`` [sample]; masked samples are zero. A window is rejected for any of these reasons:
+
+    - its share of valid samples is below ``min_coverage``;
+    - it overlaps a range of positions ``[first, stop)`` in ``non_finite`` or ``events``, or its values are not finite;
+    - its share of samples in the ranges ``clipped`` is above the limit;
+    - max|x| exceeds ``max_over_std`` times the standard deviation of the valid samples of the chunk (here the root mean
+      square, because the trace has no mean);
+    - it exceeds another limit of :class:`Windowing`.
+
+    Sums are float64.
     """
     starts = how.starts(len(data))
     verdict = np.full(len(starts), USED, np.int8)

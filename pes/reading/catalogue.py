@@ -12,14 +12,14 @@ from xcorr.pes.reading.formats import read
 
 
 class CatalogueError(XcorrError, ValueError):
-    """A catalogue that cannot be read."""
+    """An earthquake catalogue cannot be read."""
 
 
 def read_catalogue(path: str, smallest: float) -> list[int]:
-    """Return the origin times (ns UTC) of the events of at least this magnitude, in order.
+    """Return the origin times (ns UTC), in order, of the events with at least the magnitude ``smallest``.
 
-    CSV has a header with columns ``time`` (ISO 8601) and ``magnitude`` or ``mag`` (USGS); anything else is left to
-    ObsPy. Raises CatalogueError, naming file and line, for what cannot be understood.
+    A CSV file has a header with the columns ``time`` (ISO 8601) and ``magnitude`` or ``mag`` (USGS). ObsPy reads
+    QuakeML. Raises CatalogueError, with file and line, if the catalogue cannot be read.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -32,7 +32,9 @@ def read_catalogue(path: str, smallest: float) -> list[int]:
     names = [n.strip().lower() for n in rows.fieldnames or ()]
     magnitude = next((n for n in ("magnitude", "mag") if n in names), None)
     if "time" not in names or magnitude is None:
-        raise CatalogueError(f"quality.catalogue: {path!r} needs a header with columns time and magnitude")
+        raise CatalogueError(
+            f"quality.catalogue: {path!r} lacks columns; it needs a header with columns time and magnitude"
+        )
     rows.fieldnames = names
     times = []
     for number, row in enumerate(rows, 2):

@@ -14,16 +14,18 @@ from xcorr.pes.items import Candidate
 from xcorr.pes.reading.source import Coverage, Fingerprint, Index, ReadError, Source, SourceError, Wanted
 from xcorr.pes.reading.waveform_file import read_traces
 
-LETTERS = "ZNE123UVW"  # last letters of channels that are asked for where a pattern leaves them open
+LETTERS = "ZNE123UVW"  # last letters that are asked for if a channel pattern ends in ? or *
 TIMEOUT_S = 60
 
 
 @dataclasses.dataclass(frozen=True)
 class FdsnOptions:
-    """How a service is asked."""
+    """How requests are sent to a service."""
 
-    retries: int = option(3, "How often a failed request is repeated, each time after twice as long.", least=0)
-    requests_per_s: float = option(5.0, "Requests per second and worker; services ban who asks too often.", least=0.01)
+    retries: int = option(3, "Times that a failed request is repeated. The wait doubles each time.", least=0)
+    requests_per_s: float = option(
+        5.0, "Most requests per second of each worker. Services ban users who ask too often.", least=0.01
+    )
 
 
 class Fdsn(Source):
@@ -38,7 +40,7 @@ class Fdsn(Source):
 
     @classmethod
     def absolute(cls, place: str, folder: str) -> str:
-        """Return the address: it means the same everywhere."""
+        """Return the address unchanged, because a web address means the same in every folder."""
         return place
 
     @property
@@ -49,16 +51,18 @@ class Fdsn(Source):
         return self._service
 
     def index(self, wanted: Wanted) -> Index:
-        """Return what the service will be asked for; only the answer says whether it has the data."""
+        """Return the channels and times to ask for. Only the later answers tell which data the service has."""
         address = f"fdsn:{self.place}"
         if wanted.start_ns is None or wanted.end_ns is None:
             raise SourceError(
-                f"data.source = {address!r}: a web service needs data.start and data.end (--start, --end)"
+                f"data.source = {address!r}: a web service needs data.start and data.end; set both (--start, --end)"
             )
         vague = [f"{n} {s}" for n, s in wanted.stations if any(c in n + s for c in "*?")]
         if vague:
-            raise SourceError(f"station {vague[0]!r} of the list: a web service needs names without * or ?")
-        _ = self.service  # is it there?
+            raise SourceError(
+                f"station {vague[0]!r} of the list: a web service needs names without * or ?; list every station"
+            )
+        _ = self.service  # raises SourceError if no service answers
         found = list(dict.fromkeys(_channels(wanted.channels)))
         times = wanted.start_ns, wanted.end_ns
         return Index(
@@ -67,19 +71,19 @@ class Fdsn(Source):
         )
 
     def request_of(self, reference: str, channel: Candidate) -> Hashable:
-        """Return the kind of channel: the components of one kind are asked for together."""
+        """Return the channel code without its component: all components of a channel are asked for together."""
         return channel.channel[:-1]
 
     def read(
         self, reference: str, channels: Sequence[Candidate], start_ns: int, end_ns: int
     ) -> tuple[list[Any], list[str]]:
-        """Return what the service answers."""
+        """Return the traces that the service answers with, and what was wrong."""
         return self.service.waveforms(
             ((c.network, c.station, c.location, c.channel) for c in channels), start_ns, end_ns
         )
 
     def fingerprint(self, reference: str) -> Fingerprint | None:
-        """Return the address alone: a service does not say when its data change."""
+        """Return the address, without size and time, because a service does not say when its data change."""
         return reference, 0, 0
 
 
@@ -95,14 +99,14 @@ def _channels(patterns: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 class ServiceError(ReadError):
-    """A web service that did not answer, however often it was asked."""
+    """A web service refused a request, or did not answer after all repetitions."""
 
 
 class Service:
-    """A connection to one service; one per process is enough.
+    """A connection to one service. A process needs only one.
 
-    ``retries``: how often a failed request is repeated, each time after twice as long. ``requests_per_s`` bounds what
-    this connection asks for.
+    ``retries``: times that a failed request is repeated; the wait doubles each time. ``requests_per_s``: most requests
+    per second of this connection.
     """
 
     def __init__(self, address: str, retries: int = 3, requests_per_s: float = 5.0) -> None:
@@ -113,7 +117,7 @@ class Service:
         try:
             self._client = Client(
                 address, timeout=TIMEOUT_S, _discover_services=False
-            )  # one service may be all there is
+            )  # a server may offer dataselect only, and no list of its services
             self._client.get_webservice_version("dataselect")
         except Exception as error:  # ObsPy raises anything when a service is not what it should be
             raise SourceError(
@@ -125,14 +129,14 @@ class Service:
     ) -> tuple[list[Any], list[str]]:
         """Return ObsPy traces of (network, station, location, channel), which may hold * and ?, and what was wrong.
 
-        Raises ServiceError when the service fails again and again, with its last words.
+        Raises ServiceError, with the service's last message, if it refuses the request or fails at every repetition.
         """
         from obspy import UTCDateTime
         from obspy.clients.fdsn.header import FDSNBadRequestException, FDSNNoDataException, FDSNUnauthorizedException
 
         times = UTCDateTime(ns=start_ns), UTCDateTime(ns=end_ns)
         asked = set(channels)
-        asked = {c for c in asked if c[2] == "*" or (*c[:2], "*", c[3]) not in asked}  # else data would come twice
+        asked = {c for c in asked if c[2] == "*" or (*c[:2], "*", c[3]) not in asked}  # ask for all data only once
         lines = [
             (network, station, location or "--", channel, *times)
             for network, station, location, channel in sorted(asked)
@@ -156,7 +160,7 @@ class Service:
         raise AssertionError("unreachable")
 
     def _wait(self) -> None:
-        """Let so much time pass since the last request that the rate is kept."""
+        """Wait until the next request is allowed by ``requests_per_s``."""
         with self._lock:
             now = time.monotonic()
             pause = max(0.0, self._next - now)

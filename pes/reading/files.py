@@ -22,12 +22,12 @@ class FileSource(Source):
     def read(
         self, reference: str, channels: Sequence[Candidate], start_ns: int, end_ns: int
     ) -> tuple[list[Any], list[str]]:
-        """Return the traces of a file, of all its channels."""
+        """Return the traces of all channels of a file, and what was wrong."""
         traces, wrong = read_traces(reference, start_ns, end_ns)
         return traces, [f"{os.path.basename(reference)}: {text}" for text in wrong]
 
     def fingerprint(self, reference: str) -> Fingerprint | None:
-        """Return path, size and time of change of a file."""
+        """Return path, size and time of change of a file; None if the file does not exist any more."""
         try:
             status = os.stat(reference)
         except FileNotFoundError:
@@ -74,7 +74,7 @@ class Files(FileSource):
 
 
 def in_order(coverages: dict[tuple[str, str], list[Coverage]]) -> dict[tuple[str, str], list[Coverage]]:
-    """Return coverages, those of each station by time and path."""
+    """Return the coverages of each station, sorted by time and path."""
     return {k: sorted(v, key=lambda c: (c.start_ns, c.path, c.location, c.channel)) for k, v in coverages.items() if v}
 
 

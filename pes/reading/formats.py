@@ -1,7 +1,7 @@
-"""Reads files with ObsPy in the formats listed here, and in no others.
+"""Reads files with ObsPy, only in the formats listed here.
 
-ObsPy tries every format it knows, and those that other packages add. One of its own is Python's pickle, whose test
-already loads the file: a file in an archive could name code to run.
+By itself ObsPy tries all its formats, and the formats that other packages add. One of its formats is Python's pickle.
+ObsPy's test for that format already loads the file, so that a file in an archive could run any code.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ FORMATS = {
     "event": frozenset(("QUAKEML", "SCML")),
 }
 # fmt: on
-PICKLE_MARK = b"obspy.core.stream"  # in the first bytes of what ObsPy takes for a pickle of its own
+PICKLE_MARK = b"obspy.core.stream"  # in the first bytes of a pickle of ObsPy
 
 
 class UnknownFormat(XcorrError, TypeError):
-    """A file in none of the formats that are tried."""
+    """A file is in none of the formats listed here."""
 
 
 def read(kind: str, path: str, **options: Any) -> Any:
@@ -44,7 +44,7 @@ def read(kind: str, path: str, **options: Any) -> Any:
 
 
 def _detected(kind: str, plain: str, path: str) -> str:
-    """Return the format of a file, tried in ObsPy's order; ``path`` is what it is called where it was packed."""
+    """Return the format of a file, tried in ObsPy's order. ``path``: the name of the file before unpacking."""
     from obspy.core.util.base import ENTRY_POINTS
     from obspy.core.util.misc import buffered_load_entry_point
 

@@ -19,13 +19,13 @@ InverseResponse = Callable[[np.ndarray], np.ndarray]  # 1/R at frequencies (Hz)
 
 
 class MetadataError(XcorrError, ValueError):
-    """Station metadata that cannot be read or do not hold what is needed."""
+    """Station metadata cannot be read, or lack something that is needed."""
 
 
 def read_inventory(place: str) -> Any:
     """Return the ObsPy inventory of one StationXML file or all that match a glob.
 
-    Raises MetadataError if there is none, or one cannot be read, naming it.
+    Raises MetadataError, with the name, if there is no file or a file cannot be read.
     """
     import obspy
 
@@ -59,7 +59,7 @@ def station_coordinates(inventory: Any) -> dict[tuple[str, str], Coordinates]:
 def find_response(inventory: Any, seed_id: str, time_ns: int) -> Any:
     """Return the response of a channel at a time.
 
-    Raises MetadataError if the inventory has none, saying what it lacks.
+    Raises MetadataError if the inventory lacks the channel, an epoch at this time, or the response.
     """
     from obspy import UTCDateTime
 
@@ -91,9 +91,9 @@ def inverse_response(
 ) -> InverseResponse:
     """Return the function that gives 1/R at frequencies up to ``highest_hz``, for data at ``rate_hz``.
 
-    R is evaluated by ObsPy (evalresp) on a fixed grid of logarithmic and linear frequencies and interpolated
-    linearly in between; where |R| lies more than ``water_level_db`` below its maximum up to the Nyquist
-    frequency of the input, it is raised to that level with its phase kept; where R is 0, so is the result.
+    ObsPy (evalresp) evaluates R on a fixed grid of logarithmic and linear frequencies. Between the grid points R is
+    interpolated linearly. The water level lies ``water_level_db`` below the maximum of |R| up to the Nyquist frequency
+    of the input. A smaller |R| is raised to this level and keeps its phase. Where R is 0, the result is 0.
     """
     nyquist = rate_hz / 2
     grid = np.union1d(

@@ -1,4 +1,4 @@
-"""What ReadStation writes, for rules of what is kept."""
+"""The product of ReadStation, for [[keep]] rules."""
 
 from __future__ import annotations
 

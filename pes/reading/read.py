@@ -34,9 +34,9 @@ NOTHING_VALID = "nothing but gaps, zeros or non-finite samples"
 
 
 class ChunkWaveforms:
-    """The waveforms of one station in one chunk, out of a source: each request is made at most once.
+    """Reads the waveforms of one station in one chunk from a source. Each request is sent at most once.
 
-    ``slots`` are those of the station: channels that a source reads together are read together.
+    ``slots`` are the slots of the station. Their channels are read together if the source can read them together.
     """
 
     def __init__(self, start_ns: int, end_ns: int, slots: Sequence[SlotRequest], source: Source) -> None:
@@ -63,7 +63,7 @@ class ChunkWaveforms:
             return [], [f"{os.path.basename(reference)}: {type(error).__name__}: {error}".splitlines()[0]]
 
     def named(self, candidate: Candidate) -> Candidate:
-        """Return the candidate with the location that the source gave it, the first there is, for a pattern."""
+        """Return the candidate. A location pattern is replaced by the first matching location in the data."""
         if not any(c in candidate.location for c in "*?"):
             return candidate
         traces, _ = self.traces(candidate.files[0], candidate)
@@ -72,7 +72,7 @@ class ChunkWaveforms:
         return dataclasses.replace(candidate, location=fits[0]) if fits else candidate
 
     def segments(self, candidate: Candidate, highest_hz: float) -> tuple[list[Segment], list[str], list[str]]:
-        """Return the pieces of a channel, errors, and notes on pieces that are of no use."""
+        """Return the raw segments of a channel, errors, and notes about segments that cannot be used."""
         pieces: list[Segment] = []
         errors: list[str] = []
         notes: list[str] = []
@@ -103,11 +103,11 @@ def _matches(stats: Any, candidate: Candidate) -> bool:
 class ReadStation(IterativePE):
     """Reads every slot of a :class:`StationRequest`; writes a :class:`RawStation`, or a :class:`Tombstone`.
 
-    ``source`` is the address of the source, ``options`` those of sources, by kind.
+    ``source`` is the address of the source. ``options`` holds the options of sources, by kind.
 
-    A slot takes the first of its candidates that has a segment longer than its two edges of ``edge_s``, not
-    constant, with a Nyquist frequency above ``highest_hz``. Unreadable files cost only what they hold: the slot's
-    account gives the reason.
+    A slot takes its first candidate with a usable segment: longer than two edges of ``edge_s``, not constant, and with
+    a Nyquist frequency above ``highest_hz``. If a file cannot be read, only its own data are lost. The account of the
+    slot then gives the reason.
     """
 
     stateless = True
@@ -204,10 +204,10 @@ class ReadStation(IterativePE):
 
 
 class StationSource(GenericPE):
-    """The source of the workflow: writes the requests it was given, in order of chunks, one by one.
+    """The source of the workflow: writes its requests one by one, in the order of chunks.
 
-    ``requests`` has a length and can be gone through: a tuple, or what makes them as they are asked
-    for. At most ``open_chunks`` chunks are under way at once.
+    ``requests`` is a collection with a length, such as a tuple. It may make each request only when it is asked for.
+    At most ``open_chunks`` chunks are under way at once.
     """
 
     def __init__(self, requests: Any, open_chunks: int = 2) -> None:

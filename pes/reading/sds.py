@@ -26,7 +26,7 @@ class Sds(FileSource):
     usage = "sds:DIR (SeisComP archive)"
 
     def index(self, wanted: Wanted) -> Index:
-        """List the folders of the stations wanted; no file is opened."""
+        """List the folders of the stations wanted, without opening a file."""
         address, root, stations = f"sds:{self.place}", Path(self.place), wanted.exact
         if not root.is_dir():
             raise SourceError(f"data source {address!r}: there is no folder {str(root)!r}")
@@ -48,7 +48,7 @@ def _folders(path: str | Path) -> list[os.DirEntry[str]]:
 
 
 def _sds_days(folder: str) -> Iterator[Coverage]:
-    """Yield the files of one SDS channel folder; the name says the day in which their records begin."""
+    """Yield the files of one SDS channel folder. A file's name gives the day in which its records begin."""
     with os.scandir(folder) as entries:
         for entry in entries:
             parts = entry.name.split(".")

@@ -1,4 +1,4 @@
-"""Contiguous segments out of raw pieces: exact rates, merging, overlaps, gaps, zeros in disguise."""
+"""Makes contiguous segments from raw ones: exact rates, merging, overlaps, gaps, and zeros that are gaps."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from xcorr.pes.items import Segment
 
 RATE_TOLERANCE = 1e-5
 LARGEST_DENOMINATOR = 32
-ZEROS_IN_A_ROW = 8  # samples looked at in a run of zeros, before all are
+ZEROS_IN_A_ROW = 8  # samples of a possible run of zeros that are tested before all samples are
 NS = 1_000_000_000
 
 
 class RateError(XcorrError, ValueError):
-    """A sampling rate that is no simple rational number of hertz or seconds."""
+    """A sampling rate in Hz, or its period in seconds, is not a simple fraction."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cleaned:
-    """Segments without gaps, and what was found: gaps (count, seconds), zeros, runs of non-finite samples."""
+    """Segments without gaps, and what was removed: gaps (count, seconds), zeros (seconds), non-finite runs."""
 
     segments: tuple[Segment, ...]
     gaps: int
@@ -40,7 +40,7 @@ def exact_rate(rate_hz: float) -> Fraction:
     >>> exact_rate(39.9999), exact_rate(0.1), exact_rate(31.25)
     (Fraction(40, 1), Fraction(1, 10), Fraction(125, 4))
 
-    Raises RateError if there is none, or the rate is not a positive number.
+    Raises RateError if there is no such fraction, or the rate is not a number between 1e-6 and 1e6.
     """
     if not (math.isfinite(rate_hz) and 1e-6 < rate_hz < 1e6):
         raise RateError(f"sampling rate {rate_hz!r} Hz is not a rate between 1e-6 and 1e6 Hz")
@@ -75,9 +75,9 @@ def clean(
 ) -> Cleaned:
     """Return the contiguous segments of one channel within ``[start_ns, stop_ns)``.
 
-    Pieces are put in order and trimmed. Overlaps that agree sample by sample are joined; those that disagree
-    become gaps. Runs of exact zeros of ``zeros_are_gaps_s`` or longer (0: never) and non-finite samples become
-    gaps. Gaps of up to ``max_gap_s`` are interpolated linearly, unless they were non-finite.
+    ``pieces`` are sorted by time and trimmed. Overlaps with equal samples are joined. Overlaps with different samples
+    become gaps. Non-finite samples, and runs of exact zeros of at least ``zeros_are_gaps_s`` (0: none), become gaps.
+    Gaps of up to ``max_gap_s`` are interpolated linearly, but not over non-finite samples.
     """
     trimmed = [t for p in pieces if len((t := _trim(p, start_ns, stop_ns)).data)]
     merged = _merge(sorted(trimmed, key=lambda s: (s.start_ns, -len(s.data))))
@@ -130,7 +130,7 @@ def _merge(ordered: list[Segment]) -> list[Segment]:
             merged.append(segment)
             continue
         at = (segment.start_ns - last.start_ns) * last.rate_hz / NS
-        if at < 0:  # what lies before the last segment has been settled already
+        if at < 0:  # earlier segments already cover the time before the last segment, or dispute it
             segment = _trim(segment, last.start_ns, end_ns(segment))
             if not len(segment.data):
                 continue
@@ -174,7 +174,7 @@ def _long_zero_runs(segment: Segment, shortest_s: float) -> np.ndarray:
         return keep
     apart = max(1, shortest // ZEROS_IN_A_ROW)
     few = segment.data[::apart] == 0
-    in_a_row = shortest // apart  # of these few samples a run that long holds at least so many
+    in_a_row = shortest // apart  # the shortest run holds at least so many of these few samples
     others = np.flatnonzero(~few)
     if np.diff(others, prepend=-1, append=len(few)).max() <= in_a_row:
         return keep

@@ -1,6 +1,6 @@
-"""Sources of waveforms: what a source is, and how ``KIND:PLACE`` finds the one that ``KIND`` names.
+"""Sources of waveforms: the interface of a source, and the function that opens an address ``KIND:PLACE``.
 
-A source is a class with the entry point ``KIND`` in the group ``xcorr.sources``. Nothing else knows its name.
+A source is a class with the entry point ``KIND`` in the group ``xcorr.sources``. No other code uses its name.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ Patterns = tuple[tuple[str, str], ...]
 
 
 class SourceError(XcorrError, ValueError):
-    """A waveform source that cannot be used as given."""
+    """A waveform source cannot be used, or does not exist."""
 
 
 class ReadError(XcorrError, OSError):
-    """What a source could not give now; the text is complete."""
+    """A source could not give data now. The text needs no additions."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -52,10 +52,10 @@ class Coordinates:
 
 @dataclasses.dataclass(frozen=True)
 class Index:
-    """What a source has: coverages by (network, station), coordinates found in headers, files nobody could read.
+    """What a source has: coverages by (network, station), coordinates from headers, and unreadable files.
 
-    ``ignored`` are text files in no waveform format: notes, licences, tables. Records may run on for up to
-    ``slack_ns`` beyond the end of a coverage, where a file's name is all that says when it ends.
+    ``ignored`` lists text files that are not waveforms: notes, licences, tables. Records may continue for up to
+    ``slack_ns`` after the end of a coverage, if this end is known only from the name of a file.
     """
 
     source: str
@@ -68,10 +68,10 @@ class Index:
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """What a campaign asks of a source.
+    """The stations, channels and times that a campaign asks a source for.
 
-    ``stations`` lists (network, station), ``channels`` (channel, location); all may hold ``*`` and ``?``. Times are in
-    ns, None where the source decides.
+    ``stations`` lists (network, station), ``channels`` (channel, location). All may hold ``*`` and ``?``. Times are in
+    ns. With None the source decides.
     """
 
     stations: tuple[tuple[str, str], ...]
@@ -81,17 +81,17 @@ class Wanted:
 
     @property
     def exact(self) -> set[tuple[str, str]] | None:
-        """The stations, if all have exact names; else None."""
+        """The stations, if no name holds a pattern; else None."""
         return None if any(c in n + s for n, s in self.stations for c in "*?[") else set(self.stations)
 
 
 class Source(abc.ABC):
-    """Where waveforms are. One is made wherever it is needed, in workers too, from its address and its options.
+    """A source of waveforms. Every process makes its own object from the address and the options.
 
     Class attributes
     ----------------
-    usage : how its address is written, and what it is, for help and error messages.
-    Options : a dataclass of :func:`xcorr.core.options.option`; settings call them ``data.KIND.NAME``.
+    usage : how the address of the source is written, and what the source is, for help and error messages.
+    Options : a dataclass of :func:`xcorr.core.options.option`. In settings an option is called ``data.KIND.NAME``.
     """
 
     usage: ClassVar[str]
@@ -103,44 +103,45 @@ class Source(abc.ABC):
 
     @classmethod
     def absolute(cls, place: str, folder: str) -> str:
-        """Return what a place, written in a folder, is called everywhere: by default it is a path."""
+        """Return a place that means the same in every folder. By default a place is a path, relative to ``folder``."""
         return os.path.normpath(os.path.join(folder, place)) if place else place
 
     @abc.abstractmethod
     def index(self, wanted: Wanted) -> Index:
-        """Return what the source has. What is not wanted may be left out.
+        """Return the index of the source. Data that are not wanted may be left out.
 
-        Raises SourceError if the source is not there, or does not take what is wanted.
+        Raises SourceError if the source does not exist, or cannot answer such a request.
         """
 
     def request_of(self, reference: str, channel: Candidate) -> Hashable:
-        """Return what tells one request from another; channels with the same are read together, once."""
+        """Return the key of a request. Channels with the same key are read together, once."""
         return reference
 
     @abc.abstractmethod
     def read(
         self, reference: str, channels: Sequence[Candidate], start_ns: int, end_ns: int
     ) -> tuple[list[Any], list[str]]:
-        """Return ObsPy traces with the samples of a time, perhaps more, and what was wrong, a line each.
+        """Return ObsPy traces that hold all samples of a time, and one line for each thing that was wrong.
 
-        ``channels`` are the candidates of one station that have the same :meth:`request_of`. Raises anything where
-        nothing can be read: the account of the channel then gives the reason, and the next run tries again.
+        The traces may hold more samples. ``channels`` are the candidates of one station with the same
+        :meth:`request_of`. May raise any error if nothing can be read. The account of the channel then gives the
+        reason, and the next run tries again.
         """
 
     @abc.abstractmethod
     def fingerprint(self, reference: str) -> Fingerprint | None:
-        """Return reference, size in bytes (0: unknown) and time of change (ns), which change with the data.
+        """Return reference, size in bytes (0: unknown) and time of change (ns); different data have a different one.
 
-        None if there is nothing any more.
+        Returns None if there is nothing at the reference any more.
         """
 
     def rate_hz(self, reference: str) -> float | None:
-        """Return the sampling rate of what is at a reference, for forecasts; None if it is not known."""
+        """Return the sampling rate of the data at a reference, for forecasts; None if the rate is not known."""
         return None
 
 
 def source_class(address: str) -> type[Source]:
-    """Return the class that the kind of an address names. Raises SourceError, with those there are."""
+    """Return the class for the kind of an address. Raises SourceError, with the known kinds, for an unknown one."""
     kind, _, place = address.partition(":")
     try:
         if not place:
@@ -160,7 +161,7 @@ def open_source(address: str, options: Mapping[str, Mapping[str, Any]] | None = 
 
 
 def absolute(address: str, folder: str) -> str:
-    """Return what an address, written in a folder, is everywhere. One that is not known stays as it is."""
+    """Return an address that means the same in every folder. An address of unknown kind is returned unchanged."""
     kind, colon, place = address.partition(":")
     try:
         return f"{kind}{colon}{source_class(address).absolute(place, folder)}"

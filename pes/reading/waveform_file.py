@@ -1,8 +1,8 @@
-"""Waveforms in files, read and written with ObsPy: one at a time in a process.
+"""Reads and writes waveform files with ObsPy, only one file at a time in a process.
 
-ObsPy tells libmseed where its messages go in a variable of the whole process (obspy/obspy issue 3114), and Python keeps
-the warnings that are caught in another. Threads that read at once would get each other's errors, or crash. Ctrl-C waits
-until they are back: libmseed calls Python, and KeyboardInterrupt there ends the process.
+ObsPy tells libmseed where to send messages in a variable of the whole process (obspy/obspy issue 3114). Python catches
+warnings in such a variable too. Threads that read at the same time would get each other's errors, or crash. Ctrl-C
+waits until a file is read, because libmseed calls Python, and a KeyboardInterrupt in such a call ends the process.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ LARGE = 64 << 20  # bytes: larger files are mapped, not read into memory whole
 
 
 def read_traces(source: str | bytes, start_ns: int, end_ns: int) -> tuple[list[Any], list[str]]:
-    """Return the ObsPy traces with samples within a time, perhaps with more, and what ObsPy warned of.
+    """Return the ObsPy traces with samples within a time, and ObsPy's warnings. Traces may hold more samples.
 
-    ``source`` is a file's path, or miniSEED. Raises whatever ObsPy raises.
+    ``source`` is the path of a file, or the content of a miniSEED file. Raises any error that ObsPy raises.
     """
     from obspy import UTCDateTime
     from obspy.io.mseed.core import _read_mseed
@@ -37,13 +37,13 @@ def read_traces(source: str | bytes, start_ns: int, end_ns: int) -> tuple[list[A
             stream = read("waveform", source, starttime=start, endtime=end)
             for trace in stream:
                 trace.trim(starttime=start).trim(endtime=end)
-        else:  # what is done around a format's own reader takes as long as reading
+        else:  # calls the miniSEED reader itself, because ObsPy's code around it takes as long as reading
             stream = _read_mseed(content or source, starttime=start, endtime=end)
     return [t for t in stream if t.stats.npts], [str(w.message) for w in caught if _is_about_data(w)]
 
 
 def _miniseed(path: str) -> bytes | None:
-    """Return the content of a miniSEED file, or nothing where it is large: ObsPy maps it; None for other formats."""
+    """Return the content of a miniSEED file; nothing for a large one, which ObsPy maps; None for other formats."""
     with open(path, "rb", buffering=0) as file:
         head = file.read(7)
         if not (len(head) == 7 and head[:6].isdigit() and head[6:] in b"DRQM"):
@@ -63,7 +63,7 @@ def read_headers(path: str) -> list[Any]:
 
 
 def write_miniseed(traces: list[Any], path: Path) -> None:
-    """Write ObsPy traces."""
+    """Write ObsPy traces to a miniSEED file."""
     from obspy import Stream
 
     with ONE_AT_A_TIME, shielded():

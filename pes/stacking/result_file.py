@@ -22,11 +22,11 @@ SHARD_TABLE = [("piece", "i4"), ("first_row", "i8"), ("rows", "i8"), ("path", "S
 
 @dataclasses.dataclass(frozen=True)
 class Tables:
-    """What a result file holds besides correlations: structured arrays, lags (s), shards, root attributes.
+    """The contents of a result file besides correlations: structured arrays, lags (s), shards, root attributes.
 
-    ``shards`` lists (first piece, first row, number of rows, path relative to the campaign); a shard holds
-    ``substacks`` pieces of every band (by name) and of every component pair of ``series`` (none: they are not kept).
-    ``components`` are the pairs stacked, by every one of ``methods``.
+    ``shards`` lists (first piece, first row, number of rows, path relative to the campaign). A shard holds
+    ``substacks`` pieces of every band (by name) and of every component pair in ``series``. ``series`` is empty if the
+    series are not kept. ``components`` are the component pairs that every method of ``methods`` stacks.
     """
 
     stations: np.ndarray
@@ -104,7 +104,7 @@ class WriteResults(GenericPE):
         self._file.create_dataset(series_path(band, pair, "series_n_windows"), shape[:2], "i4")
 
     def _add_virtual(self, name: str, path: str, shape: tuple[int, ...]) -> None:
-        """Add a dataset that shows the series of the shards: all, or without the axis of pieces where there is one."""
+        """Add a dataset that shows the series of the shards: [piece, row, lag], or [row, lag] for a single piece."""
         import h5py
 
         t = self.tables
@@ -126,7 +126,7 @@ class WriteResults(GenericPE):
             group["snr"][rows], group["symmetry"][rows] = item.snr[method], item.symmetry[method]
             if item.means:
                 group["mean"][rows] = item.means[method]
-        if item.std_error is not None:  # what has no value is not written: the file says NaN
+        if item.std_error is not None:  # a dataset that is not written has the fill value NaN
             group["std_error"][rows] = item.std_error
         if item.snr:
             group["n_windows"][rows] = item.n_by_piece.sum(axis=0)

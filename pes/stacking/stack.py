@@ -1,4 +1,4 @@
-"""The stack pass: series of correlations out of the shards, stacked over pieces, a range of rows at a time."""
+"""The stack pass: reads series from the shards and stacks them over pieces, one range of rows at a time."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class StackRequest:
 class StackedRows:
     """Stacks of a range of rows for one band and component pair, by method; ``n_by_piece`` [piece, row].
 
-    ``std_error`` [row, lag] is None where there is but one piece. ``means`` is empty for pairs that are only stored,
-    and where the stack is the one piece itself.
+    ``std_error`` [row, lag] is None if there is only one piece. ``means`` is empty for component pairs that are stored
+    but not stacked, and if the stack is the only piece itself.
     """
 
     first_row: int
@@ -112,8 +112,9 @@ class SeriesShape:
 class StackRows(IterativePE):
     """Reads the series of a range of rows and stacks them: one :class:`StackedRows` per band and component pair.
 
-    ``outputs`` are the component pairs wanted: those of the shards, or with R and T, which are turned out of them.
-    ``keep_series`` says that the shards stay: a stack of one piece then is the piece, and is not written again.
+    ``outputs`` are the component pairs wanted: pairs in the shards, or pairs with R and T, which are computed from the
+    pairs in the shards. With ``keep_series`` the shards stay. A stack of one piece is then not written, because the
+    result file shows the piece in the shard.
     """
 
     stateless = True
@@ -169,7 +170,7 @@ class StackRows(IterativePE):
         )
 
     def _single(self, request: StackRequest, band: str, pair: str) -> StackedRows:
-        """Return the stacks of one piece: by any method it is the piece, so only what goes with it is read."""
+        """Return the stacks of one piece. Every method gives the piece itself, so only its other numbers are read."""
         import h5py
 
         rows = slice(request.first_row - request.offset, request.stop_row - request.offset)
@@ -201,7 +202,7 @@ class StackRows(IterativePE):
 def _turned(
     known: Mapping[str, tuple[Float32, np.ndarray]], pair: str, azimuth_deg: Float64
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the series of a pair of R, T and Z, and their numbers of windows: 0 where a component lacks them."""
+    """Return the series of a pair of R, T and Z, and the numbers of windows (0 if a component has none)."""
     parts = sources(pair)
     n = np.min([known[p][1] for p in parts], axis=0)
     n = np.where(np.isfinite(azimuth_deg), n, 0)

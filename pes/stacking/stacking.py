@@ -1,7 +1,7 @@
 """Stacks of correlations, their errors and quality.
 
-Arrays are [piece, row, lag] with weights ``n`` [piece, row], the numbers of windows; where n is 0 the series is not
-looked at. Sums are float64 in the order of pieces. No data: NaN.
+Arrays are [piece, row, lag]. The weights ``n`` [piece, row] are the numbers of windows. A series with n = 0 is ignored.
+Sums are float64, in the order of pieces. A stack without data is NaN.
 """
 
 from __future__ import annotations
@@ -115,8 +115,8 @@ def s_transform(data: np.ndarray, bins: np.ndarray) -> np.ndarray:
 def _time_frequency_phase_weighted(data: Float64, n: np.ndarray, how: Stacking) -> Float64:
     """Schimmel & Gallart (2007, J. Geophys. Res. 112, eq. 5 and 6): weights for every time and frequency.
 
-    The coherence of the S-transforms' phases weights the S-transform of the linear stack; its sum over time is the
-    spectrum of the result. Frequencies outside the band keep the linear stack's.
+    The coherence of the phases of the pieces' S-transforms weights the S-transform of the linear stack. The sum of the
+    weighted S-transform over time is the spectrum of the result. Frequencies outside the band keep the linear stack.
     """
     pieces, rows, size = data.shape
     linear = _mean(data, n)
@@ -142,7 +142,8 @@ def _time_frequency_phase_weighted(data: Float64, n: np.ndarray, how: Stacking) 
 def _robust(data: Float64, n: np.ndarray) -> Float64:
     """Pavlis & Vernon (2010, Comput. Geosci. 36, eq. 6): weights from the projection on, and distance from, the stack.
 
-    w = |<s, d>| / (|d| |d - <s, d> s|), s the stack of norm 1, from the median until it changes no more.
+    w = |<s, d>| / (|d| |d - <s, d> s|), where s is the stack with norm 1. The iteration starts at the median and ends
+    when the stack changes no more.
     """
     used = np.where(n[:, :, None] > 0, data, np.nan)
     with np.errstate(all="ignore"):

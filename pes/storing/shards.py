@@ -20,8 +20,8 @@ from xcorr.pes.items import Chunk, SlotAccount
 
 FORMAT, VERSION = "xcorr-shard", 1
 HDF5_CHUNK_BYTES = 128 << 10
-WRITE_BYTES = 16 << 20  # after which the disk is asked to begin
-SPARE_BYTES = 1 << 20  # for tables, and what other processes write
+WRITE_BYTES = 16 << 20  # after so many bytes the system is asked to begin writing to disk
+SPARE_BYTES = 1 << 20  # free space left for tables, and for files of other processes
 CHUNK_TIMES = ("start_ns", "end_ns", "data_start_ns", "data_end_ns")
 
 
@@ -31,7 +31,7 @@ class ShardError(XcorrError, OSError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ShardContent:
-    """What a shard says about itself; ``times`` are :data:`CHUNK_TIMES`."""
+    """The contents of a shard besides series; ``times`` are :data:`CHUNK_TIMES`."""
 
     settings_hash: str
     times: tuple[int, int, int, int]
@@ -42,9 +42,9 @@ class ShardContent:
 
 
 def read_shard(path: Path, thorough: bool = False) -> ShardContent:
-    """Return what a shard holds besides numbers; with ``thorough``, read all of it, which checks every checksum.
+    """Return the contents of a shard besides series. With ``thorough``, read the whole file to check all checksums.
 
-    Raises ShardError, with the reason, for what is no shard or is damaged.
+    Raises ShardError, with the reason, if the file is no shard or is damaged.
     """
     import h5py
 
@@ -71,7 +71,7 @@ def read_shard(path: Path, thorough: bool = False) -> ShardContent:
 
 
 def read_all(_: str, item: Any) -> None:
-    """Read a dataset, a chunk of storage at a time: HDF5 compares the checksums."""
+    """Read a dataset, one HDF5 chunk at a time, so that HDF5 compares its checksums."""
     if hasattr(item, "chunks") and item.chunks and item.size:
         for part in item.iter_chunks():
             item[part]
@@ -105,13 +105,13 @@ def series_path(band: str, components: str, kind: str = "series") -> str:
 def require_space(folder: Path, needed: int) -> None:
     """Raise ShardError if the disk has no room for a file of so many bytes.
 
-    Looked at before a file is begun: HDF5 does not survive a full disk, it crashes when the file is closed.
+    Call this before creating a file, because HDF5 crashes when it closes a file on a full disk.
     """
     free = shutil.disk_usage(folder).free
     if free < needed + SPARE_BYTES:
         raise ShardError(
             f"the disk of {folder} is full: {free / 1e6:.1f} MB free, {needed / 1e6:.1f} MB needed now; "
-            "make room and run again: what is finished is kept"
+            "make room and run again: what is finished is kept, so the run resumes"
         )
 
 
@@ -132,26 +132,26 @@ def _sync(path: Path, flags: int) -> None:
 
 @dataclasses.dataclass(slots=True)
 class _Shard:
-    """A shard that is being written: its series are in the file, what is one number per row is kept until the end."""
+    """A shard that is being written. Series go to the file at once; the numbers for each row are written at the end."""
 
     file: Any
     series: dict[tuple[str, str], Any]
     rows: dict[str, dict[tuple[str, str], np.ndarray]]
     descriptor: int
     cached: bool
-    pending: int = 0  # bytes of series that the disk has not been asked to begin with
-    begun: int = 0  # bytes of the file that it has
+    pending: int = 0  # bytes of series that have come since the last push
+    begun: int = 0  # bytes of the file at the last push
 
     def add(self, size: int) -> None:
-        """Let the disk begin with what has come together, so that it works while correlations are computed."""
+        """Count written bytes, and push from time to time, so that the disk works while correlations are computed."""
         self.pending += size
         if self.pending >= WRITE_BYTES:
             self.pending = 0
             self.push()
 
     def push(self) -> None:
-        """Start writing what is dirty, and wait for nothing; what is written leaves memory, unless it is ``cached``."""
-        if hasattr(os, "posix_fadvise"):  # this is what it does on Linux
+        """Start writing to disk, without waiting. Bytes that are on disk leave memory, unless ``cached``."""
+        if hasattr(os, "posix_fadvise"):  # on Linux, POSIX_FADV_DONTNEED does both
             end = os.fstat(self.descriptor).st_size
             first = self.begun if self.cached else 0
             os.posix_fadvise(self.descriptor, first, end - first, os.POSIX_FADV_DONTNEED)
@@ -161,9 +161,9 @@ class _Shard:
 class WriteShards(GenericPE):
     """Writes the rows of a strip into its shard; after the strip's end, a :class:`ShardRecord` goes out.
 
-    Rows that never come have no data: NaN, with 0 windows. Series are [substack, row, lag] for every band (by name);
-    beside them are their numbers of windows, signal-to-noise ratios and symmetries. Unless ``cached``, the system need
-    not keep in memory what is on the disk: nobody will read it soon.
+    Rows that never come have no data: NaN, with 0 windows. Series are [substack, row, lag] for every band (by name).
+    The shard also has their numbers of windows, signal-to-noise ratios and symmetries. Unless ``cached``, the system
+    need not keep written series in memory, because they will not be read soon.
     """
 
     keyed = True

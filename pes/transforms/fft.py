@@ -1,7 +1,7 @@
 """Fourier transforms along the last axis, by the library that a campaign has chosen (``run.fft``).
 
-The last bits differ between libraries, so a campaign keeps its own. All are loaded where they are used; NumPy's
-pocketfft is always there.
+The last bits differ between libraries, so a campaign always uses the same one. A library is imported only when it is
+used. NumPy's pocketfft is always installed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class FftError(XcorrError, ImportError):
 class Library(NamedTuple):
     """Transforms of real traces: ``rfft(data, n)``, zero-padded, without a factor; ``irfft(spectra, n)``, with 1/n.
 
-    float32 gives complex64 and back. With ``whole_batches`` the bits of a row may depend on the number of rows.
+    float32 gives complex64, and complex64 gives float32. With ``whole_batches`` the bits of a row may depend on the
+    number of rows, so callers must always transform batches of the same size.
     """
 
     rfft: Callable[[np.ndarray, int], np.ndarray]
@@ -52,8 +53,8 @@ def library(name: str) -> Library:
 def rfft(data: np.ndarray, n: int) -> np.ndarray:
     """Return the spectra of real traces [..., sample], zero-padded to ``n`` points; float32 gives complex64.
 
-    NumPy computes float32 in single precision only where the factor is a float32 too, as that of "ortho" is; and
-    faster where it need not pad.
+    NumPy transforms float32 in single precision only if the factor is float32 too, as with "ortho". NumPy is faster
+    if it need not pad, so the padding is done here.
     """
     if data.dtype != np.float32:
         return np.fft.rfft(data, n)
@@ -71,7 +72,7 @@ def _padded(data: np.ndarray, n: int) -> np.ndarray:
 
 
 def next_fast_len(n: int) -> int:
-    """Return the smallest length of at least ``n`` without prime factors above 5: real transforms of it are fast.
+    """Return the smallest length >= ``n`` without prime factors above 5. Real FFTs of such lengths are fast.
 
     >>> next_fast_len(14_880), next_fast_len(17)
     (15000, 18)

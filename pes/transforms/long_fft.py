@@ -1,9 +1,9 @@
 """Real FFTs of long traces as FFTs of short ones, which fit the cache.
 
 A trace of R C samples is a matrix [R, C]. FFTs down its columns, a multiplication by exp(-2 pi i r c / R C), and FFTs
-along its rows give the element [r, q] of frequency r + R q (Bailey 1990, J. Supercomput. 4, 23). Of a real trace only
-the rows 0 ... R/2 are needed. Spectra stay in that order: whoever multiplies them asks for :func:`frequencies`.
-Where C changes, so does the sampling rate.
+along its rows give the spectrum: element [r, q] has the frequency r + R q (Bailey 1990, J. Supercomput. 4, 23). A real
+trace needs only the rows 0 ... R/2. Spectra keep this order, and :func:`frequencies` returns the frequency of each
+element. A change of C changes the sampling rate.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ SPAN = 32  # columns of a table of factors
 
 
 def shape_of(length: int, unit: int) -> tuple[int, int]:
-    """Return even R and C, a multiple of ``unit``, as near to each other as they can be, for ``length`` = R C.
+    """Return R and C with ``length`` = R C, as near to each other as possible. R is even, C a multiple of ``unit``.
 
-    ``length`` must be even times ``unit``.
+    ``length`` must be an even multiple of ``unit``.
     """
     total = length // unit
     rows = [r for r in range(2, 2 * int(length**0.5) + 3, 2) if total % r == 0]
@@ -34,7 +34,7 @@ def frequencies(rows: int, columns: int) -> np.ndarray:
 
 
 def in_order(values: np.ndarray, rows: int) -> np.ndarray:
-    """Return values at frequencies 0, 1, ... half the length in the order of a spectrum; conjugate at negative ones."""
+    """Return values, given at frequencies 0 to half the length, in spectrum order; conjugate at negative ones."""
     columns = 2 * (len(values) - 1) // rows
     ordered: np.ndarray = values[np.abs(frequencies(rows, columns))]
     negative = ordered[:, (columns + 1) // 2 :]
@@ -67,7 +67,7 @@ def forward(data: Float32, rows: int) -> Complex64:
 
 
 def resized(spectrum: Complex64, columns: int) -> Complex64:
-    """Return the spectrum with other columns: the highest frequencies left out, or zeros above them."""
+    """Return the spectrum with another number of columns: without the highest frequencies, or with zeros above."""
     have = spectrum.shape[1]
     if columns == have:
         return spectrum

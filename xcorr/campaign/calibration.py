@@ -1,6 +1,6 @@
-"""What work costs on this machine, from the application's own elements on a few synthetic stations.
+"""Measures what the work costs on this machine: runs the application's elements on a few synthetic stations.
 
-This takes some seconds. Costs are kept in the cache for each machine, version and settings.
+A calibration takes some seconds. Its costs are kept in the cache, for each machine, version and settings.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from xcorr.settings import Settings
 from xcorr.settings.recipe import Recipe
 from xcorr.store.software import kernel, software
 
-CALIBRATED = 128  # stations, of correlation; of conditioning a few of them
-FEW = 4
+CALIBRATED = 128  # stations that are correlated
+FEW = 4  # stations that are conditioned
 
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-    """Seconds on one core: to start; to read a sample; for a station in a chunk after that; for a pair; for a byte."""
+    """Seconds on one core: to start, to read a sample, to prepare a station's chunk, per pair, per byte written."""
 
     start_s: float
     sample_s: float
@@ -49,7 +49,7 @@ class Costs:
 
 
 def calibrated(settings: Settings, folder: Path) -> Costs:
-    """Return the costs on this machine with these settings, measured now unless they are in the cache."""
+    """Return the costs on this machine with these settings. Costs that are not in the cache are measured now."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xcorr" / "calibration.json"
     machine = f"{platform.node()} {available_cores()} {software()} {kernel()} {settings.hash()}"
     machine += f" {' '.join(f.name for f in dataclasses.fields(Costs))}"
@@ -63,9 +63,9 @@ def calibrated(settings: Settings, folder: Path) -> Costs:
 
 
 def calibrate(settings: Settings, folder: Path) -> Costs:
-    """Measure: a few stations read and prepared, the pairs of 128 correlated, some megabytes written and synced.
+    """Measure the costs: prepare a few stations, correlate the pairs of 128, write and sync some megabytes.
 
-    Without response removal: its cost is that of the metadata, which is read once.
+    Responses are not removed here. Response removal costs the reading of the metadata, which happens once.
     """
     plain = dataclasses.replace(
         settings,
@@ -80,7 +80,7 @@ def calibrate(settings: Settings, folder: Path) -> Costs:
     names = [f"XX.S{k:03d}" for k in range(CALIBRATED)]
     stations = [_noise(plain, chunk, k, names[k]) for k in range(FEW)]
     station_s = math.inf
-    for _ in range(2):  # the first also pays for memory and plans
+    for _ in range(2):  # the first time also allocates memory and makes FFT plans
         prepared = run(chained(ListSource(stations), *preparing(recipe)))
         seconds = sum(s.seconds for s in prepared.statistics if s.element != "ListSource")
         station_s = min(station_s, seconds / FEW)

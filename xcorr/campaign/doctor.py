@@ -1,4 +1,4 @@
-"""What is installed and works here, with the cure for what is missing."""
+"""Checks the installation and the machine, and says how to repair what is missing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LITTLE_BYTES = 1 << 30
 
 
 class Finding(NamedTuple):
-    """One thing looked at: whether it is well, what was found, the cure; ``needed``: nothing runs without."""
+    """The result of one check: whether all is well, what was found, and the cure. Nothing runs without ``needed``."""
 
     name: str
     well: bool
@@ -70,9 +70,13 @@ def _machine(folder: Path) -> Iterator[Finding]:
     yield Finding("memory", memory > 2 * LITTLE_BYTES, f"{memory / 1e9:.1f} GB", "more memory, or fewer stations")
     place = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
     free = shutil.disk_usage(place).free
-    yield Finding("disk", free > LITTLE_BYTES, f"{free / 1e9:.1f} GB free at {place}", "make room, or choose another")
+    yield Finding(
+        "disk", free > LITTLE_BYTES, f"{free / 1e9:.1f} GB free at {place}", "free some space, or choose another folder"
+    )
     writable = os.access(place, os.W_OK)
-    yield Finding("folder", writable, f"{place} can {'' if writable else 'not '}be written", "choose another", True)
+    yield Finding(
+        "folder", writable, f"{place} can {'' if writable else 'not '}be written", "choose another folder", True
+    )
 
 
 def examine_source(stations: Path, settings: Settings) -> Iterator[Finding]:
@@ -94,7 +98,7 @@ def examine_source(stations: Path, settings: Settings) -> Iterator[Finding]:
     days = [c.start_ns for c in found.chunks]
     yield Finding("chunks", True, f"{len(days)} with data, {found.rows} pair(s)")
     unplaced = [s.name for s in found.stations if s.coordinates.latitude != s.coordinates.latitude]
-    cure = "give coordinates in the list (CSV) or with --metadata: without them there are no distances"
+    cure = "give coordinates in the list (CSV) or with --metadata; distances need coordinates"
     yield Finding("coordinates", not unplaced, f"{len(unplaced)} station(s) without", cure)
     bad = found.index.unreadable
     first = next(iter(bad.items()), ("", ""))

@@ -1,4 +1,4 @@
-"""What a run will take: pairs, operations, bytes, files, memory and time. A forecast never changes a result."""
+"""Forecasts of a run: its pairs, operations, bytes, files, memory and time. A forecast never changes a result."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ UNITS = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 2**10, "MiB": 2**20
 
 @dataclasses.dataclass(frozen=True)
 class Forecast:
-    """What a run will take."""
+    """The work, space, memory and time that a run will take."""
 
     stations: int
     pairs: int
@@ -50,11 +50,11 @@ def parse_bytes(text: str) -> int:
         number = text.strip().removesuffix(unit).strip()
         if text.strip().endswith(unit) and number.replace(".", "", 1).isdigit():
             return round(float(number) * factor)
-    raise SettingsError(f"run.memory = {text!r}: write a size such as '4GB' or '800MB'")
+    raise SettingsError(f"run.memory = {text!r}: is not a size; write a size such as '4GB' or '800MB'")
 
 
 def forecast(recipe: Recipe, found: Survey, todo: dict[int, list[Chunk]], costs: Costs, workers: int) -> Forecast:
-    """Return what a run will take. Raises SettingsError if run.memory does not even allow one chunk."""
+    """Return the forecast of a run. Raises SettingsError if run.memory is too small for one chunk."""
     settings, shape, grid = recipe.settings, recipe.shape, recipe.bands[0].grid
     open_chunks = chunks_at_once(recipe, found, workers, max((len(c) for c in todo.values()), default=1))
     station_chunks = pairs = pieces = 0
@@ -70,7 +70,7 @@ def forecast(recipe: Recipe, found: Survey, todo: dict[int, list[Chunk]], costs:
     samples = station_chunks * len(settings.components) * settings.data.chunk_s * settings.condition.rate_hz * ratio
     cores = min(workers, available_cores())
     preparing = (samples * costs.sample_s + station_chunks * costs.station_s) / cores
-    correlating = pairs * each * costs.pair_s / max(min(cores, pieces), 1)  # a strip in a chunk has one worker
+    correlating = pairs * each * costs.pair_s / max(min(cores, pieces), 1)  # one worker correlates a strip of a chunk
     products = pairs * len(settings.component_pairs) * grid.bins * recipe.windows * 8
     flops = products + pairs * each * 5 * grid.nfft * np.log2(grid.nfft)
     of_mapping = engine(settings.run.mapping).costs
@@ -100,17 +100,17 @@ def _of_source(settings: Settings, found: Survey) -> tuple[int, float]:
 
 
 def memory_limit(settings: Settings) -> int:
-    """Return run.memory in bytes; by default 80 % of what this machine has."""
+    """Return run.memory in bytes. The default is 80 % of the memory of this machine."""
     if settings.run.memory is not None:
         return parse_bytes(settings.run.memory)
     return int(0.8 * memory_of_machine())
 
 
 def chunks_at_once(recipe: Recipe, found: Survey, workers: int, chunks: int) -> int:
-    """Return how many chunks may be open within the memory there is, at most run.open_chunks.
+    """Return how many chunks may be open within the memory limit, at most run.open_chunks.
 
-    Raises SettingsError if run.memory does not even allow one. Where workers are on other machines, whose memory this
-    one cannot know, it counts only where it is given.
+    Raises SettingsError if run.memory is too small for one chunk. Workers may be on other machines, whose memory is
+    not known here. Then run.memory is the limit if it is set, and without run.memory there is no limit.
     """
     settings = recipe.settings
     most = min(settings.run.open_chunks, max(chunks, 1))
@@ -130,15 +130,15 @@ def chunks_at_once(recipe: Recipe, found: Survey, workers: int, chunks: int) -> 
 
 
 def memory_bytes(recipe: Recipe, found: Survey, workers: int, open_chunks: int) -> int:
-    """Return the memory of all processes together, at most."""
+    """Return the most memory that all processes together will take, in bytes."""
     settings, windows, copies = recipe.settings, recipe.windows, recipe.estimator.copies
     mapping = engine(settings.run.mapping)
     spectra = 8 * windows * copies * sum(b.grid.bins for b in recipe.bands)
     letters, layout = len(settings.components), found.generations[-1].layout
-    shares = mapping.one_process  # packed spectra; what one worker has freed, too
+    shares = mapping.one_process  # workers share packed spectra, and reuse the memory that another has freed
     owners = min(workers, max(len(layout.strips), 1) * (1 if shares else max(len(found.chunks), 1)))
     packed = layout.blocks * layout.block * spectra * open_chunks * (1 if shares else owners)
-    kept = windows * copies if layout.blocks > 1 else 0  # of conjugates that meet more than one block
+    kept = windows * copies if layout.blocks > 1 else 0  # conjugates are kept if they meet several blocks
     room = owners * sum(_room(b, layout.block, kept, recipe.estimator) for b in recipe.bands)
     trace = letters * settings.data.chunk_s * settings.condition.rate_hz
     working = workers * (40 * trace + 4 * letters * spectra)
@@ -148,7 +148,7 @@ def memory_bytes(recipe: Recipe, found: Survey, workers: int, open_chunks: int) 
 
 
 def _room(band: Band, block: int, windows: int, how: Estimator) -> int:
-    """Return the bytes that an owner of strips needs for a tile: sums, those by coarse frequency, conjugates."""
+    """Return the bytes that a correlator needs for a tile: cross spectra (perhaps gridded too) and conjugates."""
     short = None if how.is_ratio else gridding(band.grid)
     sums = band.grid.bins if short is None else 2 * short.bins
     return 8 * GROUP * (block * sums + windows * band.grid.bins)

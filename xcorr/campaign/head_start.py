@@ -1,4 +1,4 @@
-"""Lets workers import what elements need while the command line still imports its own part."""
+"""Lets workers import the modules of elements early, while the command line still imports its own modules."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ MODULES = ("h5py", "obspy.io.mseed.core", *(f"xcorr.pes.{m}" for m in ELEMENTS))
 
 
 def begin(mapping: str | None, workers: int | None) -> None:
-    """Let a mapping begin, if it has something to prepare and there is more than one worker."""
+    """Let the named mapping import the modules of elements, unless the run has one worker."""
     if mapping is not None and workers != 1:
         engine(mapping).warm_up(MODULES)

@@ -1,4 +1,4 @@
-"""What a campaign still lacks, and the space it takes."""
+"""Finds the strips that a campaign still lacks, and checks that the disk has room for them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from xcorr.store.ledger import Ledger, Shard
 
 
 def what_remains(found: Survey, ledger: Ledger, settings: Settings, refresh: bool = False) -> dict[int, list[Chunk]]:
-    """Return what is to be done: by generation, the chunks with the strips that they lack.
+    """Return the work that remains: for each generation, the chunks, each with the strips that it lacks.
 
-    A strip is done again where data of more time are wanted, where one of its stations failed, or, with ``refresh``,
-    where the inputs of one have changed. A station without data in the source now keeps what it has.
+    A strip is recomputed if more time of its chunk is wanted now, or if one of its stations failed. With ``refresh``,
+    a strip is also recomputed if the input files of one of its stations have changed. A station that has no data in
+    the source any more causes no recomputation: its stored results stay.
     """
     shards = {(s.start_ns, s.generation, s.strip): s for s in ledger.shards()}
     starts = sorted({c.start_ns for c in found.chunks} | {s.start_ns for s in shards.values()})
@@ -63,9 +64,9 @@ def _is_done(shard: Shard | None, chunk: Chunk) -> bool:
 
 
 def _changed(account: SlotAccount, slots: Sequence[SlotRequest], own: int, source: Source) -> bool:
-    """Return whether the files that a slot (``own`` in its station's) would be read from are others than they were.
+    """Return whether a slot would now be read from other files; ``own`` is its index among its station's slots.
 
-    A slot that was turned from several channels was read from the files of them all.
+    A slot that was rotated from several channels was read from the files of all these channels.
     """
     if not account.seed_id:
         return bool(slots[own].candidates)
@@ -81,5 +82,5 @@ def check_space(folder: Path, needed: int) -> None:
     if needed > free:
         raise CampaignError(
             f"{folder}: the run would write {needed / 1e6:.1f} MB and the disk has {free / 1e6:.1f} MB free; "
-            "free some, choose another folder with -o, or fewer pairs, lags or stacks"
+            "free some space, choose another folder with -o, or ask for fewer pairs, lags or stacks"
         )

@@ -1,4 +1,4 @@
-"""Runs a campaign: list, source and metadata in; shards, ``xcorr.h5`` and ``report.json`` out."""
+"""Runs a campaign: makes shards, ``xcorr.h5`` and ``report.json`` from station list, source and metadata."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _log = logging.getLogger("xcorr")
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
-    """A finished run: where its results are, its report, and the exit code it deserves."""
+    """A finished run: the folder of its results, its report, and its exit code."""
 
     folder: Path
     report: dict[str, Any]
@@ -56,10 +56,11 @@ class Finished:
 def run_campaign(
     list_path: Path, folder: Path, settings: Settings, progress: str | None = None, refresh: bool = False
 ) -> Finished:
-    """Run what a campaign still lacks and return what came of it.
+    """Compute the shards that a campaign still lacks, stack them, and return the finished run.
 
-    Finished shards are kept; with ``refresh``, those whose inputs have changed are recomputed. ``progress`` is how to
-    show it: ``bar``, ``line`` or ``json``; None: not at all. Raises XcorrError for what cannot be run.
+    Finished shards are kept. With ``refresh``, shards whose input files have changed are recomputed. ``progress`` is
+    the style in which progress is shown: ``bar``, ``line`` or ``json``; None shows nothing. Raises XcorrError if the
+    campaign cannot be run.
     """
     start = time.perf_counter()
     settings, folder = folders.absolute(settings), folder.absolute()
@@ -89,7 +90,7 @@ def run_campaign(
 
 
 def _persist(folder: Path, settings: Settings, attempt: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return what an attempt returns; where workers may die with their machine, try as often as the mapping says."""
+    """Return the report of an attempt. If a worker dies, try again, as often as the mapping allows."""
     left = engine(settings.run.mapping).attempts
     while True:
         left -= 1
@@ -98,7 +99,7 @@ def _persist(folder: Path, settings: Settings, attempt: Callable[[], dict[str, A
         except WorkerDied as error:
             if not left:
                 raise
-            _log.warning("%s; going on with what is stored", error)
+            _log.warning("%s; trying again, going on with what is stored", error)
             folders.remove_leftovers(folder, settings.keep)
 
 
@@ -114,7 +115,7 @@ class _Run:
     refresh: bool
 
     def execute(self, found: Survey | None) -> dict[str, Any]:
-        """Make what is lacking, stack, and return the report; ``found`` is what a first look found, if any."""
+        """Compute missing shards, stack, and return the report. ``found``: an earlier survey of the list, if any."""
         folder, ledger, settings = self.folder, self.ledger, self.recipe.settings
         repaired = ledger.reconcile()
         roster = Roster.from_json(ledger.fact("members"))
@@ -135,7 +136,7 @@ class _Run:
         warnings = _other_kernel(ledger)
         workers = []
         with recorded(folder, circumstances(settings)) as record, ThreadPoolExecutor(1) as beside:
-            beside.submit(prepare_page)  # while workers work, what the end needs
+            beside.submit(prepare_page)  # prepare the end of the run while workers compute
             pairs = beside.submit(pair_table, found)
             for graph in self._workflows(found, todo):
                 watch = [WorkerLog(folder), *self._progress(graph)]
@@ -148,7 +149,7 @@ class _Run:
                 stack_campaign(folder, self.recipe, found, pairs.result(), ledger, record)
         if not (folder / RESULTS).exists():
             raise folders.CampaignError(
-                f"{folder}: {RESULTS} is gone and its series were not kept; remove the folder and run again"
+                f"{folder}: {RESULTS} is gone and the series were not kept; remove the folder and run again"
             )
         report = make_report(settings, found, ledger.accounts(), ledger.shards(), _pairs_with_data(folder))
         report |= {
@@ -179,7 +180,7 @@ def _other_kernel(ledger: Ledger) -> list[str]:
     if before in ("", now):
         ledger.keep_fact("kernel", now)
         return []
-    return [f"this campaign was begun with {before}; now it is {now}: the last bits of new shards may differ"]
+    return [f"this campaign was begun with {before}, this run has {now}; the last bits of new shards may differ"]
 
 
 def _pairs_with_data(folder: Path) -> int:

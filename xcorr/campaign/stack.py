@@ -1,4 +1,4 @@
-"""Makes ``xcorr.h5`` out of the shards of a campaign: at the end of a run, or anew with other stack settings."""
+"""Makes ``xcorr.h5`` from the shards of a campaign: at the end of a run, or again with other stack settings."""
 
 from __future__ import annotations
 
@@ -25,20 +25,24 @@ from xcorr.store.lock import CampaignLock
 from xcorr.store.software import kernel, software
 from xcorr.store.tables import pair_table, tables
 
-LITTLE = 16_000_000  # values of series that are stacked sooner than workers have started
+LITTLE = 16_000_000  # up to so many values of series, stacking takes less time than starting workers
 
 
 def restack(folder: Path, assignments: Sequence[str] = ()) -> Path:
-    """Make ``xcorr.h5`` again from the shards, without looking at waveforms; return its path.
+    """Make ``xcorr.h5`` again from the shards, without reading waveforms; return its path.
 
-    ``assignments`` are new values of stack settings (``stack.methods=[...]``) and of how to run; others are those of
-    the campaign and cannot be changed. Raises SettingsError for those, CampaignError where there is no folders.
+    ``assignments`` are new values of settings of the sections ``stack`` (``stack.methods=[...]``) and ``run``. Other
+    settings cannot change. Raises SettingsError for an assignment to another setting, CampaignError if the folder
+    holds no campaign.
     """
     folder = folder.absolute()
     old = folders.frozen_settings(folder)
     settings = build(override(old.as_dict(), assignments))
     if settings.hash() != old.hash() or _of_inputs(settings) != _of_inputs(old):
-        raise SettingsError(f"only stack settings can be new here, and not stack.substack_s: {', '.join(assignments)}")
+        raise SettingsError(
+            f"--set {', '.join(assignments)}: only stack settings can be new here, except stack.substack_s; "
+            "choose another folder for a new campaign"
+        )
     prepare_process()
     with CampaignLock(folder):
         folders.remove_leftovers(folder)
@@ -59,21 +63,21 @@ def restack(folder: Path, assignments: Sequence[str] = ()) -> Path:
 
 
 def _of_inputs(settings: Settings) -> dict[str, Any]:
-    """Return the settings that say what is in the shards, and all others that stacking does not look at."""
+    """Return the settings that stacking must not change: all but the sections ``stack`` and ``run``."""
     return {name: values for name, values in settings.as_dict().items() if name not in ("stack", "run")}
 
 
 def require_series(folder: Path, ledger: Ledger) -> None:
-    """Raise CampaignError if the series that new ones would be stacked with were not kept."""
+    """Raise CampaignError if a series of the campaign was not kept. New stacks need all series."""
     if not all(s.kept for s in ledger.shards()):
         raise folders.CampaignError(
-            f"{folder}: its series were not kept (stack.keep_series = false), so nothing can be added, recomputed or "
-            "stacked anew; choose another folder with -o"
+            f"{folder}: the series were not kept (stack.keep_series = false). Nothing can be added, recomputed or "
+            "stacked again; choose another folder with -o"
         )
 
 
 def circumstances(settings: Settings) -> Circumstances:
-    """Return what provenance says of how a run is made."""
+    """Return the circumstances of a run that provenance records."""
     how, text = settings.run, to_toml(settings.as_dict())
     of_software = f"{software()}; {kernel()}"
     return Circumstances(settings.provenance.level, how.mapping, how.workers, of_software, settings.hash(), text)
@@ -87,7 +91,7 @@ def mapping_options(settings: Settings) -> dict[str, Any]:
 def stack_campaign(
     folder: Path, recipe: Recipe, found: Survey, pairs: np.ndarray, ledger: Ledger, record: Run | None = None
 ) -> None:
-    """Make ``xcorr.h5`` out of all shards; remove them where the series are not to be kept."""
+    """Make ``xcorr.h5`` from all shards. Then remove the shards if the series are not to be kept."""
     settings, shards = recipe.settings, ledger.shards()
     starts = sorted({s.start_ns for s in shards})
     number = {start: k for k, start in enumerate(starts)}

@@ -50,7 +50,7 @@ MAIN_JOB = (
 
 
 def bytes_to_write(recipe: Recipe, found: Survey, todo: dict[int, list[Chunk]], chunks: int) -> int:
-    """Return the bytes of the series and stacks that a run will write, at most; ``chunks`` are all of the campaign."""
+    """Return the most bytes of series and stacks that a run will write. ``chunks``: all chunks of the campaign."""
     shape, stack = recipe.shape, recipe.settings.stack
     rows = sum(
         len(found.generations[number].layout.strip_rows(strip))
@@ -69,7 +69,7 @@ def memory_of_machine() -> int:
 
 
 def _read_again(recipe: Recipe, found: Survey) -> bool:
-    """Return whether series are read again for the stacks, and half of the machine's memory can hold them till then."""
+    """Return whether stacking will read the series, and half of the memory can hold the series until then."""
     shape = recipe.shape
     pieces = len(found.chunks) * shape.substacks
     size = 4 * pieces * found.rows * shape.lags * len(shape.bands) * len(shape.pairs)
@@ -117,7 +117,7 @@ def correlation_workflow(
     folder: Path,
     attributes: dict[str, Any],
 ) -> WorkflowGraph:
-    """Return the workflow from the requests of a generation, for some chunks, to shards in ``folder``."""
+    """Return the workflow that makes the shards of a generation, for the chunks ``todo``, in ``folder``."""
     s, layout = recipe.settings, generation.layout
     steps = [
         StationSource(Requests(found, s, layout, tuple(todo)), open_chunks),
@@ -148,7 +148,7 @@ def correlation_workflow(
 
 
 def _with_inserted(steps: Sequence[GenericPE], inserts: Sequence[Insert]) -> list[GenericPE]:
-    """Return the steps with the user's elements among them, each behind the one it names."""
+    """Return the steps with the user's elements inserted, each after the element that its setting names."""
     found = list(steps)
     for insert in inserts:
         element = _element_class(insert)(**insert.parameters)
@@ -158,20 +158,23 @@ def _with_inserted(steps: Sequence[GenericPE], inserts: Sequence[Insert]) -> lis
 
 
 def element_classes(settings: Settings) -> dict[str, type[GenericPE]]:
-    """Return the elements of the main job by name, the user's own in their places.
+    """Return the elements of the main job by name, in order, with the user's elements.
 
-    Raises SettingsError where one cannot stand where it should.
+    Raises SettingsError if a user's element cannot take its place.
     """
     found: dict[str, type[GenericPE]] = {kind.__name__: kind for kind in MAIN_JOB}
     for insert in settings.insert:
         names = list(found)
         if insert.after not in names[:-1]:
             raise SettingsError(
-                f"insert.after = {insert.after!r}: no element of the main job that writes on"
+                f"insert.after = {insert.after!r}: no element of the main job that writes on to another"
                 f"{nearest(insert.after, names[:-1])}; there are {', '.join(names[:-1])}"
             )
         if insert.element in found:
-            raise SettingsError(f"insert.element = {insert.element!r}: there already; register it under another name")
+            raise SettingsError(
+                f"insert.element = {insert.element!r}: the main job has an element of this name; "
+                "register yours under another name"
+            )
         kind = _element_class(insert)
         names.insert(names.index(insert.after) + 1, insert.element)
         found = {name: found.get(name, kind) for name in names}
@@ -189,12 +192,14 @@ def _element_class(insert: Insert) -> type[GenericPE]:
     except (TypeError, ValueError) as error:
         raise SettingsError(f"insert.parameters = {insert.parameters!r}: {insert.element}: {error}") from error
     if "input" not in made.inputconnections or "output" not in made.outputconnections:
-        raise SettingsError(f"insert.element = {insert.element!r}: needs ports called 'input' and 'output'")
+        raise SettingsError(
+            f"insert.element = {insert.element!r}: lacks a port; it needs ports called 'input' and 'output'"
+        )
     return kind
 
 
 def expected_items(graph: WorkflowGraph) -> dict[str, int]:
-    """Return how many items each element will get, as far as one item in makes one out."""
+    """Return how many items each element will get, for the first elements that write one item for each input."""
     source, *others = graph.flattened()[0]
     one_by_one = itertools.takewhile(lambda element: isinstance(element, IterativePE), others)
     return dict.fromkeys((element.id for element in one_by_one), len(source.requests))

@@ -19,7 +19,7 @@ STATIONS_EXAMPLE = """# One station per line: NET STA, or NET.STA.LOC.CHA with *
 
 
 class AlreadyThere(XcorrError, FileExistsError):
-    """A file that would be overwritten."""
+    """A file exists that the command would overwrite."""
 
 
 @click.command()
@@ -43,7 +43,7 @@ def init(folder: Path) -> None:
 @click.argument("campaign", type=EXISTING)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def status(campaign: Path, as_json: bool) -> None:
-    """Say where a campaign stands; it may be running in another terminal."""
+    """Show the progress of a campaign, which may be running in another terminal."""
     from xcorr.store.verify import state
 
     found = state(campaign)
@@ -62,7 +62,7 @@ def status(campaign: Path, as_json: bool) -> None:
 @click.command()
 @click.argument("campaign", type=EXISTING)
 def verify(campaign: Path) -> None:
-    """Read every byte of a campaign; name what is missing or damaged, which running it again repairs (exit code 1)."""
+    """Read every byte of a campaign and name what is missing or damaged (exit code 1). A new run repairs it."""
     from xcorr.store.verify import problems
 
     bad = "problem(s); running the campaign again repairs them"
@@ -73,7 +73,7 @@ def verify(campaign: Path) -> None:
 @click.argument("campaign", type=EXISTING)
 @click.option("--set", "assignments", multiple=True, metavar="stack.KEY=VALUE", help="New stack settings, in TOML.")
 def stack(campaign: Path, assignments: tuple[str, ...]) -> None:
-    """Make new stacks from the series of a campaign, without touching waveforms."""
+    """Make new stacks from the stored series of a campaign, without reading waveforms."""
     from xcorr.campaign.stack import restack
 
     click.echo(f"wrote {restack(campaign, assignments)}")
@@ -82,14 +82,14 @@ def stack(campaign: Path, assignments: tuple[str, ...]) -> None:
 @click.command()
 @click.argument("campaign", type=EXISTING)
 def pack(campaign: Path) -> None:
-    """Make xcorr.h5 self-contained: copy into it what it shows of the shards."""
+    """Make xcorr.h5 independent of the shards: copy the series from the shards into it."""
     from xcorr.store.pack import pack as make
 
     click.echo(f"{campaign / 'xcorr.h5'}: {make(campaign) / 1e6:.1f} MB")
 
 
 def tell(lines: Iterable[str], bad: str, good: str) -> int:
-    """Print lines as they come, and what they come to; return 0 if there are none."""
+    """Print each line as it comes, then a summary. Return 1 if there were lines, else 0."""
     count = 0
     for line in lines:
         click.echo(line)

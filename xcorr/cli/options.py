@@ -31,18 +31,18 @@ def installed_name(kind: str) -> Any:
 
 
 def what(command: Any) -> Any:
-    """Add the options that say what is wanted, the same for every command that looks at a source."""
+    """Add the options for settings and source. Every command that reads a source has the same ones."""
     options = (
         click.option(
-            "-c", "--config", type=EXISTING_FILE, help="Settings; default: xcorr.toml beside the list, if there is one."
+            "-c", "--config", type=EXISTING_FILE, help="Settings file. Default: xcorr.toml beside the list, if any."
         ),
         click.option(
             "--source",
             help="Waveforms: sds:DIR, files:DIR_OR_GLOB, or fdsn:URL (or a provider ObsPy knows, such as fdsn:IRIS).",
         ),
         click.option("--metadata", help="StationXML path or glob."),
-        click.option("--start", help="First time wanted, UTC; default: the archive's."),
-        click.option("--end", help="End of the time wanted, UTC; default: the archive's."),
+        click.option("--start", help="Start of the time wanted (UTC). Default: the start of the archive."),
+        click.option("--end", help="End of the time wanted (UTC), not included. Default: the end of the archive."),
         click.option(
             "--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help="Override a setting, in TOML."
         ),
@@ -53,18 +53,18 @@ def what(command: Any) -> Any:
 
 
 def how(command: Any) -> Any:
-    """Add the options that say how to run."""
+    """Add the options for output, mapping, workers and memory."""
     options = (
         click.option(
-            "-o", "--output", type=OPTIONAL_PATH, help="Campaign folder; default: <name of the list>.xcorr beside it."
+            "-o", "--output", type=OPTIONAL_PATH, help="Campaign folder. Default: <list>.xcorr beside the station list."
         ),
-        click.option("-m", "--mapping", help="How to run: sequential, threads, processes, mpi or storm."),
+        click.option("-m", "--mapping", help="Mapping: sequential, threads, processes, mpi or storm."),
         click.option(
-            "-n", "--workers", type=click.IntRange(min=1), help="Number of workers; default: the cores this may use."
+            "-n", "--workers", type=click.IntRange(min=1), help="Number of workers. Default: the cores xcorr may use."
         ),
-        click.option("--memory", help="Most that all processes together may take, such as 4GB."),
-        click.option("--json", "as_json", is_flag=True, help="For machines: JSON."),
-        click.option("--refresh", is_flag=True, help="Recompute what was made from files that have changed since."),
+        click.option("--memory", help="Most memory that all processes together may take, such as 4GB."),
+        click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs."),
+        click.option("--refresh", is_flag=True, help="Recompute the results of files that have changed since."),
     )
     for option in reversed(options):
         command = option(command)
@@ -74,7 +74,7 @@ def how(command: Any) -> Any:
 def settings_of(
     stations: Path, config: Path | None, assignments: tuple[str, ...], options: Mapping[str, Any]
 ) -> Settings:
-    """Return the settings of a run: command line beats file beats default."""
+    """Return the settings of a run. The command line overrides the file, and the file overrides the defaults."""
     from xcorr.settings.toml import build, load, override
 
     beside = stations.parent / "xcorr.toml"

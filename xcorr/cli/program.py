@@ -12,10 +12,10 @@ import click
 
 from xcorr.cli import campaigns, prov, results, run, storm, workflows
 
-os.environ.setdefault("NUMPY_MADVISE_HUGEPAGE", "0")  # clearing fresh huge pages costs more than they save here
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its own threads are not used here, and spin where they begin
+os.environ.setdefault("NUMPY_MADVISE_HUGEPAGE", "0")  # zeroing new huge pages costs more time than they save here
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # OpenBLAS's own threads are not used, but spin once started
 gc.set_threshold(50_000)  # importing makes many objects and no garbage
-atexit.register(gc.freeze)  # so that the end of the process does not search them either
+atexit.register(gc.freeze)  # so that the collections at the end of the process skip these objects too
 
 USAGE_ERRORS = (
     "SettingsError",
@@ -32,7 +32,7 @@ USAGE_ERRORS = (
 
 
 class _Group(click.Group):
-    """Turns our errors into one clear message and an exit code: 2 for wrong usage, 1 for the rest."""
+    """Turns an XcorrError or OSError into one message and an exit code: 2 for wrong usage, 1 for other errors."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -62,15 +62,15 @@ def main() -> None:
     \b
     xcorr init                                  write stations.txt and xcorr.toml to start from
     xcorr run stations.txt --source sds:DIR     the main job
-    xcorr plan stations.txt --source sds:DIR    what it would take
-    xcorr info stations.xcorr                   what came of it
-    xcorr plot stations.xcorr                   a record section
+    xcorr plan stations.txt --source sds:DIR    forecast time, memory and space of a run
+    xcorr info stations.xcorr                   show what the results hold
+    xcorr plot stations.xcorr                   draw a record section
     xcorr status | verify | stack | export | pack   campaigns, see their --help
-    xcorr prov stations.xcorr                   what came from what; prov query asks
-    xcorr doctor                                what works here, and the cure for what does not
-    xcorr workflow | pe | registry | storm      any workflow, its elements, and where it runs
+    xcorr prov stations.xcorr                   export provenance; prov query asks questions
+    xcorr doctor                                check the installation, say how to repair it
+    xcorr workflow | pe | registry | storm      other workflows, their elements, a Storm cluster
 
-    Exit codes: 0 done; 1 nothing produced, or an error; 2 wrong usage; 3 done, but some inputs failed; 130 interrupted.
+    Exit codes: 0 done; 1 no results, or an error; 2 wrong usage; 3 done, but some inputs failed; 130 interrupted.
     """
 
 

@@ -16,7 +16,7 @@ from xcorr.cli.options import EXISTING, OPTIONAL_PATH, installed_name
 @click.argument("results", type=EXISTING)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def info(results: Path, as_json: bool) -> None:
-    """Say what a campaign folder or xcorr.h5 holds."""
+    """Show what a campaign folder or its xcorr.h5 holds."""
     from xcorr.results import Results
 
     with Results(results) as found:
@@ -50,8 +50,8 @@ def info(results: Path, as_json: bool) -> None:
     type=OPTIONAL_PATH,
     help="Picture to write (png, pdf, svg); default: beside the results.",
 )
-@click.option("--pair", nargs=2, metavar="NET.STA NET.STA", help="One pair instead of the record section.")
-@click.option("--availability", is_flag=True, help="Windows used by channel and chunk instead.")
+@click.option("--pair", nargs=2, metavar="NET.STA NET.STA", help="Draw one pair, not the record section.")
+@click.option("--availability", is_flag=True, help="Draw the share of windows used, by channel and chunk.")
 @click.option("--components", default="ZZ", show_default=True, help="Component pair.")
 @click.option("--max-lag", type=float, help="Largest lag shown (s).")
 def plot(
@@ -86,7 +86,7 @@ def plot(
 @click.argument("first", type=EXISTING)
 @click.argument("second", type=EXISTING)
 def compare(first: Path, second: Path) -> None:
-    """Compare the datasets of two results bit by bit; say where they differ (exit code 1)."""
+    """Compare the datasets of two results bit by bit. Say where they differ (then exit code 1)."""
     from xcorr.results.compare import differences
 
     sys.exit(tell(differences(first, second), "dataset(s) differ", "all datasets are the same to the bit"))
@@ -104,9 +104,9 @@ def compare(first: Path, second: Path) -> None:
 )
 @click.option("--stack", "which", default="linear", show_default=True, help="Which stack.")
 @click.option("--band", default="", help="A further band, by name.")
-@click.option("--reverse", is_flag=True, help="Positive lag from station 2 to 1, as ObsPy, yam and dispel4py have it.")
+@click.option("--reverse", is_flag=True, help="Positive lag: from station 2 to 1, as in ObsPy, yam and dispel4py.")
 def export(results: Path, output: Path, kind: str, which: str, band: str, reverse: bool) -> None:
-    """Write the stacks of all pairs in another program's format."""
+    """Write the stacks of all pairs in a format that other programs read."""
     from xcorr.results import Results
     from xcorr.results.export import export as write
 

@@ -1,4 +1,4 @@
-"""The main job and what goes before: ``xcorr run``, ``plan`` and ``doctor``."""
+"""The main job, its forecast and its checks: ``xcorr run``, ``plan`` and ``doctor``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xcorr.cli.options import EXISTING_FILE, how, settings_of, what
 if TYPE_CHECKING:
     from xcorr.settings import Settings
 
-SHOWN = 10  # lines of each kind in the summary; all are in report.json
+SHOWN = 10  # most lines of each kind in the summary; report.json holds all
 
 
 @click.command()
@@ -25,10 +25,10 @@ SHOWN = 10  # lines of each kind in the summary; all are in report.json
 def run(**given: Any) -> None:
     """Correlate all pairs of the stations of a list.
 
-    STATIONS has a station per line: NET STA, NET.STA.LOC.CHA (with * and ?), a CSV with coordinates, or FDSN station
-    text. Results go to a folder: xcorr.h5 to open, shards, report.json. The same command again does what is not yet
-    done: after a crash the rest, later the new days and the new stations. Settings: command line beats file beats
-    default; `xcorr init` writes a file with all of them.
+    STATIONS is a file with one station per line: NET STA, or NET.STA.LOC.CHA (with * and ?). It may also be a CSV file
+    with coordinates, or FDSN station text. The results are written to a folder: xcorr.h5 (open this file), shards and
+    report.json. Repeat the same command to resume after a crash, or to add new days and new stations. The command line
+    overrides the settings file, and the file overrides the defaults. `xcorr init` writes a file with all settings.
     """
     try:
         sys.exit(_run(**given))
@@ -70,7 +70,7 @@ def _run_and_tell(stations: Path, folder: Path, settings: Settings, as_json: boo
 
 
 def kept(*, stations: Path, output: Path | None, **options: Any) -> str:
-    """Return what an interrupted run leaves, as a sentence."""
+    """Return a sentence that says what an interrupted run has stored."""
     import contextlib
 
     from xcorr.store.ledger import NAME, LedgerError, read_ledger
@@ -84,7 +84,7 @@ def kept(*, stations: Path, output: Path | None, **options: Any) -> str:
     except LedgerError as error:
         return str(error)
     of_all = f" of {expected}" if expected else ""
-    return f"{made}{of_all} shard(s) are kept in {folder}; the same command goes on from there"
+    return f"{made}{of_all} shard(s) are kept in {folder}; repeat the same command to resume"
 
 
 def summary(report: Mapping[str, Any], folder: Path) -> str:
@@ -137,9 +137,9 @@ def plan(
     refresh: bool,
     **options: Any,
 ) -> None:
-    """Say what `xcorr run` with the same options would take: pairs, operations, bytes, files, memory and time.
+    """Forecast what `xcorr run` needs with the same options: operations, bytes, files, memory and time.
 
-    The first time on a machine, or with other settings, a calibration takes some seconds.
+    The first forecast on a machine, or with new settings, measures the speed for some seconds.
     """
     import dataclasses
     import tempfile
@@ -175,7 +175,7 @@ def plan(
 @click.argument("stations", type=EXISTING_FILE, required=False)
 @what
 def doctor(*, stations: Path | None, config: Path | None, assignments: tuple[str, ...], **options: Any) -> None:
-    """Say what is installed and works, and with STATIONS also what its source holds; name the cures (exit code 1)."""
+    """Check the installation and, with STATIONS, the source. Say how to repair what fails (then exit code 1)."""
     from xcorr.campaign.doctor import examine, examine_source
 
     findings = list(examine(stations.parent if stations else Path()))

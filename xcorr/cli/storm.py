@@ -9,12 +9,12 @@ import click
 
 @click.group()
 def storm() -> None:
-    """A Storm cluster on this host, for development; runs with -m storm use it while it is up."""
+    """A Storm cluster on this host, for development. While the cluster is up, runs with -m storm use it."""
 
 
 @storm.command("up")
 def storm_up() -> None:
-    """Start ZooKeeper, Nimbus and a supervisor (Java 17; the first time Maven, for Storm's jars)."""
+    """Start ZooKeeper, Nimbus and a supervisor. Needs Java 17, and the first time Maven (for Storm's jars)."""
     from xcorr.mappings.storm_cluster import OPEN_TO_ALL, up
 
     click.echo(f"note: {OPEN_TO_ALL}", err=True)
@@ -24,15 +24,15 @@ def storm_up() -> None:
 
 @storm.command("down")
 def storm_down() -> None:
-    """End it, and everything it runs."""
+    """Stop the cluster and everything that it runs."""
     from xcorr.mappings.storm_cluster import down
 
-    click.echo("ended" if down() else "it was not up")
+    click.echo("the cluster has ended" if down() else "the cluster was not up")
 
 
 @storm.command("status")
 def storm_status() -> None:
-    """Say whether it is up, its free slots and topologies (exit code 1: not up)."""
+    """Show whether the cluster is up, its free slots and its topologies (exit code 1: not up)."""
     from xcorr.mappings.storm_cluster import status
     from xcorr.mappings.storm_nimbus import Nimbus
 

@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 @click.group()
 def workflow() -> None:
-    """Any workflow of processing elements."""
+    """Run or draw any workflow of processing elements."""
 
 
 @workflow.command("run")
 @click.argument("module")
-@click.option("-m", "--mapping", default="sequential", show_default=True, help="How to run.")
+@click.option("-m", "--mapping", default="sequential", show_default=True, help="Mapping that runs the workflow.")
 @click.option("-n", "--workers", type=click.IntRange(min=1), help="Number of workers.")
-@click.option("-i", "--iterations", type=click.IntRange(min=0), help="Iterations of every source.")
+@click.option("-i", "--iterations", type=click.IntRange(min=0), help="Number of iterations of every source.")
 @click.option("-d", "--data", help='Input as JSON: {"element": [{"input": value}, ...]} or {"element": iterations}.')
-@click.option("-f", "--file", "data_file", type=EXISTING_FILE, help="The same, from a file.")
-@click.option("--provenance", type=OPTIONAL_PATH, help="Folder to record every invocation in; ask with xcorr prov.")
-@click.option("--plan", "plan_only", is_flag=True, help="Print instances and placement instead of running.")
+@click.option("-f", "--file", "data_file", type=EXISTING_FILE, help="File with the input as JSON, as for -d.")
+@click.option("--provenance", type=OPTIONAL_PATH, help="Folder for a record of every invocation, for xcorr prov.")
+@click.option("--plan", "plan_only", is_flag=True, help="Print the instances and their workers, and run nothing.")
 def workflow_run(
     *,
     module: str,
@@ -45,7 +45,7 @@ def workflow_run(
 ) -> None:
     """Run the graph of MODULE[:ATTRIBUTE], FILE.py[:ATTRIBUTE], a workflow file (FILE.toml) or a registered workflow.
 
-    Prints what nothing else takes.
+    Prints the items of outputs that are not connected.
     """
     from xcorr.core import installed, make_plan
     from xcorr.core.loading import load_graph
@@ -105,7 +105,7 @@ def _shown(items: list[Any]) -> str:
 
 def _inputs(graph: WorkflowGraph, iterations: int | None, data: str | None, data_file: Path | None) -> dict[Any, Any]:
     if sum(x is not None for x in (iterations, data, data_file)) > 1:
-        raise GraphError("give input once: -i, -d or -f")
+        raise GraphError("several inputs were given; give input once: -i, -d or -f")
     try:
         text = data_file.read_text() if data_file else data
     except UnicodeDecodeError as error:
@@ -126,12 +126,12 @@ def _inputs(graph: WorkflowGraph, iterations: int | None, data: str | None, data
 
 @click.group()
 def pe() -> None:
-    """The processing elements that are registered."""
+    """List and show the registered processing elements."""
 
 
 @pe.command("list")
 def pe_list() -> None:
-    """List names; nothing is loaded or executed."""
+    """List the names of elements. No element is loaded or executed."""
     from xcorr.core import installed
 
     for name in installed.names("elements"):
@@ -150,13 +150,13 @@ def pe_show(name: str) -> None:
 
 @click.group()
 def registry() -> None:
-    """Elements and workflows by name: the built-in ones, those of installed packages, and your own."""
+    """Elements and workflows by name: built-in ones, those of installed packages, and your own."""
 
 
 @registry.command("add")
 @click.argument("source")
 def registry_add(source: str) -> None:
-    """Add the elements and workflows of FILE.py[:NAME], or a workflow file (FILE.toml), to your own."""
+    """Register the elements and workflows of FILE.py[:NAME], or a workflow file (FILE.toml), as your own."""
     from xcorr.core import registry
 
     for entry in registry.add(source):
@@ -165,14 +165,14 @@ def registry_add(source: str) -> None:
 
 @registry.command("list")
 def registry_list() -> None:
-    """List all names; nothing is executed."""
+    """List all names. No code is executed."""
     _list()
 
 
 @registry.command("search")
 @click.argument("text")
 def registry_search(text: str) -> None:
-    """List what has TEXT in its name or description; nothing is executed."""
+    """List the entries with TEXT in their name or description. No code is executed."""
     _list(text)
 
 
@@ -188,7 +188,7 @@ def _list(text: str = "") -> None:
 @registry.command("show")
 @click.argument("name")
 def registry_show(name: str) -> None:
-    """Show version, content hash, ports, parameters and description."""
+    """Show version, content hash, ports, parameters and description of NAME."""
     from xcorr.core import registry
 
     click.echo(registry.show(name))
@@ -197,7 +197,7 @@ def registry_show(name: str) -> None:
 @registry.command("remove")
 @click.argument("name")
 def registry_remove(name: str) -> None:
-    """Remove one of your own."""
+    """Remove one of your own elements or workflows from the registry."""
     from xcorr.core import registry
 
     registry.remove(name)

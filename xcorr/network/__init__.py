@@ -1,1 +1,1 @@
-"""What is asked for and what is there: the station list, the stations and times with data, the pairs."""
+"""Joins the station list with the source: the stations and times that have data, and the pairs."""

@@ -24,9 +24,10 @@ def patterns_of(asked: Sequence[tuple[str | None, str | None]], settings: Settin
 
 
 def preference(coverage: Coverage, patterns: Patterns, components: tuple[str, ...]) -> int | None:
-    """Return the preference of a coverage's channel, 0 first, or None if it is not wanted.
+    """Return the rank of a coverage's channel (0: most preferred), or None if the channel is not wanted.
 
-    A channel is wanted for the component whose slot it fills: its own, or one it takes part in (1 2 3, U V W).
+    A channel fills the slot of its own component (Z, N, E). A channel named 1, 2, 3, U, V or W fills the slot of the
+    component in :data:`COMPONENT_OF`, which will be made from it and other channels.
     """
     return _preferred(coverage.channel, coverage.location, patterns, components)
 
@@ -42,5 +43,5 @@ def _preferred(channel: str, location: str, patterns: Patterns, components: tupl
 
 
 def own_name_first(channel: str) -> tuple[bool, str]:
-    """Return what sorts channels named Z, N, E before others."""
+    """Return a sort key that puts channels named Z, N or E before others."""
     return channel[-1] not in "ZNE", channel

@@ -23,14 +23,15 @@ def parse_time(text: str, key: str) -> int:
 
 
 def time_limits(settings: Settings) -> tuple[int | None, int | None]:
-    """Return the time asked for, in ns; None where the archive decides. Raises SettingsError if it is impossible."""
+    """Return start and end wanted, in ns (None: the archive decides). Raises SettingsError for impossible times."""
     start, end = (
         parse_time(text, key) if text else None
         for text, key in ((settings.data.start, "data.start"), (settings.data.end, "data.end"))
     )
     if start is not None and end is not None and end <= start:
         raise SettingsError(
-            f"data.end = {settings.data.end!r}: the end is not after the start ({settings.data.start!r})"
+            f"data.end = {settings.data.end!r}: the end is not after the start ({settings.data.start!r}); "
+            "give a later end"
         )
     return start, end
 
@@ -38,14 +39,14 @@ def time_limits(settings: Settings) -> tuple[int | None, int | None]:
 def make_chunks(
     wanted: Sequence[Coverage], limits: tuple[int | None, int | None], slack_ns: int, settings: Settings
 ) -> tuple[Chunk, ...]:
-    """Return the chunks, aligned to multiples of their length since 1970, in which there are wanted data."""
+    """Return the chunks with wanted data. Chunks begin at multiples of their length since 1970."""
     start = min(c.start_ns for c in wanted) if limits[0] is None else limits[0]
     end = max(c.end_ns for c in wanted) if limits[1] is None else limits[1]
     size = settings.data.chunk_s * NS
     numbers: set[int] = set()
     for c in wanted:
         numbers.update(range(max(c.start_ns, start) // size, -(-min(c.end_ns + slack_ns, end) // size)))
-    first, last = limits  # the source's own limits are none: it may grow
+    first, last = limits  # not the limits of the source, because it may get more data later
     return tuple(
         Chunk(
             index,

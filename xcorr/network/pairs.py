@@ -36,10 +36,11 @@ def geometry(stations: Sequence[Station], i: Int64, j: Int64) -> tuple[Float64, 
 def chosen_pairs(stations: Sequence[Station], wanted: Correlate) -> Bool:
     """Return which pairs are wanted, [station, station], above or on the diagonal.
 
-    A pair passes when one of ``pairs`` names it, in either order; when its distance lies within ``distance_km``; when
-    the azimuth from one of its stations to the other lies in the sector ``azimuth_deg``; and by ``networks``.
-    Autocorrelations have neither distance nor azimuth: only names and networks choose them. Raises SettingsError
-    where distances are asked for and a station has no coordinates.
+    A pair must pass every selection that is set. ``pairs``: one of the patterns names the pair, in either order.
+    ``distance_km``: the distance lies within the limits. ``azimuth_deg``: the azimuth from one of the two stations to
+    the other lies in the sector. ``networks``: the stations are of the same network, or of two. Autocorrelations have
+    no distance and no azimuth, so only names and networks select them. Raises SettingsError if distances or azimuths
+    are asked for and a station has no coordinates.
     """
     count = len(stations)
     chosen = np.triu(np.ones((count, count), bool), 0 if wanted.autocorrelations else 1)
@@ -53,7 +54,7 @@ def chosen_pairs(stations: Sequence[Station], wanted: Correlate) -> Bool:
         lost = [s.name for s in stations if not np.isfinite(s.coordinates.latitude + s.coordinates.longitude)]
         if lost:
             raise SettingsError(
-                f"correlate.{key} needs coordinates, which {', '.join(lost[:5])} lack: give them in the list "
+                f"correlate.{key} needs coordinates, which {', '.join(lost[:5])} lack; give coordinates in the list "
                 "(CSV) or with data.metadata"
             )
         i, j = np.triu_indices(count, 1)

@@ -1,4 +1,4 @@
-"""Work items: which channels of a station could fill its slots in a chunk, and which files hold them."""
+"""Work items: the channels that could fill the slots of a station in a chunk, and the files that hold them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from xcorr.settings import Settings
 
 @dataclasses.dataclass(frozen=True)
 class Requests:
-    """Work items, made one by one as they are asked for: a year of 1,000 stations has 365,000."""
+    """Work items, each made only when it is asked for, because a year of 1,000 stations has 365,000."""
 
     found: Survey
     settings: Settings
@@ -27,7 +27,7 @@ class Requests:
     todo: tuple[Chunk, ...]
 
     def _needed(self) -> Callable[[Chunk], list[tuple[int, tuple[int, ...]]]]:
-        """Return the function that gives, of a chunk, the stations that are needed, and for which strips."""
+        """Return a function that returns, for a chunk, the stations needed and the strips that need each."""
         strips = [set(self.layout.strips_of(number)) for number in range(self.layout.stations)]
 
         @functools.cache
@@ -38,24 +38,24 @@ class Requests:
         return lambda chunk: needed(tuple(self.layout.strips) if chunk.wanted is None else chunk.wanted)
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of work items."""
         needed = self._needed()
         return sum(len(needed(chunk)) for chunk in self.todo)
 
     def __iter__(self) -> Iterator[StationRequest]:
-        """Yield them."""
+        """Yield the work items in the order of chunks."""
         needed, slots = self._needed(), slots_of(self.found, self.settings)
         for chunk in self.todo:
             for number, strips in needed(chunk):
                 yield StationRequest(chunk, self.found.stations[number].name, slots(number, chunk), strips)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Requests:
-        """Return this: nothing in it changes."""
+        """Return the same object, which needs no copy because it never changes."""
         return self
 
 
 def slots_of(found: Survey, settings: Settings) -> Callable[[int, Chunk], tuple[SlotRequest, ...]]:
-    """Return the function that gives the slots of a station (its number) in a chunk, with their candidates."""
+    """Return a function of station number and chunk that returns the slots with their candidates."""
     chosen: dict[int, dict[int, dict[str, list[Candidate]]]] = {}
 
     def of(number: int, chunk: Chunk) -> tuple[SlotRequest, ...]:
@@ -67,11 +67,11 @@ def slots_of(found: Survey, settings: Settings) -> Callable[[int, Chunk], tuple[
 
 
 def _candidates_by_chunk(station: Station, found: Survey, settings: Settings) -> dict[int, dict[str, list[Candidate]]]:
-    """Return, by start of chunk (ns) and component, the channels that could fill a slot, best first."""
+    """Return the channels that could fill a slot, best first, by start of chunk (ns) and component."""
     size = settings.data.chunk_s * NS
     starts = {chunk.start_ns for chunk in found.chunks}
     patterns = patterns_of(station.channels, settings)
-    components = ("Z", "N", "E")  # some may be needed to turn others
+    components = ("Z", "N", "E")  # all, because rotation may need components that are not wanted
     files: dict[tuple[int, str, int, str, tuple[bool, str]], list[str]] = defaultdict(list)
     for coverage in found.index.coverages.get((station.network, station.code), []):
         rank = preference(coverage, patterns, components)
@@ -93,7 +93,7 @@ def _candidates_by_chunk(station: Station, found: Survey, settings: Settings) ->
 
 
 def _slots(number: int, by_component: dict[str, list[Candidate]], settings: Settings) -> tuple[SlotRequest, ...]:
-    """Return a station's slots; where channels must be turned, also the channels that this takes besides."""
+    """Return a station's slots. If channels must be rotated, add the helper channels that rotation needs."""
     wanted = settings.components
     slots = [
         SlotRequest(number * len(wanted) + k, letter, tuple(by_component.get(letter, ())))

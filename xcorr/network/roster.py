@@ -1,4 +1,4 @@
-"""The stations of a campaign in their order for good, and the pairs that came with each of its generations."""
+"""The roster (the stations of a campaign in fixed order), and the generations of its pairs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Generation:
 
 
 def joined(found: dict[tuple[str, str], Station], roster: Roster | None) -> Roster:
-    """Return the campaign's stations, those that are new at the end; old ones keep their coordinates."""
+    """Return the roster with new stations at the end. Stations that it has already keep their coordinates."""
     if roster is None:
         return Roster(tuple(found.values()), (len(found),))
     old = [
@@ -63,7 +63,7 @@ def joined(found: dict[tuple[str, str], Station], roster: Roster | None) -> Rost
 
 
 def generations_of(roster: Roster, settings: Settings) -> tuple[Generation, ...]:
-    """Return the generations of a campaign: each has the pairs whose second station came with it."""
+    """Return the generations of a campaign. A pair belongs to the generation that brought its second station."""
     chosen = chosen_pairs(roster.stations, settings.correlate)
     made: list[Generation] = []
     first_row = before = 0

@@ -51,7 +51,7 @@ class Station:
 def read_station_list(path: Path) -> list[ListRow]:
     """Return every station line of a list.
 
-    Raises StationListError for an empty list or a line that cannot be understood, and FileNotFoundError.
+    Raises StationListError for an empty list or a line of another form, FileNotFoundError if there is no list.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -113,7 +113,7 @@ def _row(number: int, text: str, header: list[str] | None) -> ListRow:
 
 def _from_columns(number: int, text: str, names: list[str], cells: list[str], exact: bool) -> ListRow:
     if (exact and len(cells) != len(names)) or len(cells) < 2:
-        raise ValueError(f"{len(cells)} columns where the header has {len(names)}")
+        raise ValueError(f"{len(cells)} columns where the header has {len(names)}; give a value for every column")
     at = dict(zip(names, cells, strict=False))
     coordinates = None
     if at.get("latitude") or at.get("longitude"):
@@ -127,7 +127,7 @@ def _from_columns(number: int, text: str, names: list[str], cells: list[str], ex
 
 def _code(text: str, may_be_empty: bool = False) -> str:
     if not _CODE.fullmatch(text) or not (text or may_be_empty):
-        raise ValueError(f"{text!r} is not a code of letters, digits, * and ?")
+        raise ValueError(f"{text!r} is not a code; a code has letters, digits, -, * and ?")
     return "" if text == "--" else text
 
 
@@ -137,5 +137,5 @@ def _number(text: str, name: str, largest: float) -> float:
     except ValueError:
         raise ValueError(f"{name} {text!r} is not a number") from None
     if not abs(value) <= largest:
-        raise ValueError(f"{name} {text!r} is out of range")
+        raise ValueError(f"{name} {text!r} is out of range; write a number from -{largest:g} to {largest:g}")
     return value

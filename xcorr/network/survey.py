@@ -1,4 +1,4 @@
-"""What a run works on: the station list joined with the archive and the metadata, cut into chunks."""
+"""The survey of a campaign: its station list joined with source and metadata, and the chunks with data."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class NothingToDo(XcorrError, ValueError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Requested:
-    """What became of one line of the station list: ``used``, ``absent`` or ``repeated``."""
+    """The status of one line of the station list: ``used``, ``absent`` or ``repeated``."""
 
     line: int
     text: str
@@ -38,7 +38,7 @@ class Requested:
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """The stations of a campaign, the fate of every line asked for, and the chunks in which this run wants data."""
+    """The stations of a campaign, the status of every line of the list, and the chunks that this run wants."""
 
     roster: Roster
     requested: tuple[Requested, ...]
@@ -60,8 +60,8 @@ class Survey:
 def survey_list(list_path: Path, settings: Settings, roster: Roster | None = None) -> Survey:
     """Read the station list, index the source, and join them with the metadata.
 
-    ``roster`` holds the stations that the campaign has already. Raises what :func:`survey` raises, and SettingsError
-    where no source is set.
+    ``roster`` holds the stations that the campaign has already. Raises the errors of :func:`survey`, and
+    SettingsError if no source is set.
     """
     if settings.data.source is None:
         raise SettingsError(
@@ -116,13 +116,15 @@ def survey(
             f"{len(found)} of {len(rows)} lines of the list have data in {index.source!r}; a pair needs two. {reasons}"
         )
     if settings.correlate.block < len(settings.components):
-        raise SettingsError(f"correlate.block = {settings.correlate.block}: smaller than one station's components")
+        raise SettingsError(
+            f"correlate.block = {settings.correlate.block}: must be at least the number of components of one station"
+        )
     everyone = joined(found, roster)
     generations = generations_of(everyone, settings)
     if not sum(g.layout.rows for g in generations):
         raise NothingToDo(
-            "no pair passes the selection by correlate.pairs, distance_km, azimuth_deg and networks "
-            f"among {len(found)} stations with data"
+            f"no pair of the {len(found)} stations with data passes correlate.pairs, distance_km, azimuth_deg and "
+            "networks; widen the selection"
         )
     wanted = [
         c
@@ -134,7 +136,7 @@ def survey(
 
 
 def survey_of(roster: Roster, settings: Settings) -> Survey:
-    """Return a campaign as its roster alone tell it: no lines, no chunks, no source."""
+    """Return the survey of a campaign from its roster alone: without lines, chunks and source."""
     return Survey(roster, (), (), generations_of(roster, settings), Index("", {}))
 
 

@@ -1,1 +1,1 @@
-"""What watches a run: progress on the screen, a log for every worker."""
+"""Observers of a run: progress on the screen, and a log for every worker."""

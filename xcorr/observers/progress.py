@@ -1,4 +1,4 @@
-"""Live progress of a run: a bar per stage on a terminal, a line a minute elsewhere, events as JSON."""
+"""Live progress of a run: one bar for each stage on a terminal, else one line a minute, or JSON events."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BAR = 24
 
 
 def summarize(workers: Sequence[WorkerStatistics]) -> dict[str, Any]:
-    """Return the numbers of all workers together: items by stage, bytes by connection, CPU by worker."""
+    """Return the totals of all workers: items by element, bytes by connection, CPU and wall seconds by worker."""
     items: dict[str, int] = {}
     for worker in workers:
         for instance in worker.instances:
@@ -35,7 +35,7 @@ def summarize(workers: Sequence[WorkerStatistics]) -> dict[str, Any]:
 
 
 def _units(workers: Sequence[WorkerStatistics]) -> dict[str, float]:
-    """Return what elements have counted themselves, by unit."""
+    """Return the totals of the units that elements count (:attr:`xcorr.core.GenericPE.unit`), by unit."""
     units: dict[str, float] = {}
     for instance in (i for w in workers for i in w.instances if i.unit):
         units[instance.unit] = units.get(instance.unit, 0.0) + instance.units
@@ -43,14 +43,15 @@ def _units(workers: Sequence[WorkerStatistics]) -> dict[str, float]:
 
 
 def busy_shares(summary: dict[str, Any]) -> dict[str, float]:
-    """Return, by worker, the CPU time inside elements as a share of the wall time, from :func:`summarize`."""
+    """Return CPU time inside elements over wall time, by worker. ``summary`` is from :func:`summarize`."""
     return {w: cpu / max(summary["wall_seconds"][w], 1e-3) for w, cpu in summary["cpu_seconds"].items()}
 
 
 class Progress(Observer):
     """Shows how far a run has come.
 
-    ``expected`` gives the number of items of the elements for which it is known. Style: ``bar``, ``line`` or ``json``.
+    ``expected`` gives the total number of items of each element, where that number is known. ``style`` is ``bar``,
+    ``line`` or ``json``.
     """
 
     def __init__(self, expected: dict[str, int], style: str = "line", stream: TextIO | None = None) -> None:
@@ -62,11 +63,11 @@ class Progress(Observer):
         self.units: dict[str, float] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the stream behind: only the coordinator shows progress."""
+        """Return the state without the stream, because only the coordinator shows progress."""
         return {**vars(self), "stream": None}
 
     def progress(self, workers: Sequence[WorkerStatistics], finished: bool) -> None:
-        """Show the latest numbers if it is time to."""
+        """Show the latest numbers, in style ``line`` once a minute."""
         now = time.perf_counter()
         self.latest, self.units = summarize(workers), _units(workers)
         if self.style == "line" and not finished and now - self.last < LINE_S:
@@ -94,7 +95,7 @@ class Progress(Observer):
         return rates if left is None else {**rates, "seconds_left": round(left, 1)}
 
     def _seconds_left(self) -> float | None:
-        """Return the time left of the slowest stage, from its pace so far; None before anything is done."""
+        """Return the seconds left of the slowest stage, at its pace so far; None before every stage has begun."""
         seconds = self.latest["seconds"]
         done = [(self.latest["items"].get(s, 0), n) for s, n in self.expected.items()]
         left = [seconds * (n - k) / k for k, n in done if k]

@@ -1,4 +1,4 @@
-"""A log file for every worker of a run, in the campaign's ``logs``: what was skipped and why, failures, numbers."""
+"""A log file for every worker of a run, in the folder ``logs``: skipped items with the reason, failures, numbers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from xcorr.core import ElementError, Observer
 from xcorr.core.observe import InstanceStatistics
 
 FOLDER = "logs"
-FILE_BYTES, OLD_FILES = 2_000_000, 3  # of each worker: then the oldest lines go
+FILE_BYTES, OLD_FILES = 2_000_000, 3  # size of a worker's log file, and number of older files that are kept
 ROOT = logging.getLogger("xcorr")
 
 
 class _OfThread(logging.Filter):
-    """Passes what one thread says: workers may be threads of one process."""
+    """Passes the records of one thread, because workers may be threads of one process."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class _OfThread(logging.Filter):
 
 
 class WorkerLog(Observer):
-    """Has every worker write ``logs/worker-K.log``, with what its elements log; files are rotated."""
+    """Lets every worker K write its own events and its elements' messages to ``logs/worker-K.log``, with rotation."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / FOLDER
@@ -57,13 +57,13 @@ class _LogOfWorker(Observer):
             ROOT.setLevel(logging.INFO)
 
     def started(self, plan: Any, worker: int) -> None:
-        """Note which instances are here."""
+        """Log the instances of this worker."""
         names = [f"{node.name}[{k}]" for node in plan.nodes for k, w in enumerate(node.workers) if w == worker]
         place = f"process {os.getpid()} on {socket.gethostname()}"
         ROOT.info("worker %d of %d, %s: %s", worker, plan.workers, place, ", ".join(names))
 
     def skipped(self, statistics: InstanceStatistics, inputs: dict[str, Any], error: Exception) -> None:
-        """Note an item that was dropped, with its traceback."""
+        """Log a dropped item and the traceback of its error."""
         text = "".join(traceback.format_exception(error))
         ROOT.warning("%s[%d] dropped an item: %s", statistics.element, statistics.instance, text)
 

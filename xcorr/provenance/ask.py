@@ -24,14 +24,17 @@ def lineage(
     which: str = "linear",
     band: str = "",
 ) -> Lineage | None:
-    """Return the lineage of a pair's stack (back), a waveform file (forward) or a recorded item; None for none of them.
+    """Return the lineage of a pair's stack (back), a waveform file (forward) or a recorded item; None if none is named.
 
-    Raises ProvenanceError for more than one of them, a direction that is not recorded, and what is not known.
+    Raises ProvenanceError if more than one is named, if the direction is not possible, or if the file or item is not
+    known.
     """
     if sum(x is not None for x in (pair, path, item)) > 1:
-        raise ProvenanceError("name one product: --pair, --file or --item")
+        raise ProvenanceError("several products were named; name one product: --pair, --file or --item")
     if (pair and direction == "forward") or (path and direction == "back"):
-        raise ProvenanceError("nothing is made of a stack, and a file is where lineage begins: leave --direction out")
+        raise ProvenanceError(
+            "the lineage of a stack goes only back, and the lineage of a file only forward; leave --direction out"
+        )
     if item is not None:
         return item_lineage(campaign, item, direction or "back")
     if pair is None and path is None:
@@ -47,12 +50,12 @@ def ends_of(pair: str) -> tuple[str, str]:
     """Return the stations of ``XX.A-XX.B``. Raises ProvenanceError for another form."""
     first, dash, second = pair.partition("-")
     if not (dash and first and second):
-        raise ProvenanceError(f"pair {pair!r}: write it as XX.A-XX.B")
+        raise ProvenanceError(f"pair {pair!r}: does not name two stations; write XX.A-XX.B")
     return first, second
 
 
 def export(campaign: Path, kind: str, **asked: Any) -> str:
-    """Return a lineage, or without a product all runs, as text in a format."""
+    """Return the lineage of a product as text in a format; all runs if no product is named."""
     return write(campaign, lineage(campaign, **asked), kind)
 
 
@@ -69,7 +72,9 @@ def query(
 ) -> Answer:
     """Return the answer to one question, a row each. Raises ProvenanceError for none or several."""
     if sum(bool(x) for x in (made, touched_by, where, kept, changed)) != 1:
-        raise ProvenanceError("ask one question: --made, --touched-by, --where, --kept or --changed")
+        raise ProvenanceError(
+            "no question, or several; ask one question: --made, --touched-by, --where, --kept or --changed"
+        )
     if changed:
         return [{"changed": line} for line in changed_elements(campaign)]
     if kept:
@@ -104,6 +109,6 @@ def _products(of: Lineage) -> list[str]:
 
 
 def as_text(answer: Answer) -> str:
-    """Return an answer for people, a line each."""
+    """Return an answer as text, one line for each row."""
     lines = ["  ".join(f"{name}={value}" for name, value in row.items() if value != "") for row in answer]
     return "\n".join(lines) if lines else "nothing"

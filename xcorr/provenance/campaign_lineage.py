@@ -28,7 +28,7 @@ CHAIN = ("ReadStation", "ConditionStation", "NormalizeStation", "TransformStatio
 
 
 class CampaignLineage:
-    """Answers for one campaign; open it in a ``with`` block."""
+    """Finds the lineage of stacks and files in one campaign. Use it in a ``with`` block."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.settings = folder, frozen_settings(folder)
@@ -44,7 +44,7 @@ class CampaignLineage:
         try:
             self.store: sqlite3.Connection | None = self._open.enter_context(reading(folder))
         except ProvenanceError:
-            self.store = None  # level off: the ledger knows enough
+            self.store = None  # recorded at level "off"; the ledger is enough
 
     def __enter__(self) -> CampaignLineage:
         """Return itself."""
@@ -59,7 +59,7 @@ class CampaignLineage:
     def of_pair(
         self, first: str, second: str, components: str = "ZZ", stack: str = "linear", band: str = ""
     ) -> Lineage:
-        """Return where a pair's stack came from. Raises ResultsError for what is not in the results."""
+        """Return the lineage of a pair's stack, back to files. Raises ResultsError if there is no such stack."""
         self.results.get(first, second, components, stack, band)
         row = self.results.row(first, second)
         found = Lineage()
@@ -81,11 +81,11 @@ class CampaignLineage:
         }
 
     def _pieces(self, row: int, components: str, band: str) -> Iterator[tuple[str, int]]:
-        """Yield the stored component pairs and pieces, with windows, that went into a stack."""
+        """Yield the component pair and number of every stored piece with windows that is part of a stack."""
         for part in sources(components):
             path = series_path(band, part, "series_n_windows")
             if path not in self.results.file:
-                raise ProvenanceError(f"{self.folder}: the series were not kept, nor what went into each")
+                raise ProvenanceError(f"{self.folder}: the series were not kept, so their lineage is not known")
             for piece in np.flatnonzero(self.results.file[path][:, row]):
                 yield part, int(piece)
 
@@ -135,7 +135,7 @@ class CampaignLineage:
     # -- forward --------------------------------------------------------------------------------------------
 
     def of_file(self, path: str) -> Lineage:
-        """Return every product that a waveform file had a part in. Raises ProvenanceError for a file never read."""
+        """Return every product that used a waveform file. Raises ProvenanceError if the campaign never read it."""
         wanted = os.path.abspath(path)
         letters, found = self.settings.components, Lineage()
         hits = [
@@ -146,7 +146,7 @@ class CampaignLineage:
         if not hits:
             raise ProvenanceError(f"{path}: no file that this campaign has read")
         if "series_n_windows" not in self.results.file:
-            raise ProvenanceError(f"{self.folder}: the series were not kept, nor what went into each")
+            raise ProvenanceError(f"{self.folder}: the series were not kept, so their lineage is not known")
         used = [(start, slot) for start, slot in hits if self.accounts[start, slot].windows[0]]
         for start, slot in used:
             self._touched_by(found, start, slot // len(letters), letters[slot % len(letters)], wanted)
@@ -155,7 +155,7 @@ class CampaignLineage:
         return found
 
     def _touched_by(self, found: Lineage, start: int, number: int, letter: str, path: str) -> None:
-        """Add the stacks of a station's pairs whose pieces of a chunk were made with one of its channels."""
+        """Add the stacks of a station's pairs that have pieces of this chunk made with this component."""
         size = self.settings.data.chunk_s * NS
         pieces = np.flatnonzero(self.starts // size * size == start)
         for band in self.results.bands:
@@ -184,7 +184,7 @@ class CampaignLineage:
     # -- attributes -----------------------------------------------------------------------------------------
 
     def _describe(self, found: Lineage) -> None:
-        """Add what was recorded: times and workers of invocations, checksums of files."""
+        """Add recorded attributes: times and workers of invocations, checksums of files."""
         if self.store is None:
             return
         for name, attributes in found.activities.items():
@@ -205,7 +205,7 @@ class CampaignLineage:
     def where(
         self, condition: str, components: str = "ZZ", stack: str = "linear", band: str = ""
     ) -> list[dict[str, Any]]:
-        """Return the pairs whose stack passes a condition on its metadata (:data:`FIELDS`), a row each."""
+        """Return one row for each pair whose stack passes a condition on the metadata in :data:`FIELDS`."""
         test = Where(condition, FIELDS)
         r = self.results
         if stack not in r.stacks or components not in r.components or band not in r.bands:

@@ -22,9 +22,9 @@ INSTALL = "pip install 'xcorr[provenance]'"
 
 
 def document_of(campaign: Path, lineage: Lineage) -> Any:
-    """Return a ``prov`` document of a lineage: its entities and activities, the run, its plan and agents.
+    """Return a ``prov`` document of a lineage: its entities and activities, the settings as plan, and the software.
 
-    Raises ProvenanceError if the package ``prov`` is missing, or the lineage breaks PROV's rules.
+    Raises ProvenanceError if the package ``prov`` is missing, or the lineage breaks the rules of PROV.
     """
     wrong = lineage.problems()
     if wrong:
@@ -50,7 +50,7 @@ def document_of(campaign: Path, lineage: Lineage) -> Any:
 
 
 def document_of_runs(campaign: Path) -> Any:
-    """Return a ``prov`` document of all runs of a campaign: elements, instances, and the totals of each."""
+    """Return a ``prov`` document of all runs of a campaign, with their users and elements."""
     made = _begin(campaign)
     with reading(campaign) as store:
         for run, begun, ended, status, mapping, workers, user, host in store.execute(
@@ -98,7 +98,7 @@ def _begin(campaign: Path) -> Any:
 
 
 def _name(text: str) -> str:
-    """Return the qualified name of a thing: readable where it can be, with a hash so that it stays its own."""
+    """Return the qualified name of an entity, activity or agent: a readable part, and a hash that makes it unique."""
     short = "".join(c if c.isalnum() or c in "-_." else "_" for c in text)[-60:]
     return f"xcorr:{short}-{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"
 
@@ -168,7 +168,7 @@ def write(campaign: Path, lineage: Lineage | None, kind: str) -> str:
     """
     if kind == "svg":
         if lineage is None:
-            raise ProvenanceError("a picture is of one product's lineage: name it with --pair, --file or --item")
+            raise ProvenanceError("svg shows the lineage of one product; name one with --pair, --file or --item")
         return _draw(lineage)
     if kind not in FORMATS:
         raise ProvenanceError(f"format {kind!r} is not one of {', '.join([*FORMATS, 'svg'])}")

@@ -24,13 +24,13 @@ Products = Mapping[str, Mapping[str, Product]]  # by element and port
 def check_rules(rules: Sequence[Keep], products: Products) -> list[Where]:
     """Return the conditions of rules. Raises ProvenanceError for an unknown element, port, field or operator.
 
-    ``products`` are those of every element whose items can be kept.
+    ``products`` are the products of every element whose items can be kept.
     """
     conditions = []
     for rule in rules:
         if rule.element not in products:
             raise ProvenanceError(
-                f"keep.element = {rule.element!r}: no element whose items can be kept"
+                f"keep.element = {rule.element!r}: is no element whose items can be kept"
                 f"{nearest(rule.element, products)}; there are {', '.join(products)}"
             )
         of_element = products[rule.element]
@@ -45,12 +45,12 @@ def check_rules(rules: Sequence[Keep], products: Products) -> list[Where]:
 
 
 def products_of(elements: Iterable[tuple[str, Any]]) -> dict[str, Mapping[str, Product]]:
-    """Return the products of elements, or of their classes, by name; of those that have some."""
+    """Return the products of elements, or of element classes, by name. Elements without products are left out."""
     return {name: element.products for name, element in elements if element.products}
 
 
 class KeepItems(Observer):
-    """Keeps what rules ask for, below ``folder`` of the campaign unless a rule names a place of its own."""
+    """Keeps the items that rules ask for, each in the folder of its rule, relative to the campaign."""
 
     def __init__(self, campaign: Path, run: int, rules: Sequence[Keep]) -> None:
         self.campaign, self.run, self.rules = campaign, run, tuple(rules)

@@ -1,7 +1,8 @@
-"""Lineage: what a product came from and what came of it, as a graph of entities and activities.
+"""Lineage: the inputs from which a product was made, and the products made with it, as a graph.
 
-Two sources: the recorded invocations, by the pattern of each element; and for the stacks of a campaign its ledger,
-which knows files, windows and reasons of every channel in every chunk, so that pairs times days need never be stored.
+The nodes of the graph are entities and activities. For items, the lineage comes from the recorded invocations and the
+derivation pattern of each element. For the stacks of a campaign, it comes from the ledger, which holds the files,
+windows and reasons of every slot in every chunk. So no record is needed for every pair on every day.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Lineage:
             self.derived.add((product, source))
 
     def problems(self) -> list[str]:
-        """Return what breaks the rules of PROV: dangling names, activities that end before they begin, cycles."""
+        """Return a line for each break of PROV's rules: undefined names, activities that end too early, cycles."""
         names = [(a, self.activities) for a, _ in self.used] + [(e, self.entities) for _, e in self.used]
         names += [(e, self.entities) for e, _ in self.generated] + [(a, self.activities) for _, a in self.generated]
         names += [(e, self.entities) for pair in self.derived for e in pair]
@@ -79,13 +80,13 @@ def item_lineage(campaign: Path, item: str, direction: str = "back") -> Lineage:
         known = store.execute("SELECT 1 FROM product WHERE id = ? LIMIT 1", (item,)).fetchone()
         if known is None:
             raise ProvenanceError(
-                f"no item {item!r} has been recorded in {campaign}; items are recorded at level 'invocation' and 'item'"
+                f"no item {item!r} is recorded in {campaign}; provenance.level 'invocation' and 'item' record items"
             )
         return _Walk(store).walk(item, direction)
 
 
 class _Walk:
-    """Expands recorded invocations by the patterns of their elements."""
+    """Follows recorded invocations from item to item, by the derivation patterns of their elements."""
 
     def __init__(self, store: sqlite3.Connection) -> None:
         self.store, self.found = store, Lineage()
@@ -100,7 +101,9 @@ class _Walk:
         todo, seen = deque([item]), {item}
         while todo:
             if len(self.found.entities) > MOST:
-                raise ProvenanceError(f"the lineage of {item!r} is of more than {MOST:,} items; ask for less of it")
+                raise ProvenanceError(
+                    f"the lineage of {item!r} is of more than {MOST:,} items; ask for an item with a shorter lineage"
+                )
             for other in self._back(todo.popleft()) if direction == "back" else self._forward(todo.popleft()):
                 if other not in seen:
                     seen.add(other)
@@ -164,7 +167,7 @@ class _Walk:
         return products
 
     def _describe(self) -> None:
-        """Add what is known of the activities and entities found."""
+        """Add the recorded attributes of the activities and entities found."""
         for name, attributes in self.found.activities.items():
             row = self.store.execute(
                 "SELECT element, worker, begun, ended, status FROM invocation WHERE id = ? LIMIT 1", (name,)

@@ -1,8 +1,8 @@
-"""Records what elements do: invocations, what they took and wrote, and from what it comes.
+"""Records what elements do: their invocations, and the inputs and products of each invocation.
 
-Names are the same on every mapping: an item that says what it is (``identity``) goes by that, any other by the
-invocation that wrote it and its number there; an invocation goes by its element and its input. They travel with the
-items, so nothing is compared or hashed but short texts.
+Names are the same on every mapping. An item with an ``identity`` is named by its identity. Another item is named by
+the invocation that wrote it and its number there. An invocation is named by its element and its input. Names travel
+with the items, so that only short texts are compared or hashed, never items.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from xcorr.provenance.store import INSERTS, create, worker_file
 
 LEVELS = ("off", "run", "element", "invocation", "item")
 BATCH_ROWS, BATCH_S = 5000, 1.0
-POSTPROCESS = -1  # the number of the invocation that products of postprocess have
+POSTPROCESS = -1  # the invocation number of products that are written in postprocess
 UNDER_WAY = "under way"
 KNOWN_FILES = 50_000  # remembered, so that each is read for its checksum once
 
 
 def metadata_of(item: Any) -> dict[str, Any]:
-    """Return what an item says about itself: its ``metadata``, or the plain values of a mapping."""
+    """Return the metadata of an item: its attribute ``metadata``, or the plain values if the item is a mapping."""
     found = getattr(item, "metadata", None)
     if found is None and isinstance(item, Mapping):
         found = {k: v for k, v in item.items() if isinstance(v, str | int | float | bool)}
@@ -88,7 +88,7 @@ class _Totals(Observer):
 
 
 class _OfWorker(_Totals):
-    """Records every invocation of one worker, in batches; what is under way is written with each."""
+    """Records every invocation of one worker, in batches. Each batch includes the invocations under way."""
 
     def __init__(self, path: Path, of: Recorder, plan: Plan, worker: int) -> None:
         super().__init__(path, of, worker)
@@ -97,7 +97,7 @@ class _OfWorker(_Totals):
         self.several = {n.name for n in plan.nodes if len(n.workers) > 1 and not n.interchangeable}
         self.open: list[_Open] = []
         ended = "SELECT element, instance, max(seq) + 1 FROM invocation GROUP BY element, instance"
-        self.counts = {(e, k): n for e, k, n in self.database.execute(ended)}  # of an earlier graph of the run
+        self.counts = {(e, k): n for e, k, n in self.database.execute(ended)}  # an earlier graph of the run counted
         self.at_end: dict[str, int] = {}
         self.rows: dict[str, list[tuple[Any, ...]]] = {t: [] for t in ("invocation", "product", "item", "file")}
         self.files: dict[str, None] = {}
@@ -150,7 +150,7 @@ class _OfWorker(_Totals):
             with open(path, "rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError:
-            return  # the ledger says why it could not be read; it has no checksum
+            return  # an unreadable file has no checksum; the ledger has the reason
         self.rows["file"].append((path, status.st_size, status.st_mtime_ns, digest))
 
     def processed(self, statistics: InstanceStatistics) -> None:
@@ -171,7 +171,7 @@ class _OfWorker(_Totals):
         self.open[-1].status = f"skipped: {type(error).__name__}: {error}"
 
     def _flush(self, now: float) -> None:
-        """Write the batch, and in place of the last ones the invocations that are under way."""
+        """Write the batch, and replace the rows of invocations under way by the current ones."""
         self.pending, self.due = 0, now + BATCH_S
         for one in self.open:
             self._row(one, None, UNDER_WAY)
@@ -183,11 +183,11 @@ class _OfWorker(_Totals):
                 rows.clear()
 
     def ended(self, statistics: list[InstanceStatistics]) -> None:
-        """Write what is left, and the totals."""
+        """Write the rest of the batch, and the totals."""
         self._flush(time.time())
         super().ended(statistics)
 
     def failed(self, error: BaseException) -> None:
-        """Write what is left; what was under way stays so."""
+        """Write the rest of the batch. Invocations that were under way keep this status."""
         self._flush(time.time())
         super().failed(error)

@@ -1,4 +1,4 @@
-"""The record of a run: who, when, with which software and settings, and of which elements."""
+"""The record of a run: user, time, software, settings and elements."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SOURCES = (  # behind a content hash; stores of version 0.1.0 lack it
 
 @dataclasses.dataclass(frozen=True)
 class Circumstances:
-    """What a run is made with: level of provenance, mapping, workers, software, settings and their hash."""
+    """The circumstances of a run: level of provenance, mapping, workers, software, settings and their hash."""
 
     level: str
     mapping: str
@@ -51,7 +51,7 @@ class Run:
         self.campaign, self.number, self.level = campaign, number, level
 
     def observers(self, graph: WorkflowGraph) -> list[Observer]:
-        """Record the elements of a graph, and return what is to watch it."""
+        """Record the elements of a graph, and return the observers for its execution."""
         elements, _ = graph.flattened()
         rows = [(self.number, *describe(e)) for e in elements]
         found = {content_hash(files): files for files in map(sources, elements)}
@@ -78,7 +78,7 @@ def _parameters(kind: type) -> list[str]:
 
 
 class _Short(reprlib.Repr):
-    """Representations for which no array is printed."""
+    """Short representations that show type and shape of arrays, not their values."""
 
     def repr_instance(self, value: Any, level: int) -> str:
         if isinstance(value, np.ndarray):
@@ -102,7 +102,7 @@ def sources(element: GenericPE | type[GenericPE]) -> dict[str, str]:
     """Return the SHA-256 of every source file that decides what an element does, by module."""
     kind = element if isinstance(element, type) else type(element)
     found = digests(tuple({m: None for name in (kind.__module__, *kind.covers) for m in modules_behind(name)}))
-    if kind.__module__ not in found:  # a script's own
+    if kind.__module__ not in found:  # the class is defined in a script
         with contextlib.suppress(TypeError, OSError):
             content = Path(inspect.getsourcefile(kind) or "").read_bytes()
             found[kind.__module__] = hashlib.sha256(content).hexdigest()
@@ -117,7 +117,7 @@ def content_hash(digests: dict[str, str]) -> str:
 
 @contextlib.contextmanager
 def recorded(campaign: Path, how: Circumstances) -> Iterator[Run | None]:
-    """Record a run: None for level ``off``. What workers of runs that were killed left behind is taken in first."""
+    """Record a run; yield None at level ``off``. First store the records that workers of killed runs have left."""
     if how.level == "off":
         yield None
         return
@@ -161,9 +161,9 @@ def _end(campaign: Path, number: int, status: str) -> None:
 
 
 def changed_elements(campaign: Path) -> list[str]:
-    """Return a line for every source file of an element that is not what it was when the campaign last ran with it.
+    """Return a line for every source file of an element that has changed since the last run with the element.
 
-    Files are looked at, nothing is imported: the names come from the campaign.
+    Files are read but not imported, because the names of modules come from the campaign and could name any code.
     """
     latest = "run = (SELECT max(run) FROM element WHERE name = e.name) ORDER BY name"
     with reading(campaign) as store:
@@ -179,9 +179,9 @@ def changed_elements(campaign: Path) -> list[str]:
         module, _, attribute = place.partition(":")
         source = source_of(module)
         if source is None:
-            changed.append(f"{name}: the module of {place} is not installed here, so nobody can tell")
+            changed.append(f"{name}: the module of {place} is not installed here, so changes cannot be found")
         elif not _defines(source, attribute):
-            changed.append(f"{name}: {place} is not there any more")
+            changed.append(f"{name}: {place} does not exist any more")
         else:
             known = before.get(key, {})
             now = digests(tuple(known))

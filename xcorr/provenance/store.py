@@ -1,7 +1,7 @@
-"""Where provenance is kept: one SQLite file per campaign, and while a run goes on one per worker beside it.
+"""The store of provenance: one SQLite file for each campaign and, during a run, one more for each worker.
 
-A worker writes to its own file alone, in batches; the run that ends, or the next one, takes them into the store. So a
-crash at any moment leaves files that can be read.
+A worker writes only to its own file, in batches. The run copies the files of its workers into the store when it ends.
+After a crash the next run does so. A crash at any moment leaves files that can be read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from xcorr.store.sqlite_errors import is_damage
 
 FOLDER, NAME = "provenance", "store.sqlite"
 VERSION = 1
-ATTACHED = 9  # databases besides the store; SQLite takes ten
+ATTACHED = 9  # databases opened besides the store, because SQLite allows ten
 _log = logging.getLogger("xcorr.provenance")
 TABLES = {  # columns, and those that are unique
     "run": ("id begun ended status level mapping workers user host pid software settings_hash settings", "id"),
@@ -44,7 +44,7 @@ INDEXES = {
 
 
 class ProvenanceError(XcorrError, LookupError):
-    """Provenance that is not there, or a question that cannot be asked."""
+    """Provenance does not exist or cannot be used, or a question is not valid."""
 
 
 def folder_of(campaign: Path) -> Path:
@@ -58,7 +58,7 @@ def worker_file(campaign: Path, run: int, worker: int) -> Path:
 
 
 def create(path: Path, indexed: bool) -> sqlite3.Connection:
-    """Open a file, making its tables if they are not there."""
+    """Open a file, and make its tables if they are missing."""
     database = sqlite3.connect(path, timeout=60, isolation_level=None)
     database.execute("PRAGMA synchronous = NORMAL")
     if database.execute("PRAGMA user_version").fetchone()[0] != VERSION:
@@ -72,13 +72,13 @@ def create(path: Path, indexed: bool) -> sqlite3.Connection:
 
 
 def take_in(campaign: Path) -> None:
-    """Take the files of workers that have ended into the store, each once. Only for who holds the campaign's lock."""
+    """Move the files of ended workers into the store, each once. The caller must hold the lock of the campaign."""
     store = create(folder_of(campaign) / NAME, indexed=True)
     try:
         for path in sorted(folder_of(campaign).glob("run-*.sqlite")):
             try:
                 _take_in_one(store, path)
-            except sqlite3.DatabaseError as error:  # a power cut may leave anything; it is kept, out of the way
+            except sqlite3.DatabaseError as error:  # a power cut may damage a file; it is renamed, not removed
                 if not is_damage(error):
                     raise ProvenanceError(f"{path} cannot be taken into the provenance store now: {error}") from error
                 _log.warning("%s cannot be read: %s", path, error)
@@ -96,7 +96,7 @@ def _take_in_one(store: sqlite3.Connection, path: Path) -> None:
         try:
             store.execute("BEGIN")
             for table in TABLES:
-                how = "REPLACE" if table == "kept" else "IGNORE"  # what is kept again replaces what was there
+                how = "REPLACE" if table == "kept" else "IGNORE"  # an item that is kept again replaces the old one
                 store.execute(f"INSERT OR {how} INTO main.{table} SELECT * FROM worker.{table}")
             store.execute("COMMIT")
         finally:
@@ -109,20 +109,20 @@ def _take_in_one(store: sqlite3.Connection, path: Path) -> None:
 
 @contextlib.contextmanager
 def reading(campaign: Path) -> Iterator[sqlite3.Connection]:
-    """Open the store of a campaign to ask; what workers have written and nobody has taken in yet is part of it.
+    """Open the store of a campaign for reading, together with the files of workers that are not in the store yet.
 
-    Raises ProvenanceError if there is none.
+    Raises ProvenanceError if there is no store.
     """
     folder = folder_of(campaign)
     if not (folder / NAME).exists():
         raise ProvenanceError(
-            f"there is no provenance in {str(campaign)!r}: it has not been run, or with provenance.level = 'off'"
+            f"there is no provenance in {str(campaign)!r}; xcorr run records it, unless provenance.level = 'off'"
         )
     database = sqlite3.connect(f"{(folder / NAME).resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
     try:
         waiting = sorted(folder.glob("run-*.sqlite"))
         if len(waiting) > ATTACHED:
-            _log.warning("%d workers are writing; the answer knows %d of them", len(waiting), ATTACHED)
+            _log.warning("%d workers are writing; the answer includes only %d of them", len(waiting), ATTACHED)
         parts = ["main"]
         for k, path in enumerate(waiting[:ATTACHED]):
             try:

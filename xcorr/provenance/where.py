@@ -26,9 +26,9 @@ ALLOWED = "comparisons (==, !=, <, <=, >, >=, in), and, or, not, brackets, numbe
 
 
 class Where:
-    """A condition, checked against the fields there are.
+    """A condition on metadata, checked against the names of the fields.
 
-    Raises ProvenanceError for what is no condition, an unknown operator, or an unknown field.
+    Raises ProvenanceError for a text that is no condition, an unknown operator, or an unknown field.
 
     >>> Where("snr > 10 and not failed", ("snr", "failed"))({"snr": 12.0, "failed": False})
     True
@@ -44,7 +44,7 @@ class Where:
         if isinstance(self._tree, ast.List | ast.Tuple) or (
             isinstance(self._tree, ast.Constant) and not isinstance(self._tree.value, bool)
         ):
-            raise ProvenanceError(f"condition {text!r}: it is neither true nor false; allowed are {ALLOWED}")
+            raise ProvenanceError(f"condition {text!r}: is neither true nor false; allowed are {ALLOWED}")
 
     def _check(self, node: ast.AST) -> None:
         if isinstance(node, ast.Name):

@@ -12,9 +12,9 @@ from xcorr.results import Results
 
 
 def differences(first: Path, second: Path) -> Iterator[str]:
-    """Yield one line for every dataset that is missing in one file or not the same to the bit in both.
+    """Yield one line for every dataset that only one file has, or that differs between the files in any bit.
 
-    Raises ResultsError if one of them is no result.
+    Raises ResultsError if a file is not a result file.
     """
     with Results(first) as a, Results(second) as b:
         names = [_datasets(r) for r in (a, b)]

@@ -35,9 +35,9 @@ def export(
     if kind not in installed.names("exports"):
         raise ExportError(f"format {kind!r} is not one of {', '.join(installed.names('exports'))}")
     if target.exists():
-        raise ExportError(f"{target} exists already; remove it or choose another with -o")
+        raise ExportError(f"{target} exists already; remove it or choose another target with -o")
     if not target.absolute().parent.is_dir():
-        raise ExportError(f"there is no folder {str(target.parent)!r} to write {target.name!r} in; make it")
+        raise ExportError(f"there is no folder {str(target.parent)!r} to write {target.name!r} in; make the folder")
     pairs = list(_pairs(results, stack, reverse, band))
     if not pairs:
         raise ExportError(f"there is no pair with a stack {stack!r} to export")
@@ -105,7 +105,7 @@ def write_sac(pairs: list[xarray.DataArray], target: Path) -> None:
 
 
 def write_mseed(pairs: list[xarray.DataArray], target: Path) -> None:
-    """Write a file for each pair: miniSEED has room for one station's name, the file's name has both."""
+    """Write a file for each pair. The file name has both stations, because miniSEED has room for only one."""
     target.mkdir(parents=True)
     for name, trace in _traces(pairs, sac=False):
         trace.write(str(target / f"{name}.mseed"), format="MSEED", encoding="FLOAT32")

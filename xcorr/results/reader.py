@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ResultsError(XcorrError, KeyError):
-    """Results that are not there: file, pair, components or stack."""
+    """A result that was asked for does not exist: file, pair, components, band or stack."""
 
     def __str__(self) -> str:
         """Return the message itself: KeyError would show its repr."""
@@ -32,7 +32,7 @@ class ResultsError(XcorrError, KeyError):
 def open(path: str | Path) -> Results:
     """Open a campaign folder or its ``xcorr.h5``.
 
-    Raises ResultsError if there is no result file, or the file is none of ours.
+    Raises ResultsError if there is no result file, or if xcorr did not write the file.
     """
     return Results(Path(path))
 
@@ -54,7 +54,7 @@ class Results:
         except OSError as error:
             raise ResultsError(f"{self.path} cannot be read as HDF5: {error}") from error
         if self.file.attrs.get("format") != FORMAT:
-            raise ResultsError(f"{self.path} was not written by xcorr")
+            raise ResultsError(f"{self.path} was not written by xcorr; name a campaign folder or its {NAME}")
         self.lags_s: np.ndarray = self.file["lags_s"][...]
         self.stacks: list[str] = sorted(self.file["stacks"])
         self.components: list[str] = sorted(self.file["stacks"][self.stacks[0]])
@@ -107,9 +107,10 @@ class Results:
     ) -> xarray.DataArray:
         """Return a pair's correlation.
 
-        ``stack`` names a stack, giving an array [lag] with ``std_error`` as a coordinate; None gives the series
-        [piece, lag] from the shards. ``band`` names a further band. A pair given against the order of the campaign
-        comes time-reversed, with R and T pointing the other way. Raises ResultsError for what is not there.
+        With the name of a stack in ``stack``, the array is [lag], with ``std_error`` as a coordinate. With None it is
+        the series [piece, lag]. ``band`` names a further band. A pair given in the opposite order of the campaign is
+        time-reversed, and its R and T point in the opposite directions. Raises ResultsError if the pair, components,
+        stack or band do not exist.
         """
         import xarray
 
@@ -166,7 +167,7 @@ class Results:
         return table[keep]
 
     def gather(self, components: str = "ZZ", stack: str | None = None, band: str = "") -> np.ndarray:
-        """Return the stacks of all pairs, [row, lag] float32; the first stack there is, if none is named."""
+        """Return the stacks of all pairs, [row, lag] float32. Default: the linear stack, else the first one."""
         stack = stack or ("linear" if "linear" in self.stacks else self.stacks[0])
         if stack not in self.stacks or components not in self.components or band not in self.bands:
             raise ResultsError(
@@ -193,7 +194,7 @@ class Results:
         return obspy.Trace(np.ascontiguousarray(found.values), header)
 
     def _series(self, band: str, components: str, row: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return series [piece, lag] and numbers of windows of a pair; R and T are turned out of N and E."""
+        """Return series [piece, lag] and numbers of windows of a pair. R and T are computed from N and E."""
         parts = {pair: self._stored_series(band, pair, row) for pair in sources(components)}
         n = np.min([windows for _, windows in parts.values()], axis=0)
         if components in parts:
@@ -206,7 +207,7 @@ class Results:
         import h5py
 
         if series_path(band, components) not in self.file:
-            raise ResultsError(f"{self.path}: the series were not kept (stack.keep_series = false); stacks are there")
+            raise ResultsError(f"{self.path}: the series were not kept (stack.keep_series = false); only stacks exist")
         windows = self.file[series_path(band, components, "series_n_windows")][:, row]
         virtual = self.file[series_path(band, components)]
         if not virtual.is_virtual:  # packed
@@ -215,7 +216,7 @@ class Results:
         shards, name = self.file["shards"][...], series_path(band, components).encode()
         holds = (shards["first_row"] <= row) & (row < shards["first_row"] + shards["rows"])
         for piece, first, _, path in shards[holds].tolist():
-            file = h5py.h5f.open(os.fsencode(self.path.parent) + b"/" + path, h5py.h5f.ACC_RDONLY)  # there are many
+            file = h5py.h5f.open(os.fsencode(self.path.parent) + b"/" + path, h5py.h5f.ACC_RDONLY)  # faster than File
             part = h5py.Dataset(h5py.h5d.open(file, name))[:, row - first]
             series[piece : piece + len(part)] = part
         return series, windows

@@ -1,4 +1,4 @@
-"""``report.html``: what a campaign asked for, got, left out and made, on one page that needs nothing else."""
+"""``report.html``: the stations, results, rejected windows and errors of a campaign, on one page."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from xcorr.results.reader import Results
 if TYPE_CHECKING:
     import jinja2
 
-SECTION_PAIRS = 200  # shown of each component pair, evenly by distance
-SECTION_WIDTH = 600  # lags shown, at most
-MANY = 50  # rows that are read together in the time of one
-LABELLED = 60  # stations, up to which the map has names
-LISTED = 100  # lines and errors; all are in report.json
-WORST = 10  # channels of which most windows were rejected
+SECTION_PAIRS = 200  # most pairs shown of each component pair, chosen evenly by distance
+SECTION_WIDTH = 600  # most lags shown
+MANY = 50  # reading one row alone takes as long as reading so many rows together
+LABELLED = 60  # most stations for which the map shows names
+LISTED = 100  # most lines, and most errors, shown; report.json has all
+WORST = 10  # most channels shown in the list of rejected windows
 
 
 def prepare_page() -> None:
@@ -77,7 +77,7 @@ def write_page(folder: Path, report: Mapping[str, Any]) -> None:
 
 
 def _places(results: Results, report: Mapping[str, Any]) -> tuple[list[dict[str, Any]], int]:
-    """Return the stations on the map, longitudes shortened by the cosine of the mean latitude, and how many are not."""
+    """Return the stations on the map, and how many have no place. The cosine of the mean latitude scales longitudes."""
     table = results.dataset("stations")
     known = np.isfinite(table["latitude"] + table["longitude"])
     if not known.any():
@@ -105,7 +105,7 @@ def _section(results: Results, components: str) -> dict[str, Any]:
     width = len(results.lags_s)
     lags = np.unique(np.linspace(0, width - 1, min(width, SECTION_WIDTH)).round().astype(int))
     mean = group["mean"]
-    few = len(rows) * MANY < len(mean)  # then rows are read one by one, else all at once
+    few = len(rows) * MANY < len(mean)  # few rows are read one by one, many rows by reading all rows at once
     gather = np.array([mean[int(row)] for row in rows])[:, lags] if few else mean[...][rows][:, lags]
     peak = np.abs(gather).max(axis=1, keepdims=True)
     known = distance[np.isfinite(distance)]
@@ -155,7 +155,7 @@ def _picture(image: np.ndarray) -> dict[str, Any]:
 
 
 def _worst(report: Mapping[str, Any]) -> list[tuple[str, int]]:
-    """Return the channels of which most windows were rejected, and how many."""
+    """Return the channels with the most rejected windows, and the number of these windows."""
     rejected: dict[str, int] = {}
     for c in report["channel_chunk"]:
         rejected[c["slot"]] = rejected.get(c["slot"], 0) + sum(c["windows"][1:])
@@ -164,7 +164,7 @@ def _worst(report: Mapping[str, Any]) -> list[tuple[str, int]]:
 
 
 def _shares(workers: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield how busy workers were, and what moved between them."""
+    """Yield how busy every worker was, and the megabytes that moved over every connection between workers."""
     for worker, share in busy_shares(dict(workers)).items():
         yield f"worker {worker}", f"{share:.0%} busy"
     for name, size in workers["bytes_moved"].items():

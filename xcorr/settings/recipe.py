@@ -1,4 +1,4 @@
-"""The recipe of a campaign: what its settings come to, computed once and passed on."""
+"""The recipe of a campaign: the parameters of every step, computed once from its settings."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from xcorr.settings.schema import Settings
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """The parameters of every step, in samples and exact rates, that settings come to.
+    """The parameters of every step, computed from the settings, in samples and exact rates.
 
-    Workflow, forecast, progress and tables read them here; nothing is derived from settings twice.
+    Workflow, forecast, progress and tables read their parameters here. No parameter is computed in a second place.
     """
 
     settings: Settings
@@ -89,7 +89,7 @@ class Recipe:
 
     @functools.cached_property
     def substacks(self) -> tuple[tuple[int, int], ...]:
-        """The ranges of windows of a chunk that begin in each of its pieces."""
+        """For each piece of a chunk, the range of windows that begin in the piece."""
         size = self.settings.samples(self.settings.substack_s)
         count = self.settings.data.chunk_s // self.settings.substack_s
         firsts = [min(-(-k * size // self.windowing.step), self.windows) for k in range(count + 1)]
@@ -97,7 +97,7 @@ class Recipe:
 
     @functools.cached_property
     def shape(self) -> SeriesShape:
-        """What the shard of one chunk holds."""
+        """The bands, component pairs, lags and substacks that the shard of one chunk holds."""
         names = tuple(b.name for b in self.bands)
         return SeriesShape(names, self.settings.component_pairs, 2 * self.max_lag + 1, 1, len(self.substacks))
 
@@ -108,5 +108,5 @@ class Recipe:
 
     @property
     def keeps_power(self) -> bool:
-        """Whether the power before whitening goes along, for autocorrelations."""
+        """Whether the power before whitening is kept with the spectra, for autocorrelations."""
         return self.settings.correlate.autocorrelations and self.estimator.keeps_power

@@ -1,4 +1,4 @@
-"""Checks settings that are right by themselves but must go together."""
+"""Checks the rules between settings. Each setting has been checked by itself before."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Require = Callable[[bool, str, Any, str], None]
 
 
 def check(s: Settings) -> None:
-    """Raise SettingsError, naming key, value and rule, for settings that cannot be together."""
+    """Raise SettingsError for settings that exclude each other. The text names key, value and rule."""
 
     def require(holds: bool, key: str, value: Any, rule: str) -> None:
         if not holds:
@@ -28,7 +28,12 @@ def check(s: Settings) -> None:
         s.condition.band_hz,
         f"needs 0 < f1 < f2 < {nyquist:g} Hz, half of condition.rate_hz",
     )
-    require(not s.keep or s.provenance.level != "off", "keep", [k.element for k in s.keep], "needs provenance.level")
+    require(
+        not s.keep or s.provenance.level != "off",
+        "keep",
+        [k.element for k in s.keep],
+        'is not possible with provenance.level = "off"; set another level',
+    )
     low, high = s.whiten_band_hz
     require(0 < low < high < nyquist, "whiten.band_hz", s.whiten.band_hz, f"needs 0 < f1 < f2 < {nyquist:g} Hz")
     for key, value in (
@@ -51,7 +56,7 @@ def check(s: Settings) -> None:
         s.window.length_s,
         f"is longer than a chunk ({s.data.chunk_s} s)",
     )
-    require(s.window.min_coverage <= 1, "window.min_coverage", s.window.min_coverage, "is a share: at most 1")
+    require(s.window.min_coverage <= 1, "window.min_coverage", s.window.min_coverage, "is a share, must be at most 1")
     require(
         0 < s.correlate.max_lag_s < s.window.length_s,
         "correlate.max_lag_s",
@@ -78,7 +83,7 @@ def check(s: Settings) -> None:
 
 
 def _check_methods(s: Settings, require: Require) -> None:
-    """Check what goes together: kinds of correlation, whitening, selection, pieces."""
+    """Check the kind of correlation, whitening, the selection of pairs and the pieces against each other."""
     c, method = s.correlate, s.correlate.method
     require(
         method == "cross-correlation" or s.whiten.method == "none",
@@ -86,17 +91,22 @@ def _check_methods(s: Settings, require: Require) -> None:
         s.whiten.method,
         f'must be "none" with correlate.method = "{method}": '
         + (
-            "its phasors have no amplitude left" if method == "phase" else "whitened, it would be the cross-correlation"
+            "phasors have no amplitude to whiten"
+            if method == "phase"
+            else "with whitened spectra its result would be the cross-correlation"
         ),
     )
     require(
-        not (method == "phase" and s.bands), "bands", [b.name for b in s.bands], "the phase correlation has one band"
+        not (method == "phase" and s.bands),
+        "bands",
+        [b.name for b in s.bands],
+        'must be empty with correlate.method = "phase", which has one band',
     )
     require(
         method != "phase" or c.amplitude != "energy",
         "correlate.amplitude",
         c.amplitude,
-        "the phase correlation is normalised already",
+        'must be "none" or "peak" with correlate.method = "phase", which is normalised already',
     )
     if c.distance_km is not None:
         require(
@@ -107,7 +117,7 @@ def _check_methods(s: Settings, require: Require) -> None:
             pattern.count("-") == 1 and all("." in end for end in pattern.split("-")),
             "correlate.pairs",
             pattern,
-            'must be such as "XX.A-XX.B", with * and ?',
+            'must name two stations, such as "XX.A-XX.B"; * and ? are allowed',
         )
     require(
         s.data.chunk_s % s.substack_s == 0 and s.substack_s >= s.window.step_s,

@@ -1,4 +1,4 @@
-"""All settings of a run together, and what of them decides results."""
+"""All settings of a run together, and which of them decide results."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Settings:
     insert: tuple[Insert, ...] = ()
 
     def __post_init__(self) -> None:
-        from xcorr.settings.rules import check  # which needs this module
+        from xcorr.settings.rules import check  # imported here, because rules imports this module
 
         check(self)
 
@@ -69,12 +69,12 @@ class Settings:
 
     @property
     def whiten_band_hz(self) -> tuple[float, float]:
-        """The band kept."""
+        """The main band of the spectra."""
         return self.whiten.band_hz or self.condition.band_hz
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Component pairs wanted, ``"all"`` resolved."""
+        """Component pairs wanted. ``"all"`` is replaced by the nine pairs of Z, N, E."""
         every = tuple(a + b for a in "ZNE" for b in "ZNE")
         return every if self.correlate.components == ("all",) else self.correlate.components
 
@@ -113,7 +113,7 @@ class Settings:
         return plain
 
     def identity(self) -> dict[str, Any]:
-        """Return the settings that decide the series: not where data are, times, stacks, how to run and record."""
+        """Return the settings that decide the series: without places and times of data, stacks, run and provenance."""
         plain = self.as_dict()
         for key in ("provenance", "keep", *([] if self.insert else ["insert"])):
             del plain[key]

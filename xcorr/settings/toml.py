@@ -39,7 +39,7 @@ LISTS_EXAMPLE = """# Further bands of the spectra, each with its own series and 
 # condition = "windows_used > 20 and network == 'XX'"
 # folder = "kept"
 
-# Elements of your own in the main job, from the registry (xcorr registry add).
+# Your own elements in the main job, from the registry (xcorr registry add).
 # [[insert]]
 # element = "Scale"
 # after = "ConditionStation"
@@ -101,7 +101,7 @@ def build(plain: Mapping[str, Any]) -> Settings:
 
 
 def _sections(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the sections, each key checked by itself; how they go together is checked when all is known."""
+    """Return the sections, with each key checked by itself. :class:`Settings` checks the rules between keys."""
     sections: dict[str, Any] = {}
     for section, keys in plain.items():
         if section in LISTS:
@@ -110,19 +110,19 @@ def _sections(plain: Mapping[str, Any]) -> dict[str, Any]:
         if section not in SECTIONS:
             raise SettingsError(f"unknown section [{section}]{nearest(section, KINDS)}; there are {', '.join(KINDS)}")
         if not isinstance(keys, Mapping):
-            raise SettingsError(f"{section} = {keys!r}: is a section; write [{section}] and its keys below")
+            raise SettingsError(f"{section} = {keys!r}: is a section, not a key; write [{section}] and its keys below")
         sections[section] = SECTIONS[section](**_values(section, keys, SECTIONS[section]))
     return sections
 
 
 def _tables(name: str, tables: Any) -> tuple[Any, ...]:
     if not isinstance(tables, list | tuple) or not all(isinstance(t, Mapping) for t in tables):
-        raise SettingsError(f"{name} = {tables!r}: write each as a table [[{name}]] with its keys below")
+        raise SettingsError(f"{name} = {tables!r}: is not a list of tables; write [[{name}]] and the keys below it")
     return tuple(LISTS[name](**_values(name, table, LISTS[name])) for table in tables)
 
 
 def _values(section: str, keys: Mapping[str, Any], kind: Any) -> dict[str, Any]:
-    """Return the checked values of a section, or of a table in one; ``kind`` is the dataclass that declares them."""
+    """Return the checked values of a section, or of a table in a section; the dataclass ``kind`` declares them."""
     fields = {f.name: f for f in dataclasses.fields(kind)}
     tables = next((f for f in fields.values() if "tables" in f.metadata), None)
     if tables is not None:
@@ -150,7 +150,7 @@ def _values(section: str, keys: Mapping[str, Any], kind: Any) -> dict[str, Any]:
 
 
 def _options(section: str, table: str, keys: Plain, field: dataclasses.Field[Any]) -> Plain:
-    """Return the checked options of a source or mapping, which declares them itself; defaults are left out."""
+    """Return the checked options of a source or mapping, without defaults. Its class declares the options."""
     kind = field.metadata["tables"]
     if table not in installed.names(kind):
         raise SettingsError(
@@ -163,7 +163,7 @@ def _options(section: str, table: str, keys: Plain, field: dataclasses.Field[Any
 
 
 def _checked(name: str, given: Any, kind: Any, allowed: Mapping[str, Any]) -> Any:
-    """Return a value as the type of its setting. Raises SettingsError where it is none that is allowed."""
+    """Return a value as the type of its setting. Raises SettingsError if the value is not allowed."""
     value = _convert(name, given, kind)
     choices, least = allowed["choices"], allowed["least"]
     for single in value if isinstance(value, tuple) else (value,):
@@ -177,7 +177,7 @@ def _checked(name: str, given: Any, kind: Any, allowed: Mapping[str, Any]) -> An
 
 
 def _flat(section: str, keys: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield keys and values, those of a table in a table as ``table.key``, old names by their new ones."""
+    """Yield keys and values. A key in an inner table becomes ``table.key``; an old name becomes the new one."""
     for key, given in keys.items():
         if isinstance(given, Mapping):
             yield from ((f"{key}.{inner}", value) for inner, value in given.items())
@@ -250,7 +250,7 @@ def to_toml(plain: Plain, comment: bool = False) -> str:
 
 
 def _commented(kind: Any, keys: Mapping[str, Any], table: str = "") -> Iterator[str]:
-    """Yield the lines of a section with what every key means, those of sources and mappings included."""
+    """Yield the lines of a section with the meaning of every key, options of sources and mappings included."""
     for field in dataclasses.fields(kind):
         if "tables" in field.metadata:
             for name in installed.names(field.metadata["tables"]):

@@ -1,4 +1,4 @@
-"""The campaign folder: settings as run, and what unfinished runs left."""
+"""The campaign folder: the settings of the campaign, and the files that unfinished runs have left."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def make_folder(folder: Path) -> None:
 
 
 def freeze_settings(folder: Path, settings: Settings) -> None:
-    """Write ``campaign.toml``, once the settings are seen to be those of the campaign.
+    """Write ``campaign.toml``, after checking that the settings are those of the campaign.
 
-    Raises CampaignError, with what differs, if the folder holds a campaign with other settings.
+    Raises CampaignError if the folder holds a campaign with other settings. The text lists the settings that differ.
     """
     known = folder / CAMPAIGN_MARK
     if known.exists() and recorded_hash(folder) != settings.hash():
@@ -55,11 +55,13 @@ def frozen_settings(folder: Path) -> Settings:
     try:
         return build(load(folder / CAMPAIGN_MARK))
     except OSError:
-        raise CampaignError(f"there is no campaign in {str(folder)!r}: no {CAMPAIGN_MARK}") from None
+        raise CampaignError(
+            f"there is no campaign in {str(folder)!r}: no {CAMPAIGN_MARK}; name a folder that xcorr run has made"
+        ) from None
 
 
 def _difference(known: Path, settings: Settings) -> str:
-    """Return the settings that differ, a line each."""
+    """Return a text with one line for each setting that differs."""
     try:
         old, new = build(load(known)).identity(), settings.identity()
     except SettingsError as error:
@@ -84,13 +86,13 @@ def recorded_hash(folder: Path) -> str:
 
 
 def leftovers(folder: Path, kept: Sequence[Keep] = ()) -> list[Path]:
-    """Return the files that a run has not finished; ``kept`` are the rules of the items that it keeps."""
+    """Return the files that a run has not finished. ``kept``: the [[keep]] rules, which name more folders."""
     places = {folder, folder / "shards", *(folder / rule.folder / rule.element for rule in kept)}
     return sorted(path for place in places for path in place.glob(".*.part"))
 
 
 def remove_leftovers(folder: Path, kept: Sequence[Keep] = ()) -> None:
-    """Remove the unfinished files of runs that have ended. Only for who holds the lock."""
+    """Remove the unfinished files of runs that have ended. The caller must hold the lock of the campaign."""
     for path in leftovers(folder, kept):
         path.unlink(missing_ok=True)
 
@@ -110,7 +112,7 @@ def _campaign_text(settings: Settings) -> str:
 
 
 def absolute(settings: Settings) -> Settings:
-    """Return settings whose source and metadata mean the same in every folder; workers may have another."""
+    """Return the settings with absolute source and metadata, because workers may run in another folder."""
     data = settings.data
     if data.source:
         data = dataclasses.replace(data, source=source.absolute(data.source, os.getcwd()))

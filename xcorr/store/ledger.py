@@ -1,6 +1,7 @@
-"""The ledger of a campaign: what was asked, read, used, rejected and why, and which shards are there (SQLite).
+"""The ledger of a campaign (SQLite): what was asked for, read, used and rejected, and why; and all shards.
 
-Everything in it but the lines of the list can be made again from the shards, each of which carries its own rows.
+Every shard holds a copy of its own rows of the ledger. So the ledger can be restored from the shards, except for the
+lines of the station list.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from xcorr.pes.storing.shards import CHUNK_TIMES, ShardContent, ShardError, read
 from xcorr.store.sqlite_errors import is_damage
 
 NAME = "ledger.sqlite"
-VERSION = 2  # of the schema; a ledger of another is made again
+VERSION = 2  # of the schema; a ledger with another version is restored from the shards
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS shard (path TEXT PRIMARY KEY, bytes INTEGER, mtime_ns INTEGER, start_ns INTEGER,
     end_ns INTEGER, data_start_ns INTEGER, data_end_ns INTEGER, generation INTEGER, strip INTEGER, kept INTEGER);
@@ -33,7 +34,7 @@ CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT);
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Shard:
-    """A shard in the ledger; times in ns. ``kept`` is 0 once its file was removed, its series stacked."""
+    """A shard in the ledger; times in ns. ``kept`` is 0 if its series were stacked and its file was removed."""
 
     path: str
     bytes: int
@@ -51,7 +52,7 @@ class LedgerError(XcorrError, OSError):
 
 
 def read_ledger(folder: Path) -> Ledger:
-    """Open the ledger of a campaign to look at, changing nothing. Raises LedgerError where it cannot be read."""
+    """Open the ledger of a campaign for reading only. Raises LedgerError if the ledger cannot be read."""
     ledger = Ledger.__new__(Ledger)
     ledger.folder, ledger.settings_hash = folder, ""
     if not (folder / NAME).exists():
@@ -66,7 +67,7 @@ def read_ledger(folder: Path) -> Ledger:
 
 
 def _check(database: sqlite3.Connection) -> None:
-    """Raise DatabaseError, and close, where a database is damaged or of another version."""
+    """Close the database and raise DatabaseError if it is damaged or has another version."""
     try:
         verdict = database.execute("PRAGMA quick_check").fetchone()[0]
         version = database.execute("PRAGMA user_version").fetchone()[0]
@@ -79,9 +80,9 @@ def _check(database: sqlite3.Connection) -> None:
 
 
 class Ledger:
-    """The ledger in a campaign folder, made or made again where it is missing or damaged.
+    """The ledger in a campaign folder. A missing or damaged ledger is replaced by a new one.
 
-    Raises LedgerError where it cannot be used now, as when another process holds it.
+    Raises LedgerError if the ledger cannot be used now, for example while another process has locked it.
     """
 
     def __init__(self, folder: Path, settings_hash: str = "") -> None:
@@ -111,10 +112,10 @@ class Ledger:
         self._database.close()
 
     def reconcile(self) -> list[str]:
-        """Bring the ledger in line with the shards in the folder; return what was found wrong.
+        """Make the ledger agree with the shards in the folder; return a line for each problem found.
 
-        Shards that it does not know, or that have changed, are read in full; what is damaged or of other settings is
-        removed, so that it is computed again.
+        Shards that are not in the ledger, or that have changed, are read in full. Shards that are damaged, or were
+        made with other settings, are removed, so that the run recomputes them.
         """
         known = {
             path: (size, mtime)
@@ -124,7 +125,7 @@ class Ledger:
         wrong = []
         for file in sorted((self.folder / "shards").glob("*.h5")):
             path, status = f"shards/{file.name}", file.stat()
-            if path in removed:  # its series have been stacked: all that was left to do
+            if path in removed:  # an earlier run stacked its series and was stopped before it removed the file
                 file.unlink()
                 continue
             if known.pop(path, None) == (status.st_size, status.st_mtime_ns):
@@ -144,7 +145,7 @@ class Ledger:
         return wrong
 
     def forget(self, paths: Iterable[str]) -> None:
-        """Leave out shards, and the channels of chunks that have none any more."""
+        """Delete the rows of shards, and the accounts of chunks that have no shard any more."""
         with self._database as database:
             database.execute("BEGIN")
             database.executemany("DELETE FROM shard WHERE path = ?", [(p,) for p in paths])
@@ -173,7 +174,7 @@ class Ledger:
             database.executemany("INSERT OR REPLACE INTO channel_chunk VALUES (?,?,?,?,?,?,?,?,?,?,?)", rows)
 
     def remove_shards(self) -> None:
-        """Remove all shards, whose series have been stacked; what they were made from stays in the ledger."""
+        """Remove the files of all shards, after stacking. The rows of shards and accounts stay in the ledger."""
         self._database.execute("UPDATE shard SET kept = 0")
         for file in (self.folder / "shards").glob("*.h5"):
             file.unlink()
@@ -200,7 +201,7 @@ class Ledger:
         return found
 
     def keep_requested(self, rows: Iterable[Any]) -> None:
-        """Enter what became of every line of the list."""
+        """Enter the status of every line of the station list."""
         lines = [(r.line, r.text, r.status, r.reason, json.dumps(r.stations)) for r in rows]
         with self._database as database:
             database.execute("BEGIN")
@@ -208,7 +209,7 @@ class Ledger:
             database.executemany("INSERT INTO requested VALUES (?,?,?,?,?)", lines)
 
     def fact(self, name: str) -> str:
-        """Return a fact about the campaign, or ""."""
+        """Return a fact about the campaign; an empty text if the ledger does not have it."""
         row = self._database.execute("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
         return str(row[0]) if row else ""
 
@@ -222,7 +223,7 @@ class Ledger:
 
 
 class KeepLedger(GenericPE):
-    """Enters every shard in the ledger as soon as it is finished; one instance, the only writer."""
+    """Enters every finished shard in the ledger at once. It has one instance, because only one may write."""
 
     def __init__(self, folder: str) -> None:
         super().__init__()

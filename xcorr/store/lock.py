@@ -1,4 +1,4 @@
-"""One run per campaign: a lock that names host and process, and is taken over from the dead."""
+"""One run per campaign: a lock that names host and process. A run takes over the lock of a run that has died."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ class Locked(XcorrError, OSError):
 class CampaignLock:
     """Holds the lock of a campaign folder, in a ``with`` block.
 
-    The system releases it when the process ends, however it ends. Raises Locked, naming host and process, while a run
-    on this host is alive, and for one of another host, of which this host cannot know.
+    The system releases the lock when the process ends, even when it crashes. Raises Locked, with host and process,
+    while another run on this host holds the lock. Raises Locked also for a lock that a run on another host has not
+    given back, because this host cannot see whether that run is alive.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -43,20 +44,21 @@ class CampaignLock:
             self._file.close()
             other = holder(self.path.parent) or {"pid": "?", "host": "?"}
             raise Locked(
-                f"{self.path.parent} is in use by process {other['pid']} on {other['host']}: wait for it, or end it"
+                f"{self.path.parent} is in use by process {other['pid']} on {other['host']}; "
+                "wait for that process, or end it"
             )
         owner = holder(self.path.parent)
         if owner is not None and owner["host"] != socket.gethostname():
             self._file.close()
             raise Locked(
-                f"{self.path.parent} was in use by process {owner['pid']} on {owner['host']}, unseen from here; "
-                f"if that run has ended, remove {self.path}"
+                f"{self.path.parent} is locked by process {owner['pid']} on {owner['host']}. This host cannot see "
+                f"whether that process has ended; if it has ended, remove {self.path}"
             )
         self._write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
         return self
 
     def _taken(self) -> bool:
-        """Return whether the lock could be taken; who only looks at a campaign holds it for a moment."""
+        """Return whether the lock could be taken. Try several times: :func:`is_running` takes the lock for a moment."""
         for _ in range(ATTEMPTS):
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -74,13 +76,13 @@ class CampaignLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leave the campaign to others."""
+        """Give the lock back."""
         self._write("")
         self._file.close()
 
 
 def holder(folder: Path) -> dict[str, Any] | None:
-    """Return host and process of the run that has, or had and did not give back, a campaign; None if nobody."""
+    """Return host and process of the run that holds the lock, or died with it; None if the lock was given back."""
     path = folder / NAME
     try:
         found: dict[str, Any] = json.loads(path.read_text())

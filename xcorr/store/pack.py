@@ -1,4 +1,4 @@
-"""Makes ``xcorr.h5`` self-contained: what it shows of the shards is copied into it."""
+"""Makes ``xcorr.h5`` independent of the shards: copies the series from the shards into it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from xcorr.store.lock import CampaignLock
 
 
 def pack(folder: Path) -> int:
-    """Make ``xcorr.h5`` self-contained: what it shows of the shards is copied into it. Return its size in bytes.
+    """Make ``xcorr.h5`` independent of the shards by copying their series into it. Return its size in bytes.
 
-    Raises CampaignError where there is no result file, Locked while a run has the campaign, ShardError for a full disk.
+    Raises CampaignError if there is no result file, Locked while a run holds the campaign, ShardError if the disk is
+    full.
     """
     if not (folder / NAME).is_file():
         raise CampaignError(f"there is nothing to pack in {str(folder)!r}: no {NAME}; a finished run writes it")
@@ -27,7 +28,7 @@ def pack(folder: Path) -> int:
 
 
 def _copy_all(path: Path, temporary: Path) -> None:
-    """Copy a result file; what is virtual becomes real, what has several names keeps them."""
+    """Copy a result file. Virtual datasets become real ones; a dataset with several names keeps all its names."""
     import h5py
 
     with h5py.File(path) as source:

@@ -1,4 +1,4 @@
-"""``report.json``: what became of everything that a campaign was asked for."""
+"""``report.json``: the status of every line of the station list and of every slot in every chunk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Software and processor: what decides the last bits of results."""
+"""The software and the processor of this machine, which decide the last bits of results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What SQLite's errors say: a database that is damaged, or one that cannot be used now."""
+"""Tells SQLite's errors apart: the database is damaged, or it cannot be used now."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ NOT_NOW = (  # primary result codes, https://www.sqlite.org/rescode.html
 
 
 def is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Return whether the database itself is at fault, not who else uses it, the disk, or the limits of this process."""
+    """Return whether the database is damaged. Other causes: another process, the disk, limits of this process."""
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF not in NOT_NOW

@@ -78,7 +78,7 @@ def piece_table(settings: Settings, starts: Sequence[int]) -> np.ndarray:
 
 
 def tables(recipe: Recipe, found: Survey, pairs: np.ndarray, starts: Sequence[int], shards: Sequence[Shard]) -> Tables:
-    """Return everything ``xcorr.h5`` holds besides stacks; ``starts`` are those of all chunks of the campaign."""
+    """Return all that ``xcorr.h5`` holds besides stacks. ``starts`` (ns): the starts of all chunks of the campaign."""
     settings, generations = recipe.settings, found.generations
     m, substacks = recipe.max_lag, recipe.shape.substacks
     number = {start: k for k, start in enumerate(starts)}

@@ -1,4 +1,4 @@
-"""Looks a campaign over: is everything there, whole, and of the same settings?"""
+"""Checks a campaign: that every file is there, is whole, and was made with the settings of the campaign."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def problems(folder: Path) -> Iterator[str]:
     """
     settings = campaign.frozen_settings(folder)
     if campaign.recorded_hash(folder) != settings.hash():
-        yield "campaign.toml: its settings are not those of its hash"
+        yield "campaign.toml: the settings do not match the settings_hash in the same file"
     known = _known(folder)
     if isinstance(known, str):
         yield known
@@ -41,7 +41,7 @@ def problems(folder: Path) -> Iterator[str]:
 
 
 def _known(folder: Path) -> dict[str, Any] | str:
-    """Return the shards that should be there by the ledger, or what is wrong with it."""
+    """Return the shards that should exist according to the ledger, or a text if the ledger cannot be read."""
     try:
         with contextlib.closing(read_ledger(folder)) as ledger:
             shards, expected = ledger.shards(), int(ledger.fact("expected") or 0)
@@ -67,9 +67,9 @@ def _in_results(folder: Path, settings_hash: str) -> Iterator[str]:
 
 
 def state(folder: Path) -> dict[str, Any]:
-    """Return where a campaign stands; it may be running.
+    """Return the progress of a campaign, which may be running.
 
-    Raises CampaignError where there is none, LedgerError where its ledger cannot be read.
+    Raises CampaignError if there is no campaign, LedgerError if the ledger cannot be read.
     """
     campaign.frozen_settings(folder)
     with contextlib.closing(read_ledger(folder)) as ledger:
