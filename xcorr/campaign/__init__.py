@@ -1,1 +1,1 @@
-"""Making results: what is still to be computed, the workflows that compute it, and forecasts of their cost."""
+"""Making results: what a campaign still lacks, the workflows that make it, what they will take."""

@@ -1,1 +1,1 @@
-"""The command line. Each module holds one group of commands, which parse arguments, call functions and print."""
+"""The command line: a module for a group of commands, which parses, calls and prints."""

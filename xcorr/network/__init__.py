@@ -1,1 +1,1 @@
-"""Joins the station list with the source: the stations and times that have data, and the pairs."""
+"""What is asked for and what is there: the station list, the stations and times with data, the pairs."""

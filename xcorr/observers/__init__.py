@@ -1,1 +1,1 @@
-"""Observers of a run: progress on the screen, and a log for every worker."""
+"""What watches a run: progress on the screen, a log for every worker."""

@@ -1,1 +1,1 @@
-"""What a campaign has on disk: its folder, tables, ledger and lock, and the check that all files are whole."""
+"""What is on disk: the folder of a campaign, its tables and ledger, its lock, and whether all of it is whole."""
