@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -132,13 +132,14 @@ class _Run:
             require_series(folder, ledger)
         every = {c.start_ns for c in found.chunks} | {start for start, _, _ in done}
         check_space(folder, bytes_to_write(self.recipe, found, todo, len(every)))
+        workflows = self._workflows(found, todo)  # before anything is recorded: settings may still be refused here
         ledger.keep_fact("expected", str(len(done | wanted)))
         warnings = _other_kernel(ledger)
         workers = []
         with recorded(folder, circumstances(settings)) as record, ThreadPoolExecutor(1) as beside:
             beside.submit(prepare_page)  # prepare the end of the run while workers compute
             pairs = beside.submit(pair_table, found)
-            for graph in self._workflows(found, todo):
+            for graph in workflows:
                 watch = [WorkerLog(folder), *self._progress(graph)]
                 if record is not None:
                     watch += record.observers(graph)
@@ -160,15 +161,18 @@ class _Run:
         }
         return report
 
-    def _workflows(self, found: Survey, todo: dict[int, list[Chunk]]) -> Iterator[WorkflowGraph]:
-        """Yield the workflow of every generation that lacks something."""
+    def _workflows(self, found: Survey, todo: dict[int, list[Chunk]]) -> list[WorkflowGraph]:
+        """Return the workflow of every generation that lacks something."""
         settings = self.recipe.settings
         attributes = {"settings_hash": settings.hash(), "software": software()}
         most = max((len(chunks) for chunks in todo.values()), default=1)
         at_once = chunks_at_once(self.recipe, found, worker_count(settings), most) if todo else 1
-        for number, chunks in todo.items():
-            generation = found.generations[number]
-            yield correlation_workflow(self.recipe, found, generation, chunks, at_once, self.folder, attributes)
+        return [
+            correlation_workflow(
+                self.recipe, found, found.generations[number], chunks, at_once, self.folder, attributes
+            )
+            for number, chunks in todo.items()
+        ]
 
     def _progress(self, graph: WorkflowGraph) -> list[Observer]:
         return [] if self.progress is None else [Progress(expected_items(graph), self.progress)]
