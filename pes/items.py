@@ -174,7 +174,8 @@ class SlotAccount:
 
     ``status`` is ``used``, ``absent`` (no data exist), ``unusable`` (data exist, but none are valid) or ``failed`` (an
     error, after which the next run tries again). A used slot with a ``reason`` has lost a part of its input by an
-    error. ``windows`` holds the numbers of windows by :data:`WINDOW_REASONS`.
+    error. ``windows`` holds the numbers of windows by :data:`WINDOW_REASONS`. ``stale`` says why an old result was kept
+    although its inputs are gone, or have changed, since.
     """
 
     slot: int
@@ -188,6 +189,7 @@ class SlotAccount:
     gap_s: float = 0.0
     zeros_s: float = 0.0
     windows: tuple[int, ...] = (0,) * len(WINDOW_REASONS)
+    stale: str = ""
 
     @property
     def is_error(self) -> bool:

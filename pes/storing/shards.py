@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,16 +19,25 @@ from xcorr.pes.correlating.layout import Layout
 from xcorr.pes.correlating.quality import quality
 from xcorr.pes.correlating.rows import CorrelationRows, ShardRecord, StripEnd
 from xcorr.pes.items import Chunk, SlotAccount
+from xcorr.pes.storing import merge
 
 FORMAT, VERSION = "xcorr-shard", 1
 HDF5_CHUNK_BYTES = 128 << 10
 WRITE_BYTES = 16 << 20  # after so many bytes the system is asked to begin writing to disk
 SPARE_BYTES = 1 << 20  # free space left for tables, and for files of other processes
+NOT_NOW = {  # errors of the system that say nothing about a file's content
+    *(errno.EAGAIN, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR),
+    *(errno.ESTALE, errno.EBUSY, errno.ETIMEDOUT, errno.ENOLCK),
+}
 CHUNK_TIMES = ("start_ns", "end_ns", "data_start_ns", "data_end_ns")
 
 
 class ShardError(XcorrError, OSError):
     """A file that is no shard of this campaign, or is damaged."""
+
+
+class ShardBusy(XcorrError, OSError):
+    """A shard cannot be read now: another program has it open, permission is lacking, or the disk fails."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,7 +78,19 @@ def read_shard(path: Path, thorough: bool = False) -> ShardContent:
     except ShardError:
         raise
     except Exception as error:  # HDF5 raises anything on damage
-        raise ShardError(f"{path.name}: damaged: {type(error).__name__}: {error}".splitlines()[0]) from error
+        text = f"{type(error).__name__}: {error}".splitlines()[0]
+        if not is_damage(error):
+            raise ShardBusy(f"{path.name} cannot be read now: {text}; nothing was changed, try again later") from error
+        raise ShardError(f"{path.name}: damaged: {text}") from error
+
+
+def is_damage(error: Exception) -> bool:
+    """Return whether the file itself is at fault, not the disk, permissions, or another program that has it open."""
+    if isinstance(error, MemoryError):
+        return False
+    said = re.search(r"errno = (\d+)", str(error))  # HDF5 tells it in its text alone
+    number = int(said[1]) if said else getattr(error, "errno", None)
+    return number not in NOT_NOW
 
 
 def read_all(_: str, item: Any) -> None:
@@ -224,6 +247,25 @@ class WriteShards(GenericPE):
             self.log(f"wrote {record.path}, {record.bytes} bytes")
             self.write("output", record)
 
+    def _joined(self, shard: _Shard, end: StripEnd) -> tuple[SlotAccount, ...]:
+        """Take over what the old shard of the same strip has and the new one lacks; return the accounts of both."""
+        import h5py
+
+        path = Path(self.folder, shard_name(end.chunk, end.strip, self.generation))
+        if not path.is_file():
+            return end.accounts
+        old = read_shard(path)
+        accounts, kept = merge.joined(end.accounts, old.accounts)
+        if kept:
+            with h5py.File(path) as file:
+                for name, series in shard.series.items():
+                    rows = {kind: values[name] for kind, values in shard.rows.items()}
+                    paths = {kind: series_path(*name, kind) for kind in ("series", *rows)}
+                    concerned = merge.rows_of(self.layout, end.strip, name[1], kept)
+                    merge.keep_better(file, paths, series, rows, concerned)
+            self.log(f"{path.name}: kept the old results of {len(kept)} slot(s), whose inputs are gone or have changed")
+        return accounts
+
     def _temporary(self, chunk: Chunk, strip: int) -> Path:
         final = Path(self.folder, shard_name(chunk, strip, self.generation))
         return final.with_name(f".{final.name}.{os.getpid()}.part")
@@ -261,10 +303,11 @@ class WriteShards(GenericPE):
         )
 
     def _finish(self, shard: _Shard, end: StripEnd) -> ShardRecord:
+        accounts = self._joined(shard, end)
         for kind, values in shard.rows.items():
             for name, of_rows in values.items():
                 shard.file.create_dataset(series_path(*name, kind), data=of_rows, chunks=True, fletcher32=True)
-        texts = {"accounts": json.dumps([a.as_dict() for a in end.accounts]), "members": self.members}
+        texts = {"accounts": json.dumps([a.as_dict() for a in accounts]), "members": self.members}
         for place, text in texts.items():  # as bytes: HDF5 keeps no checksum of strings
             data = np.frombuffer(text.encode() or b" ", np.uint8)
             shard.file.create_dataset(place, data=data, chunks=True, fletcher32=True)
@@ -276,4 +319,4 @@ class WriteShards(GenericPE):
             shard.push()
         os.close(shard.descriptor)
         size = os.path.getsize(Path(self.folder, path))
-        return ShardRecord(end.chunk, self.generation, end.strip, path, size, end.accounts)
+        return ShardRecord(end.chunk, self.generation, end.strip, path, size, accounts)

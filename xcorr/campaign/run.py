@@ -73,7 +73,7 @@ def run_campaign(
     with CampaignLock(folder):
         folders.freeze_settings(folder, settings)
         folders.remove_leftovers(folder, settings.keep)
-        ledger = Ledger(folder, settings.hash())
+        ledger = Ledger(folder, settings.hash(), not settings.stack.keep_series)
         one = _Run(list_path, folder, Recipe(settings), ledger, progress, refresh)
         try:
             report = _persist(folder, settings, lambda: one.execute(found))
@@ -152,7 +152,7 @@ class _Run:
             raise folders.CampaignError(
                 f"{folder}: {RESULTS} is gone and the series were not kept; remove the folder and run again"
             )
-        report = make_report(settings, found, ledger.accounts(), ledger.shards(), _pairs_with_data(folder))
+        report = make_report(settings, found, ledger.accounts(), ledger.shards(), _pairs_with_data(folder), folder)
         report |= {
             "shards_kept": len(done - wanted),
             "repaired": repaired,

@@ -46,7 +46,7 @@ def restack(folder: Path, assignments: Sequence[str] = ()) -> Path:
     prepare_process()
     with CampaignLock(folder):
         folders.remove_leftovers(folder)
-        ledger = Ledger(folder, settings.hash())
+        ledger = Ledger(folder, settings.hash(), not settings.stack.keep_series)
         try:
             ledger.reconcile()
             roster = Roster.from_json(ledger.fact("members"))

@@ -63,8 +63,10 @@ def status(campaign: Path, as_json: bool) -> None:
 @click.argument("campaign", type=EXISTING)
 def verify(campaign: Path) -> None:
     """Read every byte of a campaign and name what is missing or damaged (exit code 1). A new run repairs it."""
-    from xcorr.store.verify import problems
+    from xcorr.store.verify import aside, problems
 
+    for name in aside(campaign):
+        click.echo(f"note: {name} was set aside by an earlier run; remove it if you do not want to look at it")
     bad = "problem(s); running the campaign again repairs them"
     sys.exit(tell(problems(campaign), bad, "everything is there and whole"))
 

@@ -107,6 +107,9 @@ def summary(report: Mapping[str, Any], folder: Path) -> str:
     lines += [f"warning    {text}" for text in report["warnings"]]
     lines += [f"absent     line {r['line']}: {r['text']} ({r['reason']})" for r in absent[:SHOWN]]
     lines += [f"           and {len(absent) - SHOWN} more, in report.json"] * (len(absent) > SHOWN)
+    for name, word in (("stale", "kept"), ("aside", "aside")):
+        lines += [f"{word:10} {text}" for text in report[name][:SHOWN]]
+        lines += [f"           and {len(report[name]) - SHOWN} more, in report.json"] * (len(report[name]) > SHOWN)
     lines += [f"failed     {error}" for error in report["errors"][:SHOWN]]
     lines += [f"           and {len(report['errors']) - SHOWN} more, in report.json"] * (len(report["errors"]) > SHOWN)
     return "\n".join(lines)

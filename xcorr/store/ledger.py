@@ -20,16 +20,24 @@ from xcorr.pes.items import SlotAccount
 from xcorr.pes.storing.shards import CHUNK_TIMES, ShardContent, ShardError, read_shard
 from xcorr.store.sqlite_errors import is_damage
 
-NAME = "ledger.sqlite"
-VERSION = 2  # of the schema; a ledger with another version is restored from the shards
+NAME, ASIDE = "ledger.sqlite", "aside"
+VERSION = 3  # of the schema
+READABLE = (2, 3)  # 2 lacks channel_chunk.stale
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS shard (path TEXT PRIMARY KEY, bytes INTEGER, mtime_ns INTEGER, start_ns INTEGER,
     end_ns INTEGER, data_start_ns INTEGER, data_end_ns INTEGER, generation INTEGER, strip INTEGER, kept INTEGER);
 CREATE TABLE IF NOT EXISTS channel_chunk (start_ns INTEGER, slot INTEGER, status TEXT, reason TEXT, seed_id TEXT,
-    files TEXT, samples INTEGER, gaps INTEGER, gap_s REAL, zeros_s REAL, windows TEXT, PRIMARY KEY (start_ns, slot));
+    files TEXT, samples INTEGER, gaps INTEGER, gap_s REAL, zeros_s REAL, windows TEXT, stale TEXT DEFAULT '',
+    PRIMARY KEY (start_ns, slot));
 CREATE TABLE IF NOT EXISTS requested (line INTEGER PRIMARY KEY, text TEXT, status TEXT, reason TEXT, stations TEXT);
 CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT);
 """
+# other strips of a chunk, made when files were gone, may say less of a slot than is in the results
+ENTER = """INSERT INTO channel_chunk VALUES (?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (start_ns, slot) DO UPDATE SET
+    status = excluded.status, reason = excluded.reason, seed_id = excluded.seed_id, files = excluded.files,
+    samples = excluded.samples, gaps = excluded.gaps, gap_s = excluded.gap_s, zeros_s = excluded.zeros_s,
+    windows = excluded.windows, stale = excluded.stale
+    WHERE json_extract(excluded.windows, '$[0]') >= json_extract(channel_chunk.windows, '$[0]')"""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,6 +55,16 @@ class Shard:
     kept: int
 
 
+def set_aside(file: Path) -> Path:
+    """Move a file of a campaign to the folder ``aside`` beside it, or beside its folder; return its new path."""
+    folder = file.parent.parent if file.parent.name == "shards" else file.parent
+    (folder / ASIDE).mkdir(exist_ok=True)
+    number = 0
+    while (place := folder / ASIDE / f"{file.name}.{number}").exists():
+        number += 1
+    return file.rename(place)
+
+
 class LedgerError(XcorrError, OSError):
     """A ledger that is missing, damaged, or cannot be used now."""
 
@@ -54,7 +72,7 @@ class LedgerError(XcorrError, OSError):
 def read_ledger(folder: Path) -> Ledger:
     """Open the ledger of a campaign for reading only. Raises LedgerError if the ledger cannot be read."""
     ledger = Ledger.__new__(Ledger)
-    ledger.folder, ledger.settings_hash = folder, ""
+    ledger.folder, ledger.settings_hash, ledger.removes_series = folder, "", False
     if not (folder / NAME).exists():
         raise LedgerError(f"{NAME}: missing")
     try:
@@ -74,7 +92,7 @@ def _check(database: sqlite3.Connection) -> None:
     except sqlite3.DatabaseError:
         database.close()
         raise
-    if verdict != "ok" or version != VERSION:
+    if verdict != "ok" or version not in READABLE:
         database.close()
         raise sqlite3.DatabaseError(verdict if verdict != "ok" else f"version {version} of the schema, not {VERSION}")
 
@@ -85,15 +103,16 @@ class Ledger:
     Raises LedgerError if the ledger cannot be used now, for example while another process has locked it.
     """
 
-    def __init__(self, folder: Path, settings_hash: str = "") -> None:
-        self.folder, self.settings_hash = folder, settings_hash
+    def __init__(self, folder: Path, settings_hash: str = "", removes_series: bool = False) -> None:
+        self.folder, self.settings_hash, self.removes_series = folder, settings_hash, removes_series
         try:
             self._database = self._open()
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
                 raise LedgerError(f"{folder / NAME} cannot be used now: {error}") from error
             for name in (NAME, NAME + "-journal"):
-                (folder / name).unlink(missing_ok=True)
+                if (folder / name).exists():
+                    set_aside(folder / name)
             self._database = self._open()
 
     def _open(self) -> sqlite3.Connection:
@@ -105,6 +124,9 @@ class Ledger:
             database.close()
             raise
         _check(database)
+        if database.execute("PRAGMA user_version").fetchone()[0] == 2:
+            added = "ALTER TABLE channel_chunk ADD COLUMN stale TEXT DEFAULT ''"
+            database.executescript(f"BEGIN; {added}; PRAGMA user_version = {VERSION}; COMMIT;")
         return database
 
     def close(self) -> None:
@@ -115,7 +137,8 @@ class Ledger:
         """Make the ledger agree with the shards in the folder; return a line for each problem found.
 
         Shards that are not in the ledger, or that have changed, are read in full. Shards that are damaged, or were
-        made with other settings, are removed, so that the run recomputes them.
+        made with other settings, are set aside, so that the run recomputes them. Raises ShardBusy, and changes nothing,
+        if a shard cannot be read now.
         """
         known = {
             path: (size, mtime)
@@ -125,8 +148,8 @@ class Ledger:
         wrong = []
         for file in sorted((self.folder / "shards").glob("*.h5")):
             path, status = f"shards/{file.name}", file.stat()
-            if path in removed:  # an earlier run stacked its series and was stopped before it removed the file
-                file.unlink()
+            if path in removed and self.removes_series:
+                file.unlink()  # an earlier run stacked its series and was stopped before it removed the file
                 continue
             if known.pop(path, None) == (status.st_size, status.st_mtime_ns):
                 continue
@@ -137,19 +160,25 @@ class Ledger:
                 self._keep(path, content.times, content.generation, content.strip, content.accounts)
                 self._keep_members(content)
             except ShardError as error:
-                wrong.append(str(error))
-                file.unlink()
+                wrong.append(f"{error}; set aside as {set_aside(file).relative_to(self.folder)}")
                 known[path] = (0, 0)
         wrong += [f"{Path(path).name}: missing" for path, size in known.items() if size != (0, 0)]
         self.forget(known)
         return wrong
 
     def forget(self, paths: Iterable[str]) -> None:
-        """Delete the rows of shards, and the accounts of chunks that have no shard any more."""
+        """Delete the rows of shards; the accounts of their chunks then are those of the shards that are left."""
+        gone = list(paths)
+        of_path = "SELECT start_ns FROM shard WHERE path = ?"
+        starts = {start for path in gone for (start,) in self._database.execute(of_path, (path,))}
         with self._database as database:
             database.execute("BEGIN")
-            database.executemany("DELETE FROM shard WHERE path = ?", [(p,) for p in paths])
-            database.execute("DELETE FROM channel_chunk WHERE start_ns NOT IN (SELECT start_ns FROM shard)")
+            database.executemany("DELETE FROM shard WHERE path = ?", [(p,) for p in gone])
+            database.executemany("DELETE FROM channel_chunk WHERE start_ns = ?", [(s,) for s in starts])
+        for shard in self.shards():
+            if shard.start_ns in starts and shard.kept:
+                content = read_shard(self.folder / shard.path)
+                self._keep(shard.path, content.times, content.generation, content.strip, content.accounts)
 
     def keep(self, record: ShardRecord) -> None:
         """Enter a finished shard."""
@@ -163,7 +192,7 @@ class Ledger:
         rows = [
             (
                 *(times[0], a.slot, a.status, a.reason, a.seed_id, json.dumps(a.files)),
-                *(a.samples, a.gaps, a.gap_s, a.zeros_s, json.dumps(a.windows)),
+                *(a.samples, a.gaps, a.gap_s, a.zeros_s, json.dumps(a.windows), a.stale),
             )
             for a in accounts
         ]
@@ -171,7 +200,7 @@ class Ledger:
         with self._database as database:
             database.execute("BEGIN")
             database.execute("INSERT OR REPLACE INTO shard VALUES (?,?,?,?,?,?,?,?,?,?)", shard)
-            database.executemany("INSERT OR REPLACE INTO channel_chunk VALUES (?,?,?,?,?,?,?,?,?,?,?)", rows)
+            database.executemany(ENTER, rows)
 
     def remove_shards(self) -> None:
         """Remove the files of all shards, after stacking. The rows of shards and accounts stay in the ledger."""
@@ -188,17 +217,20 @@ class Ledger:
     def accounts(self) -> list[tuple[int, SlotAccount]]:
         """Return the start of the chunk (ns) and the account of every slot in every chunk."""
         rows = self._database.execute(
-            "SELECT start_ns, slot, status, reason, seed_id, files, samples, gaps, gap_s, zeros_s, windows "
-            "FROM channel_chunk ORDER BY start_ns, slot"
+            "SELECT start_ns, slot, status, reason, seed_id, files, samples, gaps, gap_s, zeros_s, windows, "
+            f"{'stale' if self._has_stale() else repr('')} FROM channel_chunk ORDER BY start_ns, slot"
         )
         found = []
-        for start, slot, status, reason, seed_id, files, samples, gaps, gap_s, zeros_s, windows in rows:
+        for start, slot, status, reason, seed_id, files, samples, gaps, gap_s, zeros_s, windows, stale in rows:
             inputs = tuple((name, size, time) for name, size, time in json.loads(files))
             found.append(
                 (start, SlotAccount(slot, 0, status, reason, seed_id, inputs, samples, gaps, gap_s, zeros_s,
-                                    tuple(json.loads(windows))))
+                                    tuple(json.loads(windows)), stale))
             )  # fmt: skip
         return found
+
+    def _has_stale(self) -> bool:
+        return any(column[1] == "stale" for column in self._database.execute("PRAGMA table_info(channel_chunk)"))
 
     def keep_requested(self, rows: Iterable[Any]) -> None:
         """Enter the status of every line of the station list."""

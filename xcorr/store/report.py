@@ -17,7 +17,7 @@ from xcorr.network.survey import Survey
 from xcorr.pes.items import WINDOW_REASONS, SlotAccount
 from xcorr.settings import Settings
 from xcorr.store.folder import CampaignError
-from xcorr.store.ledger import Shard
+from xcorr.store.ledger import ASIDE, Shard
 from xcorr.store.software import software
 
 NAME = "report.json"
@@ -53,6 +53,7 @@ def make_report(
     accounts: Sequence[tuple[int, SlotAccount]],
     shards: Sequence[Shard],
     pairs_with_data: int,
+    folder: Path,
 ) -> dict[str, Any]:
     """Return the account of a campaign: every line asked for, every slot in every chunk, and totals."""
     names = [f"{s.name}.{c}" for s in found.stations for c in settings.components]
@@ -75,6 +76,8 @@ def make_report(
         "windows": window_totals([a for _, a in accounts]),
         "slots_by_status": dict(Counter(a.status for _, a in accounts)),
         "errors": errors,
+        "stale": [f"{names[a.slot]}: {a.stale}" for _, a in accounts if a.stale],
+        "aside": sorted(p.name for p in (folder / ASIDE).glob("*")),
         "ignored_files": list(found.index.ignored),
         "requested": [dataclasses.asdict(r) for r in found.requested],
         "channel_chunk": [

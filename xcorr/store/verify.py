@@ -11,7 +11,7 @@ from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.pes.storing.shards import ShardError, read_all, read_shard
 from xcorr.store import folder as campaign
 from xcorr.store import lock
-from xcorr.store.ledger import LedgerError, read_ledger
+from xcorr.store.ledger import ASIDE, LedgerError, read_ledger
 from xcorr.store.report import window_totals
 
 
@@ -38,6 +38,11 @@ def problems(folder: Path) -> Iterator[str]:
     yield from _in_results(folder, settings.hash())
     if not lock.is_running(folder):
         yield from (f"{p.name}: left over from a run that was ended" for p in campaign.leftovers(folder, settings.keep))
+
+
+def aside(folder: Path) -> list[str]:
+    """Return the files that were set aside, because they looked damaged. Nothing needs them; nothing removes them."""
+    return sorted(str(path.relative_to(folder)) for path in (folder / ASIDE).glob("*"))
 
 
 def _known(folder: Path) -> dict[str, Any] | str:

@@ -1,0 +1,190 @@
+"""Nothing that may be the only copy of a result is destroyed, whatever happens to archive, list and ledger."""
+
+import re
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from archives import sds_path, settings, station_list, write
+
+from xcorr import results
+from xcorr.campaign.run import run_campaign
+from xcorr.pes.storing.shards import ShardBusy
+from xcorr.store.verify import problems
+
+CODES = ("AAA", "BBB", "CCC")
+ELSEWHERE = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from archives import settings
+from xcorr.campaign.run import run_campaign
+from xcorr.pes.storing.shards import ShardBusy
+
+folder = Path(sys.argv[2])
+try:
+    run_campaign(folder / "stations.txt", folder / "x.xcorr", settings(folder / "sds"))
+except ShardBusy as error:
+    print(error)
+"""
+
+
+@pytest.fixture
+def made(tmp_path):
+    """An archive of three stations and one day, and a campaign of its two chunks."""
+    for code in (*CODES, "DDD"):
+        write(tmp_path / "sds", code)
+    how = settings(tmp_path / "sds")
+    run_campaign(station_list(tmp_path, *CODES), tmp_path / "x.xcorr", how)
+    return tmp_path, how
+
+
+def held(folder):
+    """What the results hold: series and windows by pair, and the accounts that have windows."""
+    with results.open(folder) as found:
+        pairs = found.pairs[["station_1", "station_2"]].itertuples(index=False, name=None)
+        series = {p: found.get(*p, stack=None) for p in pairs}
+        return {p: (s.values.tobytes(), s.coords["n_windows"].values.tolist()) for p, s in series.items()}
+
+
+def windows(report):
+    return {(a["slot"], a["chunk"]): a["windows"][0] for a in report["channel_chunk"]}
+
+
+def go_on(made, *codes, refresh=False):
+    folder, how = made
+    return run_campaign(station_list(folder, *codes), folder / "x.xcorr", how, refresh=refresh)
+
+
+def nothing_lost(before, after):
+    return all(after[pair] == value for pair, value in before.items())
+
+
+def test_a_flag_flipped_in_the_ledger_removes_no_shard(made):
+    folder, _ = made
+    before = held(folder / "x.xcorr")
+    with sqlite3.connect(folder / "x.xcorr" / "ledger.sqlite") as ledger:
+        ledger.execute("UPDATE shard SET kept = 0")
+    finished = go_on(made, *CODES)
+    assert finished.exit_code == 0
+    assert len(list((folder / "x.xcorr" / "shards").glob("*.h5"))) == 2
+    assert held(folder / "x.xcorr") == before
+
+
+def test_a_damaged_shard_is_set_aside(made):
+    folder, _ = made
+    before = held(folder / "x.xcorr")
+    shard = sorted((folder / "x.xcorr" / "shards").glob("*.h5"))[0]
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    finished = go_on(made, *CODES)
+    assert f"aside/{shard.name}.0" in finished.report["repaired"][0]
+    assert finished.report["aside"] == [f"{shard.name}.0"]
+    assert (folder / "x.xcorr" / "aside" / f"{shard.name}.0").read_bytes() == content
+    assert held(folder / "x.xcorr") == before
+
+
+def test_a_damaged_ledger_is_set_aside(made):
+    folder, _ = made
+    before = held(folder / "x.xcorr")
+    (folder / "x.xcorr" / "ledger.sqlite").write_bytes(b"no database" * 1000)
+    go_on(made, *CODES)
+    assert (folder / "x.xcorr" / "aside" / "ledger.sqlite.0").read_bytes() == b"no database" * 1000
+    assert held(folder / "x.xcorr") == before
+    assert list(problems(folder / "x.xcorr")) == []
+
+
+@pytest.mark.parametrize("how", ["open elsewhere", "a failing disk"])
+def test_a_shard_that_cannot_be_read_now_is_no_damaged_one(made, monkeypatch, how):
+    folder, _ = made
+    shards = sorted((folder / "x.xcorr" / "shards").glob("*.h5"))
+    before = [p.read_bytes() for p in shards]
+    for path in shards:
+        path.touch()  # so that it is read again
+    if how == "open elsewhere":
+        with h5py.File(shards[0], "r+"):
+            command = [sys.executable, "-c", ELSEWHERE, str(Path(__file__).parent), str(folder)]
+            said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert re.match(".* cannot be read now: .*nothing was changed, try again later", said)
+    else:
+
+        def fail(name, item):
+            raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr("xcorr.pes.storing.shards.read_all", fail)
+        with pytest.raises(ShardBusy, match="Input/output error; nothing was changed"):
+            go_on(made, *CODES)
+    assert [p.read_bytes() for p in shards] == before
+    assert not (folder / "x.xcorr" / "aside").exists()
+
+
+def test_a_file_that_was_emptied_takes_nothing_away(made):
+    folder, _ = made
+    before, first = held(folder / "x.xcorr"), windows(go_on(made, *CODES).report)
+    sds_path(folder / "sds", "AAA").write_bytes(b"")
+    for _ in range(2):
+        finished = go_on(made, *CODES, refresh=True)
+        assert held(folder / "x.xcorr") == before
+        assert windows(finished.report) == first
+        assert len(finished.report["stale"]) == 2, "one channel in two chunks"
+        assert "the inputs now give 0" in finished.report["stale"][0]
+        assert finished.report["windows"]["used"] == sum(first.values())
+
+
+def test_a_truncated_file_takes_nothing_away(made):
+    folder, _ = made
+    before = held(folder / "x.xcorr")
+    path = sds_path(folder / "sds", "BBB")
+    path.write_bytes(path.read_bytes()[: 3 * path.stat().st_size // 5 // 4096 * 4096])
+    finished = go_on(made, *CODES, refresh=True)
+    assert held(folder / "x.xcorr") == before
+    assert finished.report["stale"]
+
+
+def test_files_that_left_the_archive_take_nothing_away_when_another_is_read_again(tmp_path):
+    """One channel fails; before the next run tries it again, the files of the others are purged."""
+    for code in CODES:
+        write(tmp_path / "sds", code)
+    good = sds_path(tmp_path / "sds", "CCC").read_bytes()
+    sds_path(tmp_path / "sds", "CCC").write_bytes(b"garbage" * 1000)
+    made = tmp_path, settings(tmp_path / "sds")
+    first = go_on(made, *CODES)
+    assert first.exit_code == 3
+    before = held(tmp_path / "x.xcorr")[("XX.AAA", "XX.BBB")]
+    sds_path(tmp_path / "sds", "CCC").write_bytes(good)
+    sds_path(tmp_path / "sds", "BBB").write_bytes(b"")
+    finished = go_on(made, *CODES)
+    after = held(tmp_path / "x.xcorr")
+    assert after[("XX.AAA", "XX.BBB")] == before
+    assert np.sum(after[("XX.AAA", "XX.CCC")][1]) > 0, "what came is used"
+    assert {a for a, n in windows(finished.report).items() if n} == {(f"XX.{c}.Z", k) for c in CODES for k in (0, 1)}
+
+
+def test_a_station_added_after_files_were_purged_takes_nothing_away(made):
+    folder, _ = made
+    before, first = held(folder / "x.xcorr"), windows(go_on(made, *CODES).report)
+    sds_path(folder / "sds", "AAA").write_bytes(b"")
+    finished = go_on(made, *CODES, "DDD")
+    assert nothing_lost(before, held(folder / "x.xcorr"))
+    now = windows(finished.report)
+    assert {key: now[key] for key in first} == first, "the report tells what is in the results"
+    assert list(problems(folder / "x.xcorr")) == []
+
+
+def test_better_inputs_replace_what_was_poorer(made):
+    """What is kept is only what is better."""
+    folder, _ = made
+    whole = sds_path(folder / "sds", "BBB").read_bytes()
+    before = held(folder / "x.xcorr")
+    other = folder / "y.xcorr"
+    sds_path(folder / "sds", "BBB").write_bytes(whole[: len(whole) // 2 // 4096 * 4096])
+    poor = run_campaign(station_list(folder, *CODES), other, made[1])
+    assert poor.report["windows"]["used"] < 3 * 12
+    sds_path(folder / "sds", "BBB").write_bytes(whole)
+    run_campaign(station_list(folder, *CODES), other, made[1], refresh=True)
+    assert held(other) == before
