@@ -19,7 +19,7 @@ from xcorr.pes.items import Chunk, RawChannel, RawStation, Segment, SlotAccount
 from xcorr.pes.preparing.condition import Conditioning
 from xcorr.pes.preparing.whiten import Band
 from xcorr.pes.preparing.windows import Windowing
-from xcorr.pes.process import prepare_process
+from xcorr.pes.process_setup import prepare_process
 
 DAY_S, RATE, LENGTH_S, LAG_S, BAND = 86_400, 4, 3600, 120, (0.05, 1.0)
 

@@ -31,7 +31,7 @@ from xcorr.pes.correlating.layout import Layout
 from xcorr.pes.items import Chunk, Segment, SlotAccount, SpectraBlock
 from xcorr.pes.preparing.condition import Conditioning, condition
 from xcorr.pes.preparing.whiten import Band, SpectralGrid
-from xcorr.pes.process import prepare_process
+from xcorr.pes.process_setup import prepare_process
 from xcorr.pes.reading.metadata import find_response, inverse_response
 from xcorr.pes.transforms.fft import LIBRARIES, FftError, library
 

@@ -13,7 +13,7 @@ from pathlib import Path
 _log = logging.getLogger("xcorr.mappings")
 
 
-def name_threads() -> bool:
+def warn_of_threads() -> bool:
     """Log which threads Python would wait for at the end; return whether there are any."""
     threads = [t.name for t in threading.enumerate() if not t.daemon and t is not threading.main_thread()]
     if threads:

@@ -32,7 +32,7 @@ from xcorr.core.message import Report, WorkerDied
 from xcorr.core.observe import WorkerStatistics
 from xcorr.mappings.door import Door
 from xcorr.mappings.engine import Costs, Engine, Outcome, available_cores, merge_results, tell_progress
-from xcorr.mappings.leftovers import end_children, name_threads
+from xcorr.mappings.leftovers import end_children, warn_of_threads
 from xcorr.mappings.limits import allow_descriptors, short_place
 from xcorr.mappings.work import Gathering, Packed, Reporter, opened, pack, refuse_within_import, script_of_main, unpack
 
@@ -287,7 +287,7 @@ def rank_main(address: str) -> None:
         worker = Worker(plan, world.rank, transport, observers, reporter.tell)
         worker.run()
         transport.finish()
-        name_threads()
+        warn_of_threads()
         end_children()
         reporter.send(Report(world.rank, worker.statistics(), worker.results))
         MPI.Finalize()

@@ -37,7 +37,7 @@ from xcorr.core.message import Report, WorkerDied
 from xcorr.mappings import preload
 from xcorr.mappings.arena import create_memory_file
 from xcorr.mappings.engine import Costs, Engine, Outcome
-from xcorr.mappings.leftovers import end_children, name_threads
+from xcorr.mappings.leftovers import end_children, warn_of_threads
 from xcorr.mappings.limits import allow_descriptors, shorten_sockets_of_multiprocessing
 from xcorr.mappings.sockets import SocketTransport
 from xcorr.mappings.work import (
@@ -269,7 +269,7 @@ def _work(index: int, count: int, connection: Connection, environment: dict[str,
         transport = SocketTransport(index, peers, arenas[index])
         worker = Worker(plan, index, transport, observers, reporter.tell)
         worker.run()
-        name_threads()
+        warn_of_threads()
         end_children()
         reporter.send(Report(index, worker.statistics(), worker.results))
         transport.wake_for(connection.fileno())

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from xcorr.core.loop import Worker
 from xcorr.core.message import Report
-from xcorr.mappings.leftovers import end_children, name_threads
+from xcorr.mappings.leftovers import end_children, warn_of_threads
 from xcorr.mappings.multilang import Channel, take_standard_streams
 from xcorr.mappings.storm_nimbus import Nimbus, StormError
 from xcorr.mappings.storm_topology import BEGIN, DRIVER
@@ -115,7 +115,7 @@ def work(channel: Channel) -> None:
         transport.meet()
         loop = Worker(plan, worker, transport, observers, reporter.tell)
         loop.run()
-        name_threads()
+        warn_of_threads()
         end_children()
         reporter.send(Report(worker, loop.statistics(), loop.results))
         while not over.is_set():

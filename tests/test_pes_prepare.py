@@ -7,7 +7,7 @@ import pytest
 import reference
 import scipy.signal
 
-from xcorr.pes.correlating.quality import quality
+from xcorr.pes.correlating.snr import quality
 from xcorr.pes.items import LOW_COVERAGE, MAX_OVER_STD, NON_FINITE, USED, Segment
 from xcorr.pes.preparing import normalize, whiten, windows
 from xcorr.pes.preparing.condition import (
@@ -21,7 +21,7 @@ from xcorr.pes.preparing.condition import (
 from xcorr.pes.preparing.normalize import Normalization
 from xcorr.pes.preparing.windows import Windowing
 from xcorr.pes.reading.segments import NS, RateError, clean, exact_rate, sample_ns
-from xcorr.pes.stacking import stacking
+from xcorr.pes.stacking import methods as stacking
 
 S = NS
 

@@ -11,7 +11,7 @@ import scipy.signal
 
 from xcorr import results
 from xcorr.campaign.run import run_campaign
-from xcorr.pes.stacking.stacking import METHODS, Stacking, s_transform, stacked
+from xcorr.pes.stacking.methods import METHODS, Stacking, s_transform, stacked
 from xcorr.settings.toml import build, load
 
 HOW = Stacking(4.0)
@@ -204,7 +204,7 @@ PROGRAM = """
     from xcorr.pes import StackRows, StackSource
     from xcorr.pes.correlating.layout import Layout
     from xcorr.pes.stacking.stack import SeriesShape, stack_requests
-    from xcorr.pes.stacking.stacking import Stacking
+    from xcorr.pes.stacking.methods import Stacking
 
     folder, methods, stations = sys.argv[1], sys.argv[2].split(","), int(sys.argv[3])
     pieces, lags = 30, 961

@@ -9,7 +9,7 @@ from archives import settings, station_list, write
 from conftest import ROOT
 
 from xcorr import results
-from xcorr.campaign.calibration import Costs, calibrate
+from xcorr.campaign.calibration import MeasuredCosts, calibrate
 from xcorr.campaign.forecast import chunks_at_once, forecast, memory_bytes, parse_bytes
 from xcorr.campaign.run import run_campaign
 from xcorr.network.survey import survey_list
@@ -64,7 +64,7 @@ def test_calibration_measures_something(root, tmp_path):
 def test_time_grows_with_what_is_to_do(root, tmp_path):
     stations, how = station_list(tmp_path, "AAA", "BBB", "CCC"), settings(root)
     found = survey_list(stations, how)
-    costs = Costs(1.0, 1e-8, 2.0, 1e-4, 1e-8)
+    costs = MeasuredCosts(1.0, 1e-8, 2.0, 1e-4, 1e-8)
     todo = {0: [dataclasses.replace(c, wanted=(0,)) for c in found.chunks]}
     both, one = forecast(Recipe(how), found, todo, costs, 1), forecast(Recipe(how), found, {0: todo[0][:1]}, costs, 1)
     assert both.seconds > one.seconds
@@ -76,7 +76,7 @@ def test_time_falls_with_workers_up_to_the_cores_there_are(root, tmp_path, monke
     how = settings(root, run={"mapping": "processes"})
     found = survey_list(station_list(tmp_path, "AAA", "BBB", "CCC"), how)
     todo = {0: [dataclasses.replace(c, wanted=(0,)) for c in found.chunks]}
-    took = [forecast(Recipe(how), found, todo, Costs(0.0, 0.0, 2.0, 0.0, 0.0), n).seconds for n in (1, 2, 8)]
+    took = [forecast(Recipe(how), found, todo, MeasuredCosts(0.0, 0.0, 2.0, 0.0, 0.0), n).seconds for n in (1, 2, 8)]
     preparing = 2.0 * 3 * len(found.chunks) / 0.95  # seconds, stations, chunks; the share of processes
     assert took[0] - took[1] == pytest.approx(preparing / 2, abs=0.11)
     assert took[2] == took[1], "more workers than cores are no faster"

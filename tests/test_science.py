@@ -117,7 +117,7 @@ def three_components(rng, stations=4, windows=6):
 @pytest.mark.parametrize("whitening", ["none", "phase", "running-mean"])
 def test_rotation_after_is_rotation_before(rng, whitening):
     """With weights per station only if they do not depend on the frame: unwhitened exactly; see docs for whitened."""
-    from xcorr.pes.preparing.orient import rotated, sources
+    from xcorr.pes.preparing.orient import rotated, stored_pairs
 
     data, azimuth = three_components(rng, 2), 37.0
     az = np.deg2rad(azimuth)
@@ -131,7 +131,7 @@ def test_rotation_after_is_rotation_before(rng, whitening):
     tensor = {pair: after[pair][0] for pair in every}
     for pair in ("RR", "TT", "RT", "TR", "RZ", "ZT"):
         letters = pair.translate(str.maketrans("RT", "NE"))
-        got = rotated({p: tensor[p] for p in sources(pair)}, np.array([azimuth]), pair)
+        got = rotated({p: tensor[p] for p in stored_pairs(pair)}, np.array([azimuth]), pair)
         scale = max(np.abs(before[p]).max() for p in every)
         np.testing.assert_allclose(got[0], before[letters], atol=1e-5 * scale, rtol=0)
 
@@ -174,7 +174,7 @@ def _with_weights_of(data, turned, how):
 
 def test_love_and_rayleigh_waves_come_out_on_their_components(rng):
     """Rayleigh motion along the path, Love motion across it, from stations in any direction of each other."""
-    from xcorr.pes.preparing.orient import rotated, sources
+    from xcorr.pes.preparing.orient import rotated, stored_pairs
 
     azimuth = 63.0
     az = np.deg2rad(azimuth)
@@ -190,7 +190,10 @@ def test_love_and_rayleigh_waves_come_out_on_their_components(rng):
     found, _ = correlate(
         np.array(data, np.float32), LAGS, BAND, length=LENGTH, components=("Z", "N", "E"), pairs=every, whitening="none"
     )
-    c = {p: rotated({q: found[q][0] for q in sources(p)}, np.array([azimuth]), p)[0] for p in ("RR", "TT", "RT", "RZ")}
+    c = {
+        p: rotated({q: found[q][0] for q in stored_pairs(p)}, np.array([azimuth]), p)[0]
+        for p in ("RR", "TT", "RT", "RZ")
+    }
     lag = np.arange(-LAGS, LAGS + 1) / RATE
     assert lag[c["RR"].argmax()] == 10.0
     assert lag[c["TT"].argmax()] == 6.0

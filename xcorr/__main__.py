@@ -96,11 +96,11 @@ def _end_leftovers(code: Any) -> None:
     import threading
     import time
 
-    from xcorr.mappings.leftovers import end_children, name_threads
+    from xcorr.mappings.leftovers import end_children, warn_of_threads
 
     def insist() -> None:
         time.sleep(PATIENCE_S)
-        if name_threads():
+        if warn_of_threads():
             sys.stdout.flush()
             sys.stderr.flush()
             end(code if isinstance(code, int) and code else 1)

@@ -20,7 +20,7 @@ from xcorr.pes.correlating.tiles import EDGE, GROUP, cross_spectra
 from xcorr.pes.items import Chunk, Complex64, Float32, SlotAccount, SpectraBlock, Tombstone, strip_key
 from xcorr.pes.preparing.estimator import Estimator
 from xcorr.pes.preparing.whiten import Band
-from xcorr.pes.process import prepare_process
+from xcorr.pes.process_setup import prepare_process
 
 TOGETHER = 1 << 18  # about so many values are estimated at once: threads wait for each other at every NumPy call
 

@@ -116,10 +116,10 @@ def rotated(tensor: Mapping[str, np.ndarray], azimuth_deg: Float64, pair: str) -
     return total
 
 
-def sources(pair: str) -> tuple[str, ...]:
+def stored_pairs(pair: str) -> tuple[str, ...]:
     """Return the component pairs of Z, N, E that a pair is made of.
 
-    >>> sources("RZ"), sources("ZZ")
+    >>> stored_pairs("RZ"), stored_pairs("ZZ")
     (('NZ', 'EZ'), ('ZZ',))
     """
     first, second = ("NE" if letter in "RT" else letter for letter in pair)

@@ -24,11 +24,11 @@ from xcorr.pes.items import (
 )
 from xcorr.pes.preparing import windows
 from xcorr.pes.preparing.condition import Conditioning, condition
+from xcorr.pes.preparing.kept_items import CONDITIONED
 from xcorr.pes.preparing.normalize import Normalization, normalize
 from xcorr.pes.preparing.orient import Trace, to_components
-from xcorr.pes.preparing.products import CONDITIONED
 from xcorr.pes.preparing.windows import Windowing
-from xcorr.pes.process import prepare_process
+from xcorr.pes.process_setup import prepare_process
 from xcorr.pes.reading.metadata import (
     InverseResponse,
     MetadataError,

@@ -23,7 +23,7 @@ from xcorr.pes.items import (
     StationRequest,
     Tombstone,
 )
-from xcorr.pes.reading.products import RAW
+from xcorr.pes.reading.kept_items import RAW
 from xcorr.pes.reading.segments import NS, RateError, clean, exact_rate
 from xcorr.pes.reading.source import ReadError, Source, open_source
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from xcorr.core import GenericPE, IterativePE
 from xcorr.pes.correlating.layout import Layout
-from xcorr.pes.correlating.quality import quality
+from xcorr.pes.correlating.snr import quality
 from xcorr.pes.items import Float32, Float64
-from xcorr.pes.preparing.orient import rotated, sources
-from xcorr.pes.stacking.stacking import Stacking, jackknife_error, stacked
+from xcorr.pes.preparing.orient import rotated, stored_pairs
+from xcorr.pes.stacking.methods import Stacking, jackknife_error, stacked
 from xcorr.pes.storing.shards import series_path
 
 RANGE_BYTES = 16 << 20  # of series read at once
@@ -145,7 +145,7 @@ class StackRows(IterativePE):
                 if self.keep_series and self.shape.chunks * self.shape.substacks == 1 and pair in self.shape.pairs:
                     self.write("output", self._single(request, band, pair))
                     continue
-                needed = sources(pair)
+                needed = stored_pairs(pair)
                 for part in needed:
                     if part not in known:
                         known[part] = self._read(request, band, part)
@@ -203,7 +203,7 @@ def _turned(
     known: Mapping[str, tuple[Float32, np.ndarray]], pair: str, azimuth_deg: Float64
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the series of a pair of R, T and Z, and the numbers of windows (0 if a component has none)."""
-    parts = sources(pair)
+    parts = stored_pairs(pair)
     n = np.min([known[p][1] for p in parts], axis=0)
     n = np.where(np.isfinite(azimuth_deg), n, 0)
     return rotated({p: known[p][0] for p in parts}, azimuth_deg, pair), n

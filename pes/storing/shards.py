@@ -16,8 +16,8 @@ import numpy as np
 
 from xcorr.core import GenericPE, XcorrError
 from xcorr.pes.correlating.layout import Layout
-from xcorr.pes.correlating.quality import quality
 from xcorr.pes.correlating.rows import CorrelationRows, ShardRecord, StripEnd
+from xcorr.pes.correlating.snr import quality
 from xcorr.pes.items import Chunk, SlotAccount
 from xcorr.pes.storing import merge
 

@@ -38,7 +38,7 @@ FEW = 4  # stations that are conditioned
 
 
 @dataclasses.dataclass(frozen=True)
-class Costs:
+class MeasuredCosts:
     """Seconds on one core: to start, to read a sample, to prepare a station's chunk, per pair, per byte written."""
 
     start_s: float
@@ -48,21 +48,21 @@ class Costs:
     byte_s: float
 
 
-def calibrated(settings: Settings, folder: Path) -> Costs:
+def calibrated(settings: Settings, folder: Path) -> MeasuredCosts:
     """Return the costs on this machine with these settings. Costs that are not in the cache are measured now."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xcorr" / "calibration.json"
     machine = f"{platform.node()} {available_cores()} {software()} {kernel()} {settings.hash()}"
-    machine += f" {' '.join(f.name for f in dataclasses.fields(Costs))}"
+    machine += f" {' '.join(f.name for f in dataclasses.fields(MeasuredCosts))}"
     key = hashlib.sha256(machine.encode()).hexdigest()
     known = json.loads(cache.read_text()) if cache.exists() else {}
     if key not in known:
         known[key] = dataclasses.asdict(calibrate(settings, folder))
         cache.parent.mkdir(parents=True, exist_ok=True)
         replace_text(cache, json.dumps(known))
-    return Costs(**known[key])
+    return MeasuredCosts(**known[key])
 
 
-def calibrate(settings: Settings, folder: Path) -> Costs:
+def calibrate(settings: Settings, folder: Path) -> MeasuredCosts:
     """Measure the costs: prepare a few stations, correlate the pairs of 128, write and sync some megabytes.
 
     Responses are not removed here. Response removal costs the reading of the metadata, which happens once.
@@ -100,7 +100,7 @@ def calibrate(settings: Settings, folder: Path) -> Costs:
     seconds = sum(s.seconds for s in correlated.statistics if s.element != "ListSource")
     pieces = len(plain.component_pairs) * len(plain.bands) + len(plain.component_pairs)
     pair_s = seconds / (layout.rows * pieces * len(recipe.substacks))
-    return Costs(_start_cost(), _read_cost(), station_s, pair_s, _write_cost(folder))
+    return MeasuredCosts(_start_cost(), _read_cost(), station_s, pair_s, _write_cost(folder))
 
 
 def _noise(settings: Settings, chunk: Chunk, number: int, name: str) -> RawStation:

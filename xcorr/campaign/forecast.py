@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from xcorr.campaign.calibration import Costs
+from xcorr.campaign.calibration import MeasuredCosts
 from xcorr.campaign.workflows import bytes_to_write, memory_of_machine
 from xcorr.mappings import engine
 from xcorr.mappings.engine import available_cores
@@ -53,7 +53,9 @@ def parse_bytes(text: str) -> int:
     raise SettingsError(f"run.memory = {text!r}: is not a size; write a size such as '4GB' or '800MB'")
 
 
-def forecast(recipe: Recipe, found: Survey, todo: dict[int, list[Chunk]], costs: Costs, workers: int) -> Forecast:
+def forecast(
+    recipe: Recipe, found: Survey, todo: dict[int, list[Chunk]], costs: MeasuredCosts, workers: int
+) -> Forecast:
     """Return the forecast of a run. Raises SettingsError if run.memory is too small for one chunk."""
     settings, shape, grid = recipe.settings, recipe.shape, recipe.bands[0].grid
     open_chunks = chunks_at_once(recipe, found, workers, max((len(c) for c in todo.values()), default=1))

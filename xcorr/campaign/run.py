@@ -25,7 +25,7 @@ from xcorr.network.survey import Survey, survey_list
 from xcorr.observers.progress import Progress, summarize
 from xcorr.observers.worker_log import WorkerLog
 from xcorr.pes.items import Chunk
-from xcorr.pes.process import prepare_process
+from xcorr.pes.process_setup import prepare_process
 from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.pes.transforms.fft import library
 from xcorr.provenance.keep import KeepItems, check_rules, products_of

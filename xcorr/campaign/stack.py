@@ -12,7 +12,7 @@ from xcorr.campaign.workflows import stack_workflow
 from xcorr.mappings import run
 from xcorr.network.roster import Roster
 from xcorr.network.survey import Survey, survey_of
-from xcorr.pes.process import prepare_process
+from xcorr.pes.process_setup import prepare_process
 from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.pes.stacking.stack import StackRequest, stack_requests
 from xcorr.provenance.runs import Circumstances, Run, recorded

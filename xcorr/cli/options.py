@@ -30,7 +30,7 @@ def installed_name(kind: str) -> Any:
     return check
 
 
-def what(command: Any) -> Any:
+def source_options(command: Any) -> Any:
     """Add the options for settings and source. Every command that reads a source has the same ones."""
     options = (
         click.option(
@@ -52,7 +52,7 @@ def what(command: Any) -> Any:
     return command
 
 
-def how(command: Any) -> Any:
+def run_options(command: Any) -> Any:
     """Add the options for output, mapping, workers and memory."""
     options = (
         click.option(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xcorr.cli.options import EXISTING_FILE, how, settings_of, what
+from xcorr.cli.options import EXISTING_FILE, run_options, settings_of, source_options
 
 if TYPE_CHECKING:
     from xcorr.settings import Settings
@@ -20,8 +20,8 @@ SHOWN = 10  # most lines of each kind in the summary; report.json holds all
 
 @click.command()
 @click.argument("stations", type=EXISTING_FILE)
-@what
-@how
+@source_options
+@run_options
 def run(**given: Any) -> None:
     """Correlate all pairs of the stations of a list.
 
@@ -128,8 +128,8 @@ def _busy(report: Mapping[str, Any]) -> str:
 
 @click.command()
 @click.argument("stations", type=EXISTING_FILE)
-@what
-@how
+@source_options
+@run_options
 def plan(
     *,
     stations: Path,
@@ -176,7 +176,7 @@ def plan(
 
 @click.command()
 @click.argument("stations", type=EXISTING_FILE, required=False)
-@what
+@source_options
 def doctor(*, stations: Path | None, config: Path | None, assignments: tuple[str, ...], **options: Any) -> None:
     """Check the installation and, with STATIONS, the source. Say how to repair what fails (then exit code 1)."""
     from xcorr.campaign.doctor import examine, examine_source

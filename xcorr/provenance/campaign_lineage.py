@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from xcorr.pes.items import WINDOW_REASONS, Chunk, SlotAccount
-from xcorr.pes.preparing.orient import sources
+from xcorr.pes.preparing.orient import stored_pairs
 from xcorr.pes.reading.segments import NS
 from xcorr.pes.stacking.result_file import stack_path
 from xcorr.pes.storing.shards import series_path
@@ -82,7 +82,7 @@ class CampaignLineage:
 
     def _pieces(self, row: int, components: str, band: str) -> Iterator[tuple[str, int]]:
         """Yield the component pair and number of every stored piece with windows that is part of a stack."""
-        for part in sources(components):
+        for part in stored_pairs(components):
             path = series_path(band, part, "series_n_windows")
             if path not in self.results.file:
                 raise ProvenanceError(f"{self.folder}: the series were not kept, so their lineage is not known")
@@ -160,7 +160,7 @@ class CampaignLineage:
         pieces = np.flatnonzero(self.starts // size * size == start)
         for band in self.results.bands:
             for components in self.results.components:
-                parts = sources(components)
+                parts = stored_pairs(components)
                 for end, column in enumerate(("station_1", "station_2")):
                     concerned = [part for part in parts if part[end] == letter]
                     if not concerned:

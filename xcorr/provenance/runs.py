@@ -22,7 +22,7 @@ import numpy as np
 from xcorr.core import GenericPE, Observer, WorkflowGraph
 from xcorr.core.derivation import parse_derivation
 from xcorr.core.files import source_of
-from xcorr.core.sources import digests, modules_behind
+from xcorr.core.source_files import digests, modules_behind
 from xcorr.provenance.recorder import Recorder
 from xcorr.provenance.store import INSERTS, NAME, create, folder_of, reading, take_in
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from xcorr.core import XcorrError
 from xcorr.core.errors import nearest
-from xcorr.pes.preparing.orient import rotated, sources
+from xcorr.pes.preparing.orient import rotated, stored_pairs
 from xcorr.pes.stacking.result_file import FORMAT, NAME, stack_path
 from xcorr.pes.storing.shards import series_path
 
@@ -195,7 +195,7 @@ class Results:
 
     def _series(self, band: str, components: str, row: int) -> tuple[np.ndarray, np.ndarray]:
         """Return series [piece, lag] and numbers of windows of a pair. R and T are computed from N and E."""
-        parts = {pair: self._stored_series(band, pair, row) for pair in sources(components)}
+        parts = {pair: self._stored_series(band, pair, row) for pair in stored_pairs(components)}
         n = np.min([windows for _, windows in parts.values()], axis=0)
         if components in parts:
             return parts[components][0], n

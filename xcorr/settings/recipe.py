@@ -11,8 +11,8 @@ from xcorr.pes.preparing.estimator import Estimator
 from xcorr.pes.preparing.normalize import Normalization
 from xcorr.pes.preparing.whiten import Band
 from xcorr.pes.preparing.windows import Windowing, window_count
+from xcorr.pes.stacking.methods import Stacking
 from xcorr.pes.stacking.stack import SeriesShape
-from xcorr.pes.stacking.stacking import Stacking
 from xcorr.settings.schema import Settings
 
 
@@ -36,8 +36,9 @@ class Recipe:
         """The windows, and the limits of their quality."""
         w, q = self.settings.window, self.settings.quality
         length, step = self.settings.samples(w.length_s), self.settings.samples(w.step_s)
-        limits = (q.max_over_std, q.kurtosis, q.sta_lta, q.sta_s, q.lta_s, q.dead, q.clipped)
-        return Windowing(length, step, w.min_coverage, *limits)
+        # a limit of Windowing has the name of its setting, so that a new one needs no line here
+        limits = {f.name: getattr(q, f.name) for f in dataclasses.fields(Windowing) if hasattr(q, f.name)}
+        return Windowing(length, step, w.min_coverage, **limits)
 
     @functools.cached_property
     def normalization(self) -> Normalization:

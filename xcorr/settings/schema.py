@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xcorr.core import XcorrError
-from xcorr.pes.preparing.orient import sources
+from xcorr.pes.preparing.orient import stored_pairs
 from xcorr.settings.sections import (
     Condition,
     Correlate,
@@ -81,7 +81,7 @@ class Settings:
     @functools.cached_property
     def component_pairs(self) -> tuple[str, ...]:
         """Component pairs of Z, N, E that are correlated."""
-        found = dict.fromkeys(part for pair in self.outputs for part in sources(pair))
+        found = dict.fromkeys(part for pair in self.outputs for part in stored_pairs(pair))
         if self.rotates:  # both traces are needed of what is turned, whichever pairs are kept
             return tuple(a + b for a in "ZNE" for b in "ZNE" if a + b in found)
         return tuple(found)

@@ -8,7 +8,7 @@ from typing import Any
 
 from xcorr.core.options import option
 from xcorr.pes.preparing import estimator, normalize, whiten
-from xcorr.pes.stacking import stacking
+from xcorr.pes.stacking import methods as stacking
 from xcorr.pes.transforms import fft
 
 Tables = dict[str, dict[str, Any]]  # of settings that sources and mappings declare, by their names

@@ -6,8 +6,8 @@ import numpy as np
 import obspy
 
 from xcorr.pes.items import Chunk, ConditionedStation, RawChannel, RawStation, Segment, SlotAccount
-from xcorr.pes.preparing.products import CONDITIONED
-from xcorr.pes.reading.products import RAW
+from xcorr.pes.preparing.kept_items import CONDITIONED
+from xcorr.pes.reading.kept_items import RAW
 
 START = 1_709_251_200_000_000_000  # 2024-03-01
 CHUNK = Chunk(0, START, START + 3600 * 10**9, START, START + 3600 * 10**9)
