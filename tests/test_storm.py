@@ -317,7 +317,9 @@ def test_relative_paths_mean_the_callers_folder(cluster, tmp_path, monkeypatch, 
 
 
 @needs_storm
-@pytest.mark.parametrize(("count", "workers"), [(1, 2), pytest.param(8, 3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("count", "workers"), [pytest.param(1, 2, marks=pytest.mark.slow), pytest.param(8, 3, marks=pytest.mark.slow)]
+)
 def test_random_graphs_give_what_sequential_gives(storm, count, workers):
     done = []
 
@@ -335,6 +337,7 @@ def test_random_graphs_give_what_sequential_gives(storm, count, workers):
 
 
 @needs_storm
+@pytest.mark.slow
 def test_arrays_of_any_size_arrive_as_they_were(storm):
     rng = np.random.default_rng(1)
     items = [rng.standard_normal(n) for n in (1, 5000, 1_000_000)] * 10 + [np.asfortranarray(np.eye(300))]

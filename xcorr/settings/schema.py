@@ -27,6 +27,23 @@ from xcorr.settings.sections import (
     Window,
 )
 
+# the settings of version 0.1.0 that decide results; all of them are in the identity of every campaign
+_FIRST = {
+    "data": "channels locations chunk_s source metadata start end",
+    "condition": "rate_hz band_hz corners edge_s response water_level_db max_gap_s zeros_are_gaps_s",
+    "window": "length_s step_s min_coverage",
+    "quality": "max_over_std kurtosis sta_lta sta_s lta_s dead clipped catalogue catalogue_magnitude catalogue_after_s",
+    "normalize": "method window_s per band_hz clip_n mute_factor",
+    "whiten": "method band_hz taper_hz smooth_hz per",
+    "correlate": "method max_lag_s components block autocorrelations whiten_autocorrelations amplitude water_level "
+    "smooth_hz pairs distance_km azimuth_deg networks",
+    "stack": "methods substack_s keep_series pws_power pws_timegate_s tf_pws_power nroot_order selective_threshold "
+    "acf_power",
+    "run": "mapping workers memory open_chunks fft",
+    "provenance": "level",
+}
+FIRST = {section: frozenset(keys.split()) for section, keys in _FIRST.items()}
+
 
 class SettingsError(XcorrError, ValueError):
     """A setting that is unknown, of the wrong kind, or impossible; the text names key, value and rule."""
@@ -121,7 +138,22 @@ class Settings:
         plain["stack"] = {"substack_s": self.stack.substack_s}
         for key in ("source", "metadata", "start", "end", *self.data.options):
             del plain["data"][key]
-        return plain
+        return self.without_later_defaults(plain)
+
+    def without_later_defaults(self, plain: dict[str, Any]) -> dict[str, Any]:
+        """Return plain settings without those that version 0.1.0 did not have, where they are at their defaults.
+
+        A new setting then changes no campaign in which nobody uses it, and earlier versions can read the campaign.
+        """
+        kept = dict(plain)
+        for section in FIRST.keys() & plain.keys():
+            defaults = dataclasses.asdict(type(getattr(self, section))())
+            kept[section] = {
+                key: value
+                for key, value in plain[section].items()
+                if key in FIRST[section] or key not in defaults or value != defaults[key]
+            }
+        return kept
 
     def hash(self) -> str:
         """Return the SHA-256 of :meth:`identity`."""

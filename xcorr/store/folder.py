@@ -6,6 +6,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from xcorr.core import XcorrError
 from xcorr.core.files import replace_text
@@ -66,17 +67,20 @@ def _difference(known: Path, settings: Settings) -> str:
         old, new = build(load(known)).identity(), settings.identity()
     except SettingsError as error:
         return f"  (its campaign.toml cannot be read: {error})"
-    flat = [
-        {
-            f"{section}.{key}": value
-            for section, keys in plain.items()
-            if section != "bands"
-            for key, value in keys.items()
-        }
-        | {"bands": plain["bands"]}
-        for plain in (old, new)
+    flat: list[dict[str, Any]] = []
+    for plain in (old, new):
+        flat.append({})
+        for section, keys in plain.items():
+            flat[-1] |= (
+                {f"{section}.{key}": v for key, v in keys.items()} if isinstance(keys, dict) else {section: keys}
+            )
+    lines = [
+        f"  {name}: {flat[0].get(name, 'default')!r} there, {flat[1].get(name, 'default')!r} now"
+        for name in {**flat[0], **flat[1]}
+        if flat[0].get(name) != flat[1].get(name)
     ]
-    return "\n".join(f"  {k}: {flat[0][k]!r} there, {flat[1][k]!r} now" for k in flat[0] if flat[0][k] != flat[1][k])
+    same = f"  (the settings are the same, but {known.name} has a settings_hash that is not theirs: it was changed)"
+    return "\n".join(lines) or same
 
 
 def recorded_hash(folder: Path) -> str:
@@ -108,7 +112,7 @@ def _campaign_text(settings: Settings) -> str:
     plain = absolute(settings).as_dict()
     if plain["quality"]["catalogue"] is not None:
         plain["quality"]["catalogue"] = os.path.abspath(plain["quality"]["catalogue"])
-    return "\n".join(head) + to_toml(plain)
+    return "\n".join(head) + to_toml(settings.without_later_defaults(plain))
 
 
 def absolute(settings: Settings) -> Settings:

@@ -1,0 +1,84 @@
+"""A new setting changes no campaign in which nobody uses it: versions with and without it share campaigns."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from xcorr.results.compare import differences
+from xcorr.settings import Settings
+from xcorr.settings.schema import FIRST
+from xcorr.settings.toml import build
+
+ADDED = "dead: float = option("
+LATER = 'made_up: float = option(7.5, "A setting of a later version.", least=0)\n    '
+
+
+@pytest.fixture(scope="module")
+def later(tmp_path_factory):
+    """The program with one more setting that decides results."""
+    tree = tmp_path_factory.mktemp("later")
+    for name in ("xcorr", "core", "pes", "mappings"):
+        shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    sections = tree / "xcorr" / "settings" / "sections.py"
+    text = sections.read_text()
+    assert text.count(ADDED) == 1
+    sections.write_text(text.replace(ADDED, LATER + ADDED))
+    return tree
+
+
+def program(folder, *args, tree=ROOT):
+    where = ROOT / "configs" / "demo" / "stations.txt"
+    environment = {**os.environ, "PYTHONPATH": str(tree)}
+    command = [sys.executable, "-m", "xcorr", "run", where, "-o", folder / "x.xcorr", *args]
+    return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
+
+
+def test_versions_share_campaigns_both_ways(later, demo, tmp_path):
+    for first, second in ((ROOT, later), (later, ROOT)):
+        folder = tmp_path / f"{first.name}"
+        folder.mkdir()
+        half = ("--end", "2024-03-01T02:00:00Z")
+        assert program(folder, *half, tree=first).returncode == 0
+        finished = program(folder, tree=second)
+        assert finished.returncode == 0, finished.stderr
+        assert "2 of them kept" in finished.stdout
+        assert list(differences(folder / "x.xcorr", demo)) == []
+
+
+def test_a_new_setting_that_is_used_makes_another_campaign_and_says_so(later, tmp_path):
+    assert program(tmp_path, tree=later).returncode == 0
+    other = program(tmp_path, "--set", "quality.made_up=3", tree=later)
+    assert other.returncode == 1
+    assert "quality.made_up: 'default' there, 3.0 now" in other.stderr
+    (tmp_path / "other").mkdir()
+    assert program(tmp_path / "other", "--set", "quality.made_up=3", tree=later).returncode == 0
+    refused = program(tmp_path / "other")
+    assert refused.returncode == 1
+    assert "unknown setting quality.made_up" in refused.stderr
+
+
+def test_a_refusal_always_shows_a_difference(tmp_path):
+    assert program(tmp_path).returncode == 0
+    path = tmp_path / "x.xcorr" / "campaign.toml"
+    text = path.read_text()
+    path.write_text(text.replace("settings_hash: ", "settings_hash: 0"))
+    assert (
+        "the settings are the same, but campaign.toml has a settings_hash that is not theirs"
+        in program(tmp_path).stderr
+    )
+    insert = '[[insert]]\nelement = "Nothing"\nafter = "ReadStation"\n'
+    path.write_text(text + insert)
+    said = program(tmp_path).stderr
+    assert "error" not in said or "insert" in said
+
+
+def test_identities_of_version_0_1_0_stay_as_they_were():
+    assert Settings().hash() == "2dbd28b3fa9c963015f7b1d81ab981b55251cc0030fc726d20f20c9a25d605f0"
+    other = {"condition": {"rate_hz": 2.0, "band_hz": [0.1, 0.5]}, "bands": [{"name": "low", "band_hz": [0.1, 0.2]}]}
+    assert build(other).hash() == "b365f6078019badf7a0ebb54f014411d9e4d7b072add3c13948754576496f7f7"
+    sections = {name: set(keys) for name, keys in FIRST.items()}
+    assert len(sections["quality"]) == 10
