@@ -82,6 +82,7 @@ class ContinuousReducePE(AggregatePE):
     def process(self, inputs: dict[str, Any]) -> None:
         """Update with one item and write the value."""
         self._process(inputs[self.INPUT_NAME])
+        # a copy: receivers here get the object itself, and its list may change
         self.write(self.OUTPUT_NAME, list(self.value))
 
     def _postprocess(self) -> None:
@@ -163,7 +164,7 @@ class StdDevReducePE(StdDevPE):
 def parallel_aggregate(instance: GenericPE, reducer: GenericPE) -> WorkflowGraph:
     """Return a composite: any number of ``instance`` copies, all-to-one into a single ``reducer``."""
     reducer.inputconnections[AggregatePE.INPUT_NAME]["grouping"] = "global"
-    reducer.numprocesses = 1
+    reducer.numprocesses = 1  # a further instance would get no items, and write an empty result
     composite = WorkflowGraph()
     composite.connect(instance, AggregatePE.OUTPUT_NAME, reducer, AggregatePE.INPUT_NAME)
     composite.inputmappings = {"input": (instance, AggregatePE.INPUT_NAME)}

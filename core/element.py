@@ -157,6 +157,7 @@ class GenericPE:
 
     def owns(self, key: Any) -> bool:
         """Return whether items with this key come to this instance under (multi-key) group-by."""
+        # must be the rule by which routes choose the instance
         return stable_hash(key) % self.instances == self.instance
 
     def write(self, name: str, data: Any) -> None:

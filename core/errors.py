@@ -44,6 +44,7 @@ class ElementError(XcorrError, RuntimeError):
         cause: str,
         traceback_text: str,
     ) -> None:
+        # all arguments, because pickle makes an error again from them
         super().__init__(element, phase, instance, instances, item, cause, traceback_text)
         self.element, self.phase, self.item = element, phase, item
         self.instance, self.instances = instance, instances

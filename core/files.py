@@ -51,6 +51,7 @@ class _FilesByName(importlib.abc.MetaPathFinder):
 
 def find_modules_in(files: dict[str, str]) -> None:
     """Make modules importable from files, by name, after :func:`load_file` has imported them in another process."""
+    # first, so that no module of that name on the path is imported instead
     sys.meta_path.insert(0, _FilesByName(files))
 
 
@@ -76,7 +77,7 @@ def load_file(place: str | Path) -> ModuleType:
     name = path.stem
     known = sys.modules.get(name)
     if known is not None and getattr(known, "__file__", None) == str(path.resolve()):
-        _loaded[name] = str(path.resolve())
+        _loaded[name] = str(path.resolve())  # also where it was imported by other means: workers need the file
         return known
     if known is not None:
         raise WorkflowLoadError(
@@ -90,7 +91,7 @@ def load_file(place: str | Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except BaseException as error:
-        del sys.modules[name]
+        del sys.modules[name]  # else the next attempt would return the half-made module
         if is_interrupt(error) or isinstance(error, XcorrError):
             raise
         raise failed_code(str(path), error) from error

@@ -109,7 +109,7 @@ def _as_integer(key: Any) -> int | None:
 
 
 def _encode(value: Any, update: Callable[[Any], None]) -> None:
-    number = _as_integer(value)
+    number = _as_integer(value)  # also inside containers: (1, 2.0) and (1.0, 2) are equal, so they need one hash
     if number is not None:
         update(b"i%d;" % number)
     elif isinstance(value, float):
@@ -124,6 +124,7 @@ def _encode(value: Any, update: Callable[[Any], None]) -> None:
     elif isinstance(value, list | tuple):
         _encode_sequence(b"l", value, update)
     elif isinstance(value, Mapping):
+        # digests are sorted, because keys of different types cannot be compared
         _encode_sequence(b"m", sorted(((_digest(k), _digest(v)) for k, v in value.items())), update)
     elif isinstance(value, set | frozenset):
         _encode_sequence(b"S", sorted(_digest(v) for v in value), update)

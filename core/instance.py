@@ -34,7 +34,7 @@ class Instance:
                 "create such state in preprocess, not in the constructor"
             ) from error
         element.id, element.instance, element.instances = node.name, index, len(node.workers)
-        element.in_common = node.in_common
+        element.in_common = node.in_common  # after the copy, which has given the instance a dictionary of its own
         self.element: GenericPE = element
         self.process = element.process
         self.emit: Emit

@@ -40,6 +40,7 @@ def is_interrupt(error: BaseException) -> bool:
     if not isinstance(error, KeyboardInterrupt) or threading.current_thread() is not threading.main_thread():
         return False
     handler = signal.getsignal(signal.SIGINT)
+    # SIG_IGN and SIG_DFL are not callable, and raise nothing
     return _state.noted if handler is _note else callable(handler)
 
 
@@ -59,7 +60,7 @@ def held(tell: Callable[[], None] | None = None) -> Iterator[None]:
     global _state
     outermost = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if outermost:
-        _state = _State()
+        _state = _State()  # a new object, because a thread of _insist may still watch the old one
         signal.signal(signal.SIGINT, _note)
     state = _state
     if tell is not None:
@@ -74,7 +75,7 @@ def held(tell: Callable[[], None] | None = None) -> Iterator[None]:
         if tell is not None:
             state.told.remove(tell)
         if outermost:
-            state.raised = True
+            state.raised = True  # before the handler changes: _insist must not send SIGINT to the new one
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -112,4 +113,4 @@ def _insist(state: _State) -> None:
     main = threading.main_thread().ident
     while state.noted and not state.raised and main is not None:
         signal.pthread_kill(main, signal.SIGINT)
-        time.sleep(0.1)
+        time.sleep(0.1)  # again after a while, because a shielded block lets it pass

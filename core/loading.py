@@ -62,6 +62,7 @@ def _load_module(place: str) -> ModuleType:
         if not path.is_file():
             raise WorkflowLoadError(f"there is no file {place!r}")
         return load_file(path)
+    # only of the top package: find_spec of a submodule would import its parents
     if importlib.util.find_spec(place.partition(".")[0]) is None:
         raise WorkflowLoadError(f"there is no module and no file {place!r}")
     try:

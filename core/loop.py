@@ -47,8 +47,8 @@ class _Forks:
     def end(self, element: str) -> NoReturn:
         """End this process, which would do again what the other one does."""
         text = f"error: element {element!r} has forked, and its child came back into the run: the child ends\n"
-        os.write(2, text.encode())
-        os._exit(1)
+        os.write(2, text.encode())  # not sys.stderr, which an element may have replaced
+        os._exit(1)  # no cleanup, because files and connections belong to the other side
 
 
 _forks = _Forks()
@@ -70,7 +70,7 @@ class Worker:
         tell: Tell | None = None,
     ) -> None:
         self.plan, self.index, self.transport = plan, index, transport
-        _forks.returned = False
+        _forks.returned = False  # this worker itself may be a fork, of the server of processes
         watching = [o.at_work(plan, index) for o in observers]
         self.hear = {
             name: [self._telling(o, name) for o in watching if o.hears(name)]
@@ -118,15 +118,16 @@ class Worker:
                 raise instance.unknown_output(port) from None
             statistics.written += 1
             if wrote:
+                # a list, because every observer must hear of the item, not only the first that names it
                 origin = next(filter(None, [tell(statistics, port, data) for tell in wrote]), "")
                 for way in ways:
-                    self.origin = origin
+                    self.origin = origin  # for every way again, because calls downstream change it
                     way(data)
             else:
                 for way in ways:
                     way(data)
             if self.backlog and self.depth <= DEPTH // 2:
-                while self.run_queued(rank):
+                while self.run_queued(rank):  # only downstream: the writer is in the middle of an item
                     pass
 
         limited = instance.node.work is not None and instance.element.open_groups
@@ -141,7 +142,7 @@ class Worker:
             group = element.group_of(data)
             if group in open_groups:
                 token = open_groups[group]
-                token.pending += 1
+                token.pending += 1  # so that the group cannot end while this item is being written
             else:
                 while len(open_groups) >= limit:
                     self.wait(instance.node.rank)
@@ -190,6 +191,7 @@ class Worker:
             for tell in self.hear["ended"]:
                 tell([i.statistics for i in self.instances.values()])
         except BaseException as error:
+            # an Abort without a failure comes from a STOP message
             failure = (self.failure or Stopped("another worker failed")) if isinstance(error, Abort) else error
             for tell in self.hear["failed"]:
                 tell(failure)
@@ -209,14 +211,14 @@ class Worker:
         sources = deque((i, iter(i.node.work)) for i in self.instances.values() if i.node.work is not None)
         while self.unfinished:
             self.poll()
-            before = time.thread_time()
+            before = time.thread_time()  # of this thread, because other workers may be threads of this process
             busy = self._burst() or self._finish_ready() or self._step_sources(sources)
             self.cpu_seconds += time.thread_time() - before
             if not busy:
                 if self.transport is None:
                     raise RuntimeError("the workflow cannot go on: an instance waits for the end of an input")
                 self._receive(block=True)
-        if self.transport is not None:
+        if self.transport is not None:  # other workers wait for the last acknowledgements and ends
             self._receive(block=False)
 
     def _burst(self) -> bool:
@@ -245,6 +247,7 @@ class Worker:
             if instance.node.rank <= above:
                 return False
             if instance.inbox:
+                # this may run in the middle of a write, which needs its own back
                 before, origin = self.token, self.origin
                 port, data, token, sender, self.origin = instance.inbox.popleft()
                 self.backlog -= 1
@@ -285,7 +288,7 @@ class Worker:
                 outputs = instance.process(inputs)
                 if _forks.returned:
                     _forks.end(instance.node.name)
-                if self.failure is not None:
+                if self.failure is not None:  # another thread or a signal handler may have given up meanwhile
                     raise Abort
                 if outputs:
                     emit = instance.emit
@@ -312,6 +315,7 @@ class Worker:
         held: list[tuple[str, Any]] = []
         for attempt in range(policy.retries + 1):
             held = []
+            # the default binds this attempt's list, because the variable is for all attempts
             element._emit = lambda port, data, held=held: held.append((port, data))  # type: ignore[misc]
             try:
                 held += (element.process(inputs) or {}).items()
@@ -323,7 +327,7 @@ class Worker:
                     statistics.skipped += 1
                     for tell in self.hear["skipped"]:
                         tell(statistics, inputs, error)
-                    held.clear()
+                    held.clear()  # cleared, not replaced: what skipped() writes goes to this list
                     self._skip(instance, inputs, error, held)
                 elif attempt == policy.retries:
                     self._fail(instance, "process", error, inputs)
@@ -332,7 +336,7 @@ class Worker:
             except BaseException as error:
                 self._fail(instance, "process", error, inputs)
             finally:
-                element._emit = emit
+                element._emit = emit  # this may have undone give_up, so the failure is checked next
         if self.failure is not None:
             raise Abort
         try:
@@ -378,6 +382,7 @@ class Worker:
         return True
 
     def _announce_end(self, connection: Connection) -> None:
+        # one message counts for all instances of a worker
         for worker in sorted(set(self.plan.nodes[connection.target].workers)):
             message = Message(END, self.index, node=connection.target)
             if worker == self.index:
@@ -407,9 +412,11 @@ class Worker:
     def _receive(self, block: bool) -> None:
         assert self.transport is not None
         self.unpushed = False
+        # TAKEN first: DONE removes the entries that TAKEN needs
         for kind, by_sender in ((TAKEN, self.taken), (DONE, self.finished)):
             for sender, numbers in by_sender.items():
                 if numbers:
+                    # a copy, because threads pass the list itself, and it is cleared
                     self.transport.send(sender, Message(kind, self.index, data=numbers.copy()))
                     numbers.clear()
         for message in self.transport.receive(block):
@@ -419,7 +426,7 @@ class Worker:
         kind, sender, number, node, index, port, data, origin = message
         if kind == ITEM:
             instance = self.instances[node, index]
-            told = sender if instance.distributed else -1
+            told = sender if instance.distributed else -1  # other senders do not ask how many items are in hand
             instance.inbox.append((port, data, Receipt(number, self.finished[sender]), told, origin))
             self.backlog += 1
         elif kind == TAKEN:

@@ -46,6 +46,7 @@ class Token:
     __slots__ = ("done", "pending")
 
     def __init__(self, done: Callable[[], None]) -> None:
+        # 1 is for the sender, so that the group cannot end before the item is written
         self.pending, self.done = 1, done
 
     def release(self) -> None:
@@ -61,7 +62,7 @@ class Receipt:
     __slots__ = ("finished", "number", "pending")
 
     def __init__(self, number: int, finished: list[int]) -> None:
-        self.pending, self.number, self.finished = 1, number, finished
+        self.pending, self.number, self.finished = 1, number, finished  # 1 is for the received item itself
 
     def release(self) -> None:
         """Note that one thing is finished."""

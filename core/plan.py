@@ -82,6 +82,7 @@ class Plan:
 
     def for_worker(self, worker: int) -> Plan:
         """Return the plan for one worker, with empty elements in place of those that run only on other workers."""
+        # parameters may be large, such as the requests of a year
         nodes = (n if worker in n.workers else dataclasses.replace(n, element=_elsewhere(n)) for n in self.nodes)
         return dataclasses.replace(self, nodes=tuple(nodes))
 
@@ -138,14 +139,17 @@ def make_plan(graph: WorkflowGraph, workers: int = 1, inputs: Inputs | None = No
         incoming = [c for c in connections if c.target == i]
         work = _work(element, incoming, fed)
         interchangeable = work is None and _interchangeable(element, incoming)
+        # every further instance of a source would repeat its work
         count = workers if interchangeable else 1 if work is not None else _numprocesses(element)
         if interchangeable:
             places = tuple(range(workers))
         else:
+            # single instances take turns, so that they are on different workers
             first = singles if element.worker is None else element.worker
             places = tuple((first + k) % workers for k in range(count))
             singles += count if element.worker is None else 0
         upstream = [nodes[c.source] for c in incoming]
+        # items of several senders come in an order that depends on timing
         ordered = count == 1 and not interchangeable and (not incoming or (len(incoming) == 1 and upstream[0].ordered))
         nodes.append(
             Node(
@@ -166,7 +170,7 @@ def make_plan(graph: WorkflowGraph, workers: int = 1, inputs: Inputs | None = No
 def _interchangeable(element: GenericPE, incoming: Sequence[Connection]) -> bool:
     """Return whether outputs cannot depend on which instance gets an item. Then there is one per worker."""
     groupings = [c.grouping for c in incoming]
-    if ONE_TO_ALL in groupings:
+    if ONE_TO_ALL in groupings:  # each instance gets every item, so their number must not depend on the workers
         return False
     if any(isinstance(g, GroupBy | MultiKey) for g in groupings):
         return element.keyed

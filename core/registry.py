@@ -121,6 +121,7 @@ def add(source: str) -> list[Entry]:
         raise RegistryError(f"there is no file {place!r}")
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
+    # with the hash, so that two versions are modules of different names
     target = f"{path.stem}_{digest[:10]}{path.suffix}"
     stored = folder() / "files" / target
     was_there = stored.exists()
@@ -169,6 +170,7 @@ def _in_file(path: Path, attribute: str, digest: str, target: str) -> Iterator[E
     for name, value in vars(module).items():
         if attribute and name != attribute:
             continue
+        # classes that the file only imports are not its own
         if inspect.isclass(value) and issubclass(value, GenericPE) and value.__module__ == module.__name__:
             if not name.startswith("_") or attribute:
                 parameters = tuple(inspect.signature(value).parameters)

@@ -19,7 +19,7 @@ ITEM_BYTES = 4096  # an item counts as at least so many bytes, so that the numbe
 DEPTH = 40  # most instances that call each other directly; deeper items are queued
 AHEAD = 2  # before the source's worker takes an item itself, every other worker has at least so many items in hand, ...
 AHEAD_S = 0.35  # ... and about so many seconds of work more, to do while the source's worker computes its own item
-MOST_AHEAD = 16
+MOST_AHEAD = 16  # for quick items, whose number AHEAD_S alone would not bound
 Select = Callable[[Any], Sequence[int]]
 Deliver = Callable[[Any], None]
 
@@ -29,11 +29,12 @@ def make_route(worker: Worker, source: Instance, connection: Connection) -> Deli
     target = worker.plan.nodes[connection.target]
     count = len(target.workers)
     if target.interchangeable and not isinstance(connection.grouping, GroupBy | MultiKey):
+        # both have an instance on every worker, so items need not move
         if worker.index in target.workers and (count == 1 or source.node.interchangeable):
             return _deliverer(worker, connection, target.workers.index(worker.index))
         return _Distribution(worker, source.element, connection)
     deliver = [_deliverer(worker, connection, k) for k in range(count)]
-    if count == 1 and not isinstance(connection.grouping, MultiKey):
+    if count == 1 and not isinstance(connection.grouping, MultiKey):  # an item without any key goes to no instance
         return deliver[0]
     select = _selector(connection, count, source.node.ordered)
 
@@ -75,7 +76,7 @@ def _deliverer(worker: Worker, connection: Connection, instance: int) -> Deliver
     run_item, inbox = worker.run_item, target.inbox
 
     def deliver(data: Any) -> None:
-        if worker.depth < DEPTH and not inbox:
+        if worker.depth < DEPTH and not inbox:  # queued items come first, because order is kept between two instances
             run_item(target, {port: data})
         else:
             worker.queue(target, port, data)
@@ -101,7 +102,7 @@ class Link:
     def __call__(self, data: Any) -> None:
         """Send an item, once there is credit."""
         worker = self.worker
-        while self.bytes >= CREDIT_BYTES:
+        while self.bytes >= CREDIT_BYTES:  # tested before the size is known, so that one item may exceed the credit
             worker.wait(self.connection.source)
         size = worker.send_item(self, data)
         self.in_hand += 1

@@ -96,5 +96,5 @@ class ReceiverArena:
     def get(self, offset: int, size: int) -> ctypes.Array[ctypes.c_char]:
         """Return a piece as a writable buffer. The piece stays reserved as long as the buffer exists."""
         piece = (ctypes.c_char * size).from_buffer(self.map, offset)
-        weakref.finalize(piece, self.released, offset).atexit = False
+        weakref.finalize(piece, self.released, offset).atexit = False  # at the end of the process nobody sends releases
         return piece

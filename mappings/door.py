@@ -30,6 +30,7 @@ class Door:
         self.greetings: queue.SimpleQueue[tuple[Connection, Any]] = queue.SimpleQueue()
         self._listener = Listener(address, backlog=backlog)  # without its authentication, which is one at a time
         self.address = self._listener.address
+        # private, because a Listener does not show its socket
         self._descriptor = self._listener._listener._socket.fileno()  # type: ignore[attr-defined]
         self._closed = False
         self._thread = threading.Thread(target=self._stand, daemon=True)
@@ -44,6 +45,7 @@ class Door:
     ) -> None:
         """Stop accepting connections."""
         self._closed = True
+        # a duplicate, because the listener closes its descriptor itself
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._descriptor)) as same:
             same.shutdown(socket.SHUT_RDWR)  # closing alone does not wake the thread that waits in accept
         self._listener.close()
@@ -68,7 +70,7 @@ class Door:
     def _hear(self, connection: Connection) -> None:
         try:
             _limit(connection, GREETING_S)
-            deliver_challenge(connection, self.key)
+            deliver_challenge(connection, self.key)  # this order, because Client answers first
             answer_challenge(connection, self.key)
             said = connection.recv()
             _limit(connection, 0)
@@ -82,8 +84,8 @@ class Door:
 
 def _limit(connection: Connection, seconds: int) -> None:
     """Let reading from a connection fail after so many seconds without a byte; 0: never."""
-    with socket.socket(fileno=connection.fileno()) as same:
+    with socket.socket(fileno=connection.fileno()) as same:  # a Connection has no timeout of its own
         try:
             same.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", seconds, 0))
         finally:
-            same.detach()
+            same.detach()  # else the block would close the connection's descriptor

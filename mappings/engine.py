@@ -90,6 +90,7 @@ class Engine(abc.ABC):
 
 def available_cores() -> int:
     """Return the number of cores this process may use."""
+    # cpu_count also counts cores that this process may not use
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -49,7 +49,9 @@ def short_place() -> str:
 
 def shorten_sockets_of_multiprocessing() -> None:
     """Let multiprocessing make its sockets in a short folder, removed when this process ends."""
+    # private: util.get_temp_dir of multiprocessing looks there, and has no setting
     config = process.current_process()._config  # type: ignore[attr-defined]
     if config.get("tempdir") is None and len(os.fsencode(tempfile.gettempdir())) + ROOM > SOCKET_NAME:
         config["tempdir"] = tempfile.mkdtemp(prefix="pymp-", dir=short_place())
+        # as in util.get_temp_dir: after everything that uses the folder
         util.Finalize(None, shutil.rmtree, args=(config["tempdir"], True), exitpriority=-100)

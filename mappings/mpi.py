@@ -101,7 +101,7 @@ class MpiMapping(Engine):
 
 
 def _world() -> Any:
-    from mpi4py import MPI
+    from mpi4py import MPI  # imported here, because the import initialises MPI
 
     return MPI.COMM_WORLD
 
@@ -137,7 +137,7 @@ def _join(plan: Plan | None, observers: Sequence[Observer]) -> Outcome | None:
     except BaseException as error:
         text = getattr(error, "traceback_text", None) or traceback.format_exc()
         print(f"{text}\nerror: rank {world.rank}: {error}", file=sys.stderr, flush=True)
-        world.Abort(1)
+        world.Abort(1)  # the other ranks would wait for this one for ever
         raise
     parts = world.gather((worker.results, worker.statistics()))
     if world.rank != 0:
@@ -161,13 +161,14 @@ def _start(plan: Plan, observers: Sequence[Observer]) -> Outcome:
         tempfile.TemporaryDirectory(prefix="xcorr-mpi-", dir=short_place(), ignore_cleanup_errors=True) as folder,
         Door(f"{folder}/reports", key, plan.workers) as door,
     ):
+        # -P: nothing is imported from the current folder
         command = [program, "-n", str(plan.workers), sys.executable, "-P", "-m", "xcorr.mappings.mpi_rank"]
         process = subprocess.Popen(
             [*command, str(door.address)],
-            env={**os.environ, KEY: key.hex()},
+            env={**os.environ, KEY: key.hex()},  # not an argument, because arguments are shown to all users
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            start_new_session=True,
+            start_new_session=True,  # Ctrl-C of the terminal must not reach ranks, and _end kills the group
         )
         printed = _Printed(process)
         ranks: dict[int, Connection] = {}
@@ -271,7 +272,7 @@ def rank_main(address: str) -> None:
 
     from xcorr.mappings.mpi_transport import MpiTransport
 
-    key = bytes.fromhex(os.environ.pop(KEY))
+    key = bytes.fromhex(os.environ.pop(KEY))  # removed, so that programs of elements do not inherit it
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the coordinator ends its ranks
     faulthandler.enable(file=2)
     world = MPI.COMM_WORLD
@@ -287,7 +288,7 @@ def rank_main(address: str) -> None:
         worker = Worker(plan, world.rank, transport, observers, reporter.tell)
         worker.run()
         transport.finish()
-        warn_of_threads()
+        warn_of_threads()  # before the report: this process may be ended at any time after it
         end_children()
         reporter.send(Report(world.rank, worker.statistics(), worker.results))
         MPI.Finalize()
@@ -300,7 +301,7 @@ def rank_main(address: str) -> None:
 def _unlink_shared_memory(world: Any) -> None:
     """Take the names off the shared memory that MPICH has mapped, so that a killed rank leaves none behind."""
     maps = Path("/proc/self/maps")
-    world.Barrier()
+    world.Barrier()  # a rank that has not mapped the memory yet still needs its name
     if maps.exists():
         for name in set(re.findall(r"/dev/shm/mpich_shm_\S+$", maps.read_text(), re.MULTILINE)):
             Path(name).unlink(missing_ok=True)

@@ -51,6 +51,7 @@ class MpiTransport:
         self.frames: dict[tuple[int, int], list[tuple[bytes, list[Any]]]] = {}
         self.pending_bytes: dict[tuple[int, int], int] = {}
         self.sending: deque[tuple[Any, Any]] = deque()
+        # no NumPy array, because small workflows need not import NumPy
         self.started = array("q", [0] * communicator.Get_size())  # messages to each rank, buffers included
         self.came = 0  # messages received from all ranks, buffers included
         others = [r for r in range(communicator.Get_size()) if r != communicator.Get_rank()]
@@ -72,6 +73,7 @@ class MpiTransport:
         return size
 
     def _start(self, part: Any, worker: int, tag: int) -> None:
+        # the part is kept with its request, because MPI reads it until it is sent
         self.sending.append((self.communicator.Isend([part, self.mpi.BYTE], worker, tag), part))
         self.started[worker] += 1
 
@@ -109,6 +111,7 @@ class MpiTransport:
         """Return the messages about credit that have come; they are small and complete."""
         messages = []
         status = self.mpi.Status()
+        # matched, so that size and content belong to one message
         while (message := self.communicator.Improbe(self.mpi.ANY_SOURCE, CREDIT_TAG, status)) is not None:
             body = bytearray(status.Get_count(self.mpi.BYTE))
             message.Recv([body, self.mpi.BYTE])
@@ -121,7 +124,7 @@ class MpiTransport:
         while True:
             last = queue[-1] if queue else None
             if last is not None and last.buffers is None:
-                if not last.request.Test():
+                if not last.request.Test():  # buffers have no numbers, so they are received in the order of their heads
                     return
                 last.buffers = []
                 for _, sizes in pickle.loads(last.head):
@@ -142,6 +145,7 @@ class MpiTransport:
         """
         self.receive(block=False)  # pushes out the last frames, before they are counted
         numbers = array("q", self.started)
+        # not blocking, because other ranks may still wait for messages from here
         exchange = self.communicator.Ialltoall([self.started, self.mpi.INT64_T], [numbers, self.mpi.INT64_T])
         while not exchange.Test():
             self.receive(block=False)
@@ -149,6 +153,6 @@ class MpiTransport:
         while self.sending or self.came < sum(numbers):
             self.receive(block=False)
             time.sleep(FINISH_PAUSE_S)
-        barrier = self.communicator.Ibarrier()
+        barrier = self.communicator.Ibarrier()  # no rank may leave MPI while another still receives
         while not barrier.Test():
             time.sleep(FINISH_PAUSE_S)

@@ -56,7 +56,7 @@ class Channel:
         if hello is None:
             raise EOFError("Storm ended before the handshake")
         context = hello["context"]
-        Path(hello["pidDir"], str(os.getpid())).touch()
+        Path(hello["pidDir"], str(os.getpid())).touch()  # tells Storm which process to kill
         self._write({"pid": os.getpid()})
         components = {int(task): name for task, name in context["task->component"].items()}
         return Setup(hello["conf"], int(context["taskid"]), components)
@@ -83,6 +83,7 @@ class Channel:
     def emit(self, stream: str, fields: list[str]) -> None:
         """Write a tuple to a stream. If the JVM has ended, end the process, as the reading thread does."""
         try:
+            # without anchors, because lost frames are found by their numbers
             self._write({"command": "emit", "anchors": [], "stream": stream, "tuple": fields, "need_task_ids": False})
         except BrokenPipeError:
             self._ended()
@@ -106,6 +107,6 @@ class Channel:
         return None
 
     def _write(self, message: dict[str, Any]) -> None:
-        with self._writing:
+        with self._writing:  # the reading thread answers heartbeats while the component emits
             self._to.write(json.dumps(message).encode() + b"\nend\n")
             self._to.flush()

@@ -97,6 +97,7 @@ def _context(modules: set[str]) -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([preload.__name__])
     shorten_sockets_of_multiprocessing()
+    # the server cannot find these; workers import them when they unpack their work
     with _nothing_from_here({preload.VARIABLE: preload.said(modules - {"__main__"} - loaded_files().keys())}):
         multiprocessing.resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which that has unblocked
@@ -138,7 +139,7 @@ class _Team:
         environment = dict(os.environ)
         for k in range(self.count):
             mine, theirs = self.context.Pipe()
-            with theirs, _nothing_from_here():
+            with theirs, _nothing_from_here():  # closed here, so that the connection ends with the worker
                 arguments = (k, self.count, theirs, environment)
                 process = self.context.Process(target=_work, args=arguments, name=f"worker {k}", daemon=True)
                 process.start()
@@ -249,10 +250,11 @@ def _lives(process: BaseProcess, seconds: float) -> bool:
 def _work(index: int, count: int, connection: Connection, environment: dict[str, str]) -> None:
     """Be a worker: run, report, and stay until the coordinator has everything."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # only after SIGINT is ignored, because one may be pending
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    os.setpgid(0, 0)
+    os.setpgid(0, 0)  # a group of its own, so that kill also reaches the programs of elements
     faulthandler.enable(file=2)
-    os.environ.clear()
+    os.environ.clear()  # it is the server's, and the caller's may have changed since the server started
     os.environ.update(environment)
     gc.freeze()  # objects of the server stay in shared pages, because collections skip them
     if "numpy.random" in sys.modules:  # the server has seeded it, and all workers would draw the same
@@ -272,8 +274,8 @@ def _work(index: int, count: int, connection: Connection, environment: dict[str,
         warn_of_threads()
         end_children()
         reporter.send(Report(index, worker.statistics(), worker.results))
-        transport.wake_for(connection.fileno())
-        while not connection.poll():
+        transport.wake_for(connection.fileno())  # else the coordinator's word would be seen only after WAIT_S
+        while not connection.poll():  # bytes that did not fit into the sockets still have to leave
             transport.receive(block=True)
         os._exit(0)  # without waiting for threads that elements have left
 

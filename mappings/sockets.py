@@ -36,7 +36,7 @@ class SocketTransport:
     def __init__(self, index: int, peers: list[Peer], arena: int) -> None:
         self.index = index
         self.arena = SenderArena(arena)
-        self.poll = select.poll()
+        self.poll = select.poll()  # select() cannot wait for descriptors above 1023
         self.sockets: dict[int, socket.socket] = {}
         self.theirs: dict[int, ReceiverArena] = {}
         self.released: dict[int, deque[int]] = {}
@@ -50,7 +50,7 @@ class SocketTransport:
         for worker, connection, descriptor in peers:
             connection.setblocking(False)
             self.sockets[worker], self.worker_of[connection.fileno()] = connection, worker
-            self.released[worker] = deque()
+            self.released[worker] = deque()  # a deque, because finalizers may append at any moment
             self.theirs[worker] = ReceiverArena(descriptor, self.released[worker].append)
             self.out[worker], self.unread[worker] = bytearray(), bytearray()
             self.pending[worker], self.pending_bytes[worker], self.needed[worker] = [], 0, 0
@@ -78,7 +78,7 @@ class SocketTransport:
         if not buffers and len(body) >= OUT_OF_BAND:
             body, buffers = b"", [memoryview(body)]
         if buffers:
-            self._flush(worker)
+            self._flush(worker)  # messages that wait were sent before this one
             self._add_frame(worker, body, buffers)
         else:
             pending.append(body)
@@ -97,7 +97,7 @@ class SocketTransport:
 
     def _add_frame(self, worker: int, body: bytes, buffers: list[memoryview]) -> None:
         out, released = self.out[worker], self.released[worker]
-        offsets = [released.popleft() for _ in range(min(len(released), 1000))]
+        offsets = [released.popleft() for _ in range(min(len(released), 1000))]  # HEAD has 16 bits for their number
         out += HEAD.pack(len(body), len(buffers), len(offsets))
         for offset in offsets:
             out += OFFSET.pack(offset)
@@ -118,7 +118,7 @@ class SocketTransport:
             except BlockingIOError:
                 return
             except (BrokenPipeError, ConnectionResetError):
-                out.clear()
+                out.clear()  # the other worker is gone; the coordinator says what that means
                 return
             del out[:sent]
 
@@ -126,10 +126,11 @@ class SocketTransport:
         """Push out sent messages and return those that have arrived. With ``block``, wait a while for one."""
         for worker, released in self.released.items():
             self._flush(worker)
-            if len(released) > 100 or (released and block):
+            if len(released) > 100 or (released and block):  # a few wait for the next message, and travel with it
                 self._add_frame(worker, b"", [])
             if self.out[worker] and worker not in self.gone:
                 self._push(worker)
+                # POLLOUT only with bytes to send, else poll would never wait
                 mode = select.POLLIN | select.POLLOUT if self.out[worker] else select.POLLIN
                 self.poll.modify(self.sockets[worker], mode)
         messages: list[Message] = []
@@ -154,7 +155,7 @@ class SocketTransport:
         with memoryview(unread) as view:
             while (end := self._frame(worker, view, at, messages)) > at:
                 at = end
-        del unread[:at]
+        del unread[:at]  # outside the block, because a bytearray with views cannot shrink
 
     def _read(self, worker: int) -> bytes:
         """Return the bytes that a worker has sent. After the end of its stream, stop polling its socket."""
@@ -193,6 +194,7 @@ class SocketTransport:
             self.arena.release(OFFSET.unpack_from(view, at + HEAD.size + k * OFFSET.size)[0])
         if length or count:
             buffers: list[Any] = [
+                # a copy, because these bytes are soon removed from unread
                 bytearray(view[start : start + (size & ~INLINE)])
                 if size & INLINE
                 else self.theirs[worker].get(offset, size)

@@ -93,6 +93,7 @@ def _key_file(folder: str | None) -> Iterator[tuple[bytes, Path]]:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
     path, key = place / uuid.uuid4().hex, os.urandom(16)
     try:
+        # in a shared folder, Storm's user reads the key as member of the group
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640 if folder else 0o600), "wb") as file:
             file.write(key)
     except OSError as error:
@@ -161,7 +162,7 @@ class _Run:
         host, port = door.address
         return {
             "topology.workers": self.jvms,
-            "topology.acker.executors": 0,
+            "topology.acker.executors": 0,  # lost frames are found by their numbers
             "topology.eventlogger.executors": 0,
             "topology.max.spout.pending": 1,
             "topology.subprocess.timeout.secs": 60,
@@ -254,6 +255,7 @@ class _Run:
 def _is_alive(process: int) -> bool:
     """Return whether a task of ours still runs on this host."""
     try:
+        # the number may belong to another program by now
         return PROGRAM.encode() in Path(f"/proc/{process}/cmdline").read_bytes()
     except OSError:
         return False

@@ -155,6 +155,7 @@ class Keeper:
             "storm.local.hostname": "localhost",
             "storm.log4j2.conf.dir": str(self.folder / "log4j2"),
             "storm.workers.artifacts.dir": str(self.folder / "logs" / "workers"),
+            # the default needs RocksDB, which storm_home leaves out
             "storm.metricstore.class": "org.apache.storm.metricstore.NoOpMetricStore",
             "storm.blobstore.replication.factor": 1,
             "nimbus.seeds": ["localhost"],

@@ -66,7 +66,7 @@ def storm_home() -> Path:
         (folder / "log4j2" / "cluster.xml").write_text(LOGGING.format(path=DAEMON_LOG))
         (folder / "log4j2" / "worker.xml").write_text(LOGGING.format(path=WORKER_LOG))
         (folder / "complete").touch()
-        if not home.exists():
+        if not home.exists():  # another process may have been faster
             folder.rename(home)
     return home
 

@@ -145,6 +145,7 @@ class StormTransport:
 def _message(body: bytes, buffers: list[bytes], aside: bool) -> Message:
     if aside:
         paths = [Path(b.decode()) for b in buffers]
+        # arrays in a bytearray can be written to, as on other mappings
         contents = [bytearray(p.read_bytes()) for p in paths]
         for path in paths:
             path.unlink()

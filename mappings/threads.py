@@ -92,7 +92,7 @@ class _Team:
         try:
             worker = Worker(self.plan, index, _Post(index, self.boxes), self.observers, tell)
             self.workers.append(worker)
-            if not self.stopped:
+            if not self.stopped:  # the run may have failed before stop() could know this worker
                 worker.run()
                 self.reports.put(Report(index, worker.statistics(), worker.results))
         except XcorrError as error:
@@ -117,7 +117,7 @@ class _Team:
     def stop(self) -> None:
         """Tell all workers to give up, and wait a while for them."""
         self.stopped = True
-        for worker in list(self.workers):
+        for worker in list(self.workers):  # a copy, because threads may still add themselves
             worker.give_up(Stopped("the run has ended"))
         for box in self.boxes:
             box.put(Message(STOP, -1))

@@ -68,6 +68,7 @@ def refuse_within_import() -> None:
     """
     if _is_preparing:
         raise UnguardedScript
+    # private: set by multiprocessing while a process imports the script
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         os._exit(UNGUARDED)
 
@@ -104,7 +105,7 @@ def _name_unpicklable(plan: Plan) -> None:
 def unpack(packed: Packed, reporter: Reporter) -> tuple[Plan, tuple[Observer, ...]]:
     """Return plan and observers of this worker. From now on its log records go to the coordinator."""
     global _is_preparing
-    sys.argv[:], sys.path[:] = packed.arguments, packed.path
+    sys.argv[:], sys.path[:] = packed.arguments, packed.path  # before unpickling, which imports the elements' modules
     if os.path.isdir(packed.folder):  # the folder may not exist on another host
         os.chdir(packed.folder)
     reporter.take_log(packed.levels)
@@ -113,6 +114,7 @@ def unpack(packed: Packed, reporter: Reporter) -> tuple[Plan, tuple[Observer, ..
         if packed.script is not None:
             from multiprocessing.spawn import _fixup_main_from_path  # type: ignore[attr-defined]
 
+            # as multiprocessing does, so that classes of the script keep their module's name
             _fixup_main_from_path(packed.script)
         find_modules_in(packed.files)
         plan, observers = pickle.loads(packed.work)
@@ -140,7 +142,7 @@ class Reporter(logging.handlers.QueueHandler):
     def __init__(self, connection: Connection, worker: int) -> None:
         super().__init__(None)  # type: ignore[arg-type]
         self.connection, self.worker = connection, worker
-        self._sending = threading.Lock()
+        self._sending = threading.Lock()  # elements may log from threads of their own
 
     def take_log(self, levels: dict[str, int]) -> None:
         """Set the levels of loggers, and send all log records to the coordinator instead of other handlers."""
@@ -252,6 +254,7 @@ class Gathering:
                 logger.handle(report.said)
             return
         if report.failure is not None:
+            # a stopped worker is not the cause; the one that failed reports too
             if not isinstance(report.failure, Stopped):
                 raise report.failure
             return

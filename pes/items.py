@@ -67,7 +67,7 @@ def _in_words(time_ns: int) -> str:
 class OfStation:
     """Identity, metadata and files of an item of one station in one chunk, for provenance and [[keep]] rules."""
 
-    __slots__ = ()
+    __slots__ = ()  # without this, the subclasses with slots would have a __dict__ as well
     chunk: Chunk
     station: str
 

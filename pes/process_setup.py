@@ -25,4 +25,4 @@ def prepare_process() -> None:
         library.mallopt(M_MMAP_THRESHOLD, 1 << 30)
         library.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
         library.mallopt(M_TOP_PAD, 64 << 20)
-        library.mallopt(M_ARENA_MAX, 1)
+        library.mallopt(M_ARENA_MAX, 1)  # one arena, so that a thread can reuse memory that another has freed

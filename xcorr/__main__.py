@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 NOTHING_BEGUN = "interrupted before anything was begun"
 INTERRUPTED = 128 + signal.SIGINT  # the exit code that shells use
 PATIENCE_S = 2.0  # time for threads of elements to end by themselves
-end = os._exit
+end = os._exit  # kept, because _name_exits replaces os._exit
 
 
 def main() -> NoReturn:

@@ -65,7 +65,7 @@ class _Stretch(NamedTuple):
 
 
 def _write_rows(item: CorrelationRows, path: Path) -> None:
-    with path.open("wb") as file:
+    with path.open("wb") as file:  # opened here, because np.savez appends .npz to a name that ends otherwise
         np.savez(file, data=item.data, n_windows=item.n_windows, first_row=item.first_row)
 
 
@@ -116,6 +116,7 @@ class CorrelateStrips(GenericPE):
         self._number = {code: i for i, code in enumerate(self.stations)}
         self._needed = {strip: self.layout.stations_needed(strip) for strip in self.layout.strips}
         self._chunks: dict[int, _OpenChunk] = {}
+        # a ratio divides bin by bin, so it needs all bins
         self._griddings = [None if self._how.is_ratio else gridding(band.grid) for band in self.bands]
         self._bins = [(g or band.grid).bins for g, band in zip(self._griddings, self.bands, strict=True)]
         self._room: dict[int, Complex64] = {}
@@ -169,6 +170,7 @@ class CorrelateStrips(GenericPE):
                     member.bands[k].autospectra[at] = item.power[k][row]
                 if self._how.amplitude == "energy":
                     squares = np.square(np.abs(spectra), dtype=np.float64).sum(axis=0)
+                    # Parseval: the bins count for negative frequencies too
                     member.energy[k, at] = squares.reshape(self.windows, -1).sum(axis=1) * (2 / band.grid.nfft)
 
     def _postprocess(self) -> None:
@@ -191,6 +193,7 @@ class CorrelateStrips(GenericPE):
                 members = stations[low // letters : (low + GROUP) // letters]
                 for piece, (start, stop) in enumerate(self._substacks):
                     windows = slice(start * copies, stop * copies)
+                    # kept only if several blocks meet them, because they take much memory
                     conjugates = first.bands[k].conjugates(low, windows, often=len(others) > 1)
                     for number in others:
                         partners = {i: js for i in members if len(js := self.layout.partners(i, number))}
@@ -251,7 +254,7 @@ class CorrelateStrips(GenericPE):
             for at, s in enumerate(batch):
                 if s.begins_with_itself:
                     power = sums.first.bands[sums.band].autospectra[s.a][sums.piece]
-                    parts[at] = np.array(parts[at])
+                    parts[at] = np.array(parts[at])  # a copy, because the part may be a view of the tile
                     parts[at][0] = power if spread is None else spread.spread(power[None].astype(np.complex64))[0]
         spectra = parts[0] if len(parts) == 1 else np.concatenate(parts)
         a, b = [s.a for s in batch for _ in s.b], [slot for s in batch for slot in s.b]

@@ -24,7 +24,7 @@ class BlockOfSlots:
 
     def __init__(self, bands: Sequence[Band], windows: int, side: int, copies: int) -> None:
         self.bands = [Block(b.grid, windows, side, copies) for b in bands]
-        self.valid = np.zeros((side, windows), np.float32)
+        self.valid = np.zeros((side, windows), np.float32)  # float32, because only products of floats go to BLAS
         self.energy = np.zeros((len(bands), side, windows))
         self.masks: dict[int, Bool] = {}
         self._length = bands[0].grid.length
@@ -134,6 +134,7 @@ def _spectral_ratio(sums: Complex64, rows: Rows, band: Band, how: Estimator) -> 
             continue
         s11 = smooth_power(first, 1, a, windows)
         if how.method == "coherency":
+            # not the root of the product, which may leave the range of floats
             scale = np.sqrt(s11) * np.sqrt(smooth_power(second, 2, b, windows))
         else:
             scale = s11 + how.water_level * s11.mean()

@@ -55,13 +55,14 @@ class Gridding:
         """
         half = self.nfft // 2
         inside = slice(max(1 - self.first, 0), min(half - self.first, self.bins))
-        if inside.stop - inside.start < self.bins:
+        if inside.stop - inside.start < self.bins:  # mirrored values are added, so those of the last batch must go
             out[:] = 0
         out[:, self.first + inside.start : self.first + inside.stop] = spread[:, inside]
         for at in (*range(inside.start), *range(inside.stop, self.bins)):
             j = (self.first + at) % self.nfft
             if j <= half:
                 out[:, j] += spread[:, at]
+            # 0 and the Nyquist frequency are their own mirrors, and irfft counts them once
             if j % half == 0 or j > half:
                 out[:, (self.nfft - j) % self.nfft] += spread[:, at].conj()
 
@@ -71,7 +72,7 @@ def gridding(grid: SpectralGrid) -> Gridding | None:
     """Return the gridding for the lags of ``grid``, or None if there are so many lags that gridding is slower."""
     lags = 2 * grid.lags + 1
     nfft = 2 * next_fast_len(lags)
-    if 2 * nfft > grid.nfft:
+    if 2 * nfft > grid.nfft:  # sizes alone decide, so that every run of a campaign decides alike
         return None
     beta = math.pi * WIDTH * (1 - lags / (2 * nfft))
     bins = np.arange(grid.first, grid.stop)
@@ -98,6 +99,7 @@ def kernel(distance: Float64, beta: float) -> Float64:
     """Return the Kaiser-Bessel kernel, 1 at distance 0 and 0 from WIDTH/2 on."""
     inside = 1 - np.square(2 * distance / WIDTH)
     values: Float64 = np.zeros(inside.shape)
+    # only where the kernel is not 0, because np.i0 is slow
     values[inside >= 0] = np.i0(beta * np.sqrt(inside[inside >= 0])) / np.i0(beta)
     return values
 

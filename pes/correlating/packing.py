@@ -9,7 +9,7 @@ from typing import Any
 
 from xcorr.pes.correlating.estimate import BlockOfSlots
 
-_LOCK = threading.Lock()
+_LOCK = threading.Lock()  # instances in threads may ask for the same new chunk at once
 
 
 class PackedChunk:
@@ -44,7 +44,7 @@ class PackedChunk:
             raise
         finally:
             with self._change:
-                self._packed.add(station)
+                self._packed.add(station)  # also after an error, else others would wait for ever
                 self._change.notify_all()
 
     def wait(self, stations: Iterable[int]) -> BaseException | None:
@@ -52,7 +52,7 @@ class PackedChunk:
         with self._change:
             awaited = self._taken.intersection(stations)
             self._change.wait_for(lambda: self._failure is not None or self._packed >= awaited)
-            for one in self.blocks.values():
+            for one in self.blocks.values():  # only now is it known which slots have no data
                 one.clear_absent()
             return self._failure
 

@@ -70,6 +70,7 @@ def to_lags(
     lags = np.empty((rows, 2 * m + 1), np.float32)
     fft = library(grid.fft)
     nfft = gridding.nfft if gridding else grid.nfft
+    # one array for all batches, because bins outside the band stay zero
     half = np.zeros((BATCH if fft.whole_batches else min(rows, BATCH), nfft // 2 + 1), np.complex64)
     for low in range(0, rows, BATCH):
         part = spectra[low : low + BATCH]
@@ -88,6 +89,7 @@ def to_lags(
 
 def products_per_lag(first: Bool, second: Bool, grid: SpectralGrid) -> Float64:
     """Return N(tau) = sum over windows and t of m1(t) m2(t + tau), [2M+1], for masks [window, sample]."""
+    # float64, so that large counts round to the right number
     spectra = [rfft(m.astype(np.float64), grid.nfft) for m in (first, second)]
     time = np.fft.irfft((spectra[0].conj() * spectra[1]).sum(axis=0), n=grid.nfft)
     products: Float64 = np.rint(np.concatenate([time[grid.nfft - grid.lags :], time[: grid.lags + 1]]))

@@ -28,6 +28,7 @@ from xcorr.pes.reading.segments import NS
 from xcorr.pes.transforms import long_fft
 from xcorr.pes.transforms.fft import next_fast_len
 
+# fits the cache, and is so large that threads seldom wait for the interpreter's lock
 PIECE = 1 << 16  # samples
 
 
@@ -56,7 +57,7 @@ def butterworth_power(
     """Return |H|² of the digital Butterworth band-pass of order ``corners`` at frequencies below rate/2."""
     w = np.tan(np.pi * frequency_hz / rate_hz)
     low, high = (math.tan(math.pi * f / rate_hz) for f in band_hz)
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore"):  # at frequency 0 the distance is infinite, and the gain 0
         distance = (w * w - low * high) / (w * (high - low))
     with np.errstate(over="ignore"):
         return np.asarray(1.0 / (1.0 + distance ** (2 * corners)))
@@ -73,7 +74,7 @@ def fft_lengths(samples: int, rate_hz: Fraction, target_hz: Fraction) -> tuple[i
 def _gain(bins: int, step_hz: float, rate_hz: Fraction, band_hz: tuple[float, float], corners: int) -> Float64:
     """Return |H|² at multiples 0, 1, ... of ``step_hz``, set to 0 at the first and the last frequency."""
     gain = butterworth_power(np.arange(bins) * step_hz, float(rate_hz), band_hz, corners)
-    gain[[0, -1]] = 0.0
+    gain[[0, -1]] = 0.0  # in the spectrum of a real trace both are real, which a shift does not keep
     return gain
 
 
@@ -99,6 +100,7 @@ def condition_segment(
     last = math.floor(offset + Fraction(n - 1) * target / rate - how.edge_s * target)
     if last < first:
         return first, np.zeros(0, np.float32)
+    # padded, so that the filter does not ring from one end into the other
     length, out_length = fft_lengths(n + edge, rate, target)
     rows, columns = long_fft.shape_of(length, (target / rate).denominator)
     data = np.zeros(length, np.float32)

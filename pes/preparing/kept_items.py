@@ -26,6 +26,7 @@ def _write_traces(item: ConditionedStation, path: Path) -> None:
 
 
 def _write_spectra(item: SpectraBlock, path: Path) -> None:
+    # items have the order that correlators pack; files have windows before bins
     bands = {f"spectra_{k}": spectra.swapaxes(1, 2) for k, spectra in enumerate(item.spectra)}
     with path.open("wb") as file:
         np.savez(file, slots=np.array(item.slots), valid=item.valid, **bands)  # type: ignore[arg-type]

@@ -54,7 +54,7 @@ def clip(data: Float32, mask: Bool, n: float, per: str = "channel") -> Float32:
     power = np.square(data, dtype=np.float64).sum(axis=1) / count
     limit = n * np.sqrt(power)
     if per == "station":
-        limit[:] = limit[mask.any(axis=1)].mean()
+        limit[:] = limit[mask.any(axis=1)].mean()  # a component without data must not lower the limit of the others
     clipped: Float32 = np.clip(data, -limit[:, None], limit[:, None]).astype(np.float32)
     return clipped
 

@@ -79,7 +79,7 @@ def _combined(own: int, known: Sequence[Trace], matrix: np.ndarray) -> Trace:
     trace = known[own]
     wanted = np.array(UNIT[trace.component])
     weights = np.linalg.lstsq(matrix.T, wanted, rcond=None)[0]
-    weights[np.abs(weights) < NEGLIGIBLE] = 0.0
+    weights[np.abs(weights) < NEGLIGIBLE] = 0.0  # rounding errors must not cost samples where such a channel has a gap
     if np.abs(matrix.T @ weights - wanted).max() > 1e-3:
         if abs(matrix[own] @ wanted) < np.cos(np.deg2rad(NEARLY_DEG)):
             return _failed(trace, f"the directions of the channels with data do not give {trace.component}")
@@ -96,6 +96,7 @@ def _combined(own: int, known: Sequence[Trace], matrix: np.ndarray) -> Trace:
         return _failed(trace, "the channels it is made of have no valid sample in common")
     files = tuple(dict.fromkeys(file for _, part in parts for file in part.account.files))
     account = dataclasses.replace(trace.account, files=files)
+    # USED is 0, so a rejection in any channel wins
     return Trace(trace.component, account, data * mask, mask, verdicts.max(axis=0, initial=USED))
 
 

@@ -146,7 +146,7 @@ class ConditionStation(StationStep):
         for segment in self._by_epoch(account.seed_id, channel.segments):
             try:
                 inverse = self._inverse_response(account.seed_id, segment)
-            except MetadataError as error:
+            except MetadataError as error:  # an epoch without response costs its own samples alone
                 errors.append(str(error))
                 continue
             condition([segment], chunk.start_ns, samples, self.conditioning, inverse, (data, mask))

@@ -76,6 +76,7 @@ class TransformStation(StationStep):
             masks = None if cut[valid].all() else cut
         slots = tuple(a.slot for a in item.accounts if a.status == "used")
         kept = tuple(slots[r] for r in rows)
+        # transposed here, by all workers, so that correlators copy whole lines of memory
         spectra = tuple(np.ascontiguousarray(band.swapaxes(1, 2)) for band in spectra)
         return SpectraBlock(item.chunk, item.station, item.strips, item.accounts, kept, spectra, valid, power, masks)
 

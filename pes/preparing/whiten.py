@@ -105,7 +105,7 @@ def spectral_grid(
     """
     nfft = next_fast_len(length + lags)
     step = rate_hz / nfft
-    first = int(np.ceil(band_hz[0] / step - 1e-9))
+    first = int(np.ceil(band_hz[0] / step - 1e-9))  # 1e-9, so that rounding does not lose an edge that lies on a bin
     stop = min(int(np.floor(band_hz[1] / step + 1e-9)), nfft // 2) + 1
     if stop <= first:
         raise ValueError(f"no frequency of a {length}-sample window lies in the band {band_hz} Hz")
@@ -146,7 +146,7 @@ def whiten(
         return spectra * taper
     amplitude = np.abs(spectra).astype(np.float64)
     if per == "station":
-        present = amplitude.any(axis=-1, keepdims=True)
+        present = amplitude.any(axis=-1, keepdims=True)  # a slot without this window must not lower the shared weight
         shared = amplitude.sum(axis=0, keepdims=True) / np.maximum(present.sum(axis=0, keepdims=True), 1)
         amplitude = np.broadcast_to(shared, spectra.shape)
     if method == "running-mean":

@@ -87,17 +87,18 @@ def judge(
     if not len(starts):
         return verdict
     cut = windowed(data, how.length, how.step)
-    peak = np.maximum(cut.max(axis=-1), -cut.min(axis=-1))
+    peak = np.maximum(cut.max(axis=-1), -cut.min(axis=-1))  # np.abs would make an array of all windows
     covered = _share(starts, how.length, mask)
-    for first, stop in events:
+    for first, stop in events:  # in this order, because the last of several reasons counts
         verdict[(starts < stop) & (first < starts + how.length)] = CATALOGUE
     if how.clipped > 0:
         flags = np.zeros(len(data), bool)
         for first, stop in clipped:
             flags[max(first, 0) : max(stop, 0)] = True
         verdict[_share(starts, how.length, flags) > how.clipped] = CLIPPED
-    if mask.any() and np.isfinite(peak).all():
+    if mask.any() and np.isfinite(peak).all():  # a NaN would spread through the sums over the chunk
         _judge_values(verdict, data, mask, how, rate_hz, peak, covered)
+    # with min_coverage = 0, a window without data is not used either
     verdict[(covered < how.min_coverage) | (covered == 0)] = LOW_COVERAGE
     verdict[~np.isfinite(peak)] = NON_FINITE
     for first, stop in non_finite:

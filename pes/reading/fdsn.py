@@ -138,13 +138,14 @@ class Service:
         asked = set(channels)
         asked = {c for c in asked if c[2] == "*" or (*c[:2], "*", c[3]) not in asked}  # ask for all data only once
         lines = [
-            (network, station, location or "--", channel, *times)
+            (network, station, location or "--", channel, *times)  # an empty location is -- in bulk requests
             for network, station, location, channel in sorted(asked)
         ]
         for attempt in range(self.retries + 1):
             self._wait()
             answer = io.BytesIO()
             try:
+                # as bytes, because read_traces reads one file at a time
                 self._client.get_waveforms_bulk(lines, filename=answer)
                 traces, wrong = read_traces(answer.getvalue(), start_ns, end_ns)
                 return traces, [f"{self.address}: {text}" for text in wrong]
@@ -165,7 +166,7 @@ class Service:
             now = time.monotonic()
             pause = max(0.0, self._next - now)
             self._next = max(now, self._next) + self.apart_s
-        time.sleep(pause)
+        time.sleep(pause)  # outside the lock: each thread has reserved its own time
 
 
 def _first_line(error: Exception) -> str:

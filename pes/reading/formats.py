@@ -38,6 +38,7 @@ def read(kind: str, path: str, **options: Any) -> Any:
     from obspy.core.util.decorator import uncompress_file
 
     def read_plain(plain: str, **options: Any) -> Any:
+        # private, because obspy.read also takes formats that are not listed
         return _read_from_plugin(kind, plain, format=_detected(kind, plain, path), **options)[0]
 
     return uncompress_file(read_plain)(path, **options)

@@ -90,6 +90,7 @@ class ChunkWaveforms:
                 if float(rate) / 2 <= highest_hz:
                     notes.append(f"its rate of {float(rate):g} Hz is too low for frequencies up to {highest_hz:g} Hz")
                     continue
+                # NaN, because samples that are not finite become gaps
                 data = trace.data.filled(np.nan) if np.ma.isMaskedArray(trace.data) else trace.data
                 pieces.append(Segment(trace.stats.starttime.ns, rate, data))
         return pieces, list(dict.fromkeys(errors)), list(dict.fromkeys(notes))
@@ -166,6 +167,7 @@ class ReadStation(IterativePE):
                 reason = "; ".join(filter(None, [channel.account.reason, *errors]))
                 return dataclasses.replace(channel, account=dataclasses.replace(channel.account, reason=reason))
             misses.append(channel)
+        # a failure comes first, because the next run tries failures again
         return next((m for m in misses if m.account.status == "failed"), misses[0])
 
     def _read_candidate(

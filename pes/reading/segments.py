@@ -80,6 +80,7 @@ def clean(
     Gaps of up to ``max_gap_s`` are interpolated linearly, but not over non-finite samples.
     """
     trimmed = [t for p in pieces if len((t := _trim(p, start_ns, stop_ns)).data)]
+    # of pieces that begin together, the longest comes first and holds the others
     merged = _merge(sorted(trimmed, key=lambda s: (s.start_ns, -len(s.data))))
     zeros_s = 0.0
     non_finite: list[tuple[int, int]] = []
@@ -148,7 +149,7 @@ def _merge(ordered: list[Segment]) -> list[Segment]:
         tail = _trim(segment, end_ns(last), end_ns(segment))
         if len(tail.data):
             merged.append(tail)
-    for start, stop in disputed:
+    for start, stop in disputed:  # at the end, because a later piece may also cover a disputed time
         merged = [piece for s in merged for piece in _without(s, start, stop)]
     return merged
 

@@ -31,7 +31,7 @@ def read_traces(source: str | bytes, start_ns: int, end_ns: int) -> tuple[list[A
     content = source if isinstance(source, bytes) else _miniseed(source)
     start, end = UTCDateTime(ns=start_ns), UTCDateTime(ns=end_ns)
     with ONE_AT_A_TIME, shielded(), warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+        warnings.simplefilter("always")  # else Python would show a repeated warning only once
         if content is None:
             assert isinstance(source, str)
             stream = read("waveform", source, starttime=start, endtime=end)

@@ -42,6 +42,7 @@ def stacked(method: str, series: np.ndarray, n: np.ndarray, how: Stacking) -> Fl
     """Return a stack by name, [row, lag] (see :data:`METHODS`). Raises ValueError for an unknown one."""
     if method == "linear":
         return linear_stack(series, n)
+    # series without windows are NaN, which 0 as a weight does not remove
     data = np.where(n[:, :, None] > 0, series, 0.0).astype(np.float64)
     if method == "pws":
         stack = _phase_weighted(data, n, how)
@@ -63,7 +64,7 @@ def stacked(method: str, series: np.ndarray, n: np.ndarray, how: Stacking) -> Fl
 
 def linear_stack(series: np.ndarray, n: np.ndarray) -> Float64:
     """Return sum n C / sum n, [row, lag]; NaN where no piece has a window."""
-    if len(series) == 1:
+    if len(series) == 1:  # a product and a division by n could change the last bits
         return np.where(n[0][:, None] > 0, series[0], np.nan)
     total = np.zeros(series.shape[1:])
     for piece, weight in zip(series, n, strict=True):
@@ -193,7 +194,7 @@ def _adaptive_covariance_filtered(data: Float64, n: np.ndarray, power: float) ->
     P(f) = |(|sum X|² - sum |X|²) / ((K - 1) sum |X|²)| to a power, over the K pieces with windows (P = 1 for K = 1).
     """
     size = data.shape[-1]
-    length = next_fast_len(2 * size)
+    length = next_fast_len(2 * size)  # padded, so that the filter does not wrap around
     used = n > 0
     total: np.ndarray = np.zeros((data.shape[1], length // 2 + 1), complex)
     squares = np.zeros(total.shape)
@@ -228,6 +229,7 @@ def jackknife_error(series: np.ndarray, n: np.ndarray) -> Float64:
         used = (w > 0) & (windows > w)
         theta = np.divide(total - np.where(used, piece, 0.0) * w, windows - w, out=np.zeros(total.shape), where=used)
         count += used
+        # Welford's recurrence, because differences of large sums lose digits
         difference = np.where(used, theta - mean, 0.0)
         mean += difference / np.maximum(count, 1)
         squares += difference * np.where(used, theta - mean, 0.0)

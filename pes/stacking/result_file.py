@@ -68,6 +68,7 @@ class WriteResults(GenericPE):
         stacks = len(t.components) * len(t.bands) * (len(t.methods) + 1) * (len(t.pieces) > 1 or not t.series)
         require_space(Path(self.folder), 4 * len(t.pairs) * (len(t.lags_s) * stacks + 100))
         self._temporary = Path(self.folder, f".{NAME}.{os.getpid()}.part")
+        # w0 = 1: HDF5 chunks that are fully written leave its cache first
         self._file = h5py.File(self._temporary, "w", libver="latest", rdcc_nbytes=16 << 20, rdcc_w0=1.0)
         file = self._file
         file.attrs.update({"format": FORMAT, "version": VERSION, "lag_convention": LAG_CONVENTION, **t.attributes})
@@ -110,6 +111,7 @@ class WriteResults(GenericPE):
         t = self.tables
         layout = h5py.VirtualLayout(shape, "f4")
         for piece, first, rows, shard in t.shards:
+            # by relative path, so that the folder of a campaign can be moved
             source = h5py.VirtualSource(shard, path, (t.substacks, rows, shape[-1]), "f4")
             if len(shape) == 3:
                 layout[piece : piece + t.substacks, first : first + rows] = source

@@ -140,9 +140,9 @@ def require_space(folder: Path, needed: int) -> None:
 
 def sync_and_rename(temporary: Path, final: Path) -> None:
     """Make a finished file visible under its final name, durably."""
-    _sync(temporary, os.O_RDONLY)
+    _sync(temporary, os.O_RDONLY)  # before the rename: after a power cut the name must not show a cut file
     os.replace(temporary, final)
-    _sync(final.parent, os.O_RDONLY | os.O_DIRECTORY)
+    _sync(final.parent, os.O_RDONLY | os.O_DIRECTORY)  # a rename lasts only when its folder is synced
 
 
 def _sync(path: Path, flags: int) -> None:
@@ -315,7 +315,7 @@ class WriteShards(GenericPE):
         temporary = self._temporary(end.chunk, end.strip)
         path = shard_name(end.chunk, end.strip, self.generation)
         sync_and_rename(temporary, Path(self.folder, path))
-        if not self.cached:
+        if not self.cached:  # after the sync, because only pages that are on disk can leave memory
             shard.push()
         os.close(shard.descriptor)
         size = os.path.getsize(Path(self.folder, path))

@@ -17,7 +17,7 @@ def analytic(data: np.ndarray) -> np.ndarray:
     spectra = rfft(data, length)
     whole = np.zeros((*data.shape[:-1], length), spectra.dtype)
     whole[..., : spectra.shape[-1]] = 2 * spectra
-    whole[..., 0] = spectra[..., 0]
+    whole[..., 0] = spectra[..., 0]  # 0 and the Nyquist frequency have no negative counterpart, so they are not doubled
     if length % 2 == 0:
         whole[..., length // 2] = spectra[..., length // 2]
     signal: np.ndarray = np.fft.ifft(whole)[..., :size]

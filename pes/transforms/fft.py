@@ -92,7 +92,7 @@ def _fftw() -> Library:
     import pyfftw
     from pyfftw.interfaces import scipy_fft
 
-    pyfftw.interfaces.cache.enable()
+    pyfftw.interfaces.cache.enable()  # else every call would make its plan again
     how: dict[str, Any] = {"planner_effort": "FFTW_ESTIMATE", "workers": 1}  # measured plans differ from run to run
     return Library(lambda x, n: scipy_fft.rfft(x, n, **how), lambda x, n: scipy_fft.irfft(x, n, **how), True)
 

@@ -22,6 +22,7 @@ def running_mean(values: np.ndarray, weight: np.ndarray, n: int) -> np.ndarray:
 def _moving_sum(values: np.ndarray, n: int) -> np.ndarray:
     size = values.shape[-1]
     total = np.zeros((*values.shape[:-1], size + 1))
+    # float64, because differences of long sums lose digits
     np.cumsum(values, axis=-1, dtype=np.float64, out=total[..., 1:])
     at = np.arange(size)
     moved: np.ndarray = total[..., np.minimum(at + n + 1, size)] - total[..., np.maximum(at - n, 0)]
@@ -32,5 +33,6 @@ def triangle_mean(values: np.ndarray, weight: np.ndarray, n: int) -> np.ndarray:
     """Return the mean weighted by a triangle of 2n + 1 samples, counting only where ``weight`` is 1."""
     half = n // 2
     sums = [_moving_sum(_moving_sum(v, half), n - half) for v in (values * weight, weight.astype(np.float64))]
+    # sums of weights are whole numbers, so this is 1 or more
     mean: np.ndarray = np.divide(sums[0], sums[1], out=np.zeros(sums[0].shape), where=sums[1] > 0.5)
     return mean

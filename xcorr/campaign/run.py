@@ -64,9 +64,10 @@ def run_campaign(
     """
     start = time.perf_counter()
     settings, folder = folders.absolute(settings), folder.absolute()
+    # before the folder is made, so that a wrong rule leaves nothing behind
     check_rules(settings.keep, products_of(element_classes(settings).items()))
     library(settings.run.fft)
-    prepare_process()
+    prepare_process()  # before the head start, whose threads would not get these settings
     head_start.begin(settings.run.mapping, settings.run.workers)
     found = None if folder.exists() else survey_list(list_path, settings)  # before anything is written
     folders.make_folder(folder)
@@ -146,6 +147,7 @@ class _Run:
                     watch += [KeepItems(folder, record.number, settings.keep)] if settings.keep else []
                 how = settings.run
                 workers += run(graph, None, how.mapping, how.workers, watch, mapping_options(settings)).workers
+            # series that were removed cannot be stacked; their stacks exist already
             if all(s.kept for s in ledger.shards()):
                 stack_campaign(folder, self.recipe, found, pairs.result(), ledger, record)
         if not (folder / RESULTS).exists():
@@ -191,6 +193,6 @@ def _pairs_with_data(folder: Path) -> int:
     import h5py
 
     with h5py.File(folder / RESULTS) as file:
-        method = next(iter(file["stacks"].values()))
+        method = next(iter(file["stacks"].values()))  # any method, because all share the numbers of windows
         counts = [group["n_windows"][...] for group in method.values()]
     return int(np.count_nonzero(np.any(counts, axis=0)))

@@ -109,4 +109,4 @@ def stack_campaign(
     else:
         run(graph, observers=watch)
     if not settings.stack.keep_series:
-        ledger.remove_shards()
+        ledger.remove_shards()  # only now that xcorr.h5 is complete

@@ -188,7 +188,7 @@ def _element_class(insert: Insert) -> type[GenericPE]:
         raise SettingsError(f"insert.element = {insert.element!r}: is a {entry.kind}, not an element")
     kind: type[GenericPE] = registry.load(insert.element)
     try:
-        made = kind(**insert.parameters)
+        made = kind(**insert.parameters)  # made once here, so that wrong parameters are refused before the run
     except (TypeError, ValueError) as error:
         raise SettingsError(f"insert.parameters = {insert.parameters!r}: {insert.element}: {error}") from error
     if "input" not in made.inputconnections or "output" not in made.outputconnections:

@@ -158,6 +158,7 @@ def plan(
     settings = settings_of(stations, config, assignments, options)
     folder = output or stations.with_suffix(".xcorr")
     with tempfile.TemporaryDirectory() as nowhere:
+        # elsewhere, because a forecast must not make the folder
         ledger = read_ledger(folder) if (folder / NAME).exists() else Ledger(Path(nowhere))
         found = survey_list(stations, settings, Roster.from_json(ledger.fact("members")))
         todo = what_remains(found, ledger, settings, refresh)

@@ -101,7 +101,7 @@ def _slots(number: int, by_component: dict[str, list[Candidate]], settings: Sett
     ]
     letters = {c.channel[-1] for slot in slots for c in slot.candidates}
     if letters & set("UVW"):
-        helpers = set("ZNE")
+        helpers = set("ZNE")  # U, V and W are tilted, so each component needs all three
     elif letters & set("12") or (settings.data.metadata is not None and letters & set("NE")):
         helpers = set("NE")
     else:

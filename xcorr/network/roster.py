@@ -35,6 +35,7 @@ class Roster:
         if not text.strip():
             return None
         plain = json.loads(text)
+        # without channels, which come from the list of the present run
         stations = [Station(network, code, Coordinates(*place), ()) for network, code, *place in plain["stations"]]
         return cls(tuple(stations), tuple(plain["bounds"]))
 
@@ -69,7 +70,7 @@ def generations_of(roster: Roster, settings: Settings) -> tuple[Generation, ...]
     first_row = before = 0
     for number, count in enumerate(roster.bounds):
         mask = chosen[:count, :count].copy()
-        mask[:, :before] = False
+        mask[:, :before] = False  # pairs of two old stations belong to earlier generations
         layout = Layout(count, settings.components, settings.component_pairs, settings.correlate.block, mask)
         made.append(Generation(number, layout, first_row))
         first_row, before = first_row + layout.rows, count

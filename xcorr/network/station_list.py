@@ -54,7 +54,7 @@ def read_station_list(path: Path) -> list[ListRow]:
     Raises StationListError for an empty list or a line of another form, FileNotFoundError if there is no list.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # spreadsheets begin a file with a byte order mark
     except UnicodeDecodeError as error:
         raise StationListError(f"{path}: not a text file: {error}") from None
     rows: list[ListRow] = []

@@ -82,7 +82,7 @@ class _OfWorker(Observer):
         product.write(item, temporary)
         digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
         size = temporary.stat().st_size
-        sync_and_rename(temporary, path)
+        sync_and_rename(temporary, path)  # before the row, which must not name a file that does not exist
         text = f"{rule.element}.{rule.port} where {rule.condition or 'always'}"
         database = create(worker_file(self.of.campaign, self.of.run, self.worker), indexed=False)
         try:

@@ -94,6 +94,7 @@ class _OfWorker(_Totals):
         super().__init__(path, of, worker)
         self.patterns = {n.name: parse_derivation(n.element.derivation, n.name).kind for n in plan.nodes}
         self.keys = {n.name: n.element.derivation_key for n in plan.nodes}
+        # interchangeable instances are one for each worker, and names must not depend on the workers
         self.several = {n.name for n in plan.nodes if len(n.workers) > 1 and not n.interchangeable}
         self.open: list[_Open] = []
         ended = "SELECT element, instance, max(seq) + 1 FROM invocation GROUP BY element, instance"
@@ -140,7 +141,7 @@ class _OfWorker(_Totals):
 
     def _file(self, path: str) -> None:
         """Record a file that was read, with its checksum, once."""
-        if path in self.files or not os.path.isfile(path):
+        if path in self.files or not os.path.isfile(path):  # the address of a web service is no file
             return
         if len(self.files) >= KNOWN_FILES:
             self.files.clear()

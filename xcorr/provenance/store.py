@@ -60,6 +60,7 @@ def worker_file(campaign: Path, run: int, worker: int) -> Path:
 def create(path: Path, indexed: bool) -> sqlite3.Connection:
     """Open a file, and make its tables if they are missing."""
     database = sqlite3.connect(path, timeout=60, isolation_level=None)
+    # fewer syncs; take_in puts a file aside that a power cut has damaged
     database.execute("PRAGMA synchronous = NORMAL")
     if database.execute("PRAGMA user_version").fetchone()[0] != VERSION:
         tables = ""
@@ -82,7 +83,7 @@ def take_in(campaign: Path) -> None:
                 if not is_damage(error):
                     raise ProvenanceError(f"{path} cannot be taken into the provenance store now: {error}") from error
                 _log.warning("%s cannot be read: %s", path, error)
-                path.replace(path.with_suffix(".damaged"))
+                path.replace(path.with_suffix(".damaged"))  # under this ending the next run does not take it in again
     finally:
         store.close()
 
@@ -134,6 +135,7 @@ def reading(campaign: Path) -> Iterator[sqlite3.Connection]:
         if len(parts) > 1:
             for table in TABLES:
                 union = " UNION ALL ".join(f"SELECT * FROM {part}.{table}" for part in parts)
+                # SQLite looks for temporary names first, so queries see all parts
                 database.execute(f"CREATE TEMP VIEW {table} AS {union}")
         yield database
     finally:

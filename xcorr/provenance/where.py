@@ -37,6 +37,7 @@ class Where:
     def __init__(self, text: str, fields: Collection[str]) -> None:
         self.text, self.fields = text, fields
         try:
+            # checked and computed here, because eval would run any code
             self._tree = ast.parse(text.strip() or "True", mode="eval").body
         except (SyntaxError, ValueError) as error:
             raise ProvenanceError(f"condition {text!r}: not understood ({error}); allowed are {ALLOWED}") from None

@@ -24,7 +24,7 @@ def differences(first: Path, second: Path) -> Iterator[str]:
             x, y = a.dataset(name), b.dataset(name)
             if x.shape != y.shape or x.dtype != y.dtype:
                 yield f"{name}: {x.dtype} {x.shape} and {y.dtype} {y.shape}"
-            elif x.tobytes() != y.tobytes():
+            elif x.tobytes() != y.tobytes():  # as bytes, because NaN is not equal to NaN
                 yield f"{name}: {_where(x, y)}"
 
 

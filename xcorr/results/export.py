@@ -90,7 +90,7 @@ def _traces(pairs: list[xarray.DataArray], sac: bool) -> Iterator[tuple[str, Any
                 "kevnm": a["station_1"][:16],
                 "b": float(lag[0]),
                 "user0": float(a["n_windows"]),
-                "lcalda": 0,
+                "lcalda": 0,  # so that SAC does not replace distance and azimuth by its own
             }
         name = f"{a['station_1']}_{a['station_2']}_{a['components']}"
         yield name, obspy.Trace(np.ascontiguousarray(found.values, np.float32), header)

@@ -129,7 +129,7 @@ def _figure(width: float, height: float, rows: int = 1) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
+    FigureCanvasAgg(figure)  # not pyplot, which keeps its figures open
     return figure, figure.subplots(rows)
 
 

@@ -124,6 +124,7 @@ class Results:
         if band not in self.bands:
             raise ResultsError(f"no band {band!r}{nearest(band, self.bands)}; there are {self.bands}")
         order = slice(None, None, -1) if swapped else slice(None)
+        # seen from the other station R and T change sign; two changes cancel
         sign = -1 if swapped and sum(c in "RT" for c in components) == 1 else 1
         attributes = self._attributes(row, first, second, components, swapped)
         if stack is None:

@@ -71,6 +71,7 @@ class Recipe:
             s.pws_power,
             s.pws_timegate_s,
             s.tf_pws_power,
+            # one Stacking serves all bands, so no single band fits
             None if settings.bands or settings.correlate.method == "phase" else settings.whiten_band_hz,
             s.nroot_order,
             s.selective_threshold,

@@ -132,6 +132,7 @@ class Settings:
     def identity(self) -> dict[str, Any]:
         """Return the settings that decide the series: without places and times of data, stacks, run and provenance."""
         plain = self.as_dict()
+        # without inserts, so that campaigns from before [[insert]] keep their hash
         for key in ("provenance", "keep", *([] if self.insert else ["insert"])):
             del plain[key]
         plain["run"] = {"fft": self.run.fft}

@@ -29,7 +29,7 @@ def make_folder(folder: Path) -> None:
     try:
         (folder / "shards").mkdir(parents=True, exist_ok=True)
         probe = folder / f".probe.{os.getpid()}.part"
-        probe.touch()
+        probe.touch()  # mkdir also succeeds if the folder exists and cannot be written
         probe.unlink()
     except OSError as error:
         raise CampaignError(

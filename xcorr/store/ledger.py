@@ -71,7 +71,7 @@ class LedgerError(XcorrError, OSError):
 
 def read_ledger(folder: Path) -> Ledger:
     """Open the ledger of a campaign for reading only. Raises LedgerError if the ledger cannot be read."""
-    ledger = Ledger.__new__(Ledger)
+    ledger = Ledger.__new__(Ledger)  # the constructor would make or replace the file
     ledger.folder, ledger.settings_hash, ledger.removes_series = folder, "", False
     if not (folder / NAME).exists():
         raise LedgerError(f"{NAME}: missing")
@@ -110,15 +110,17 @@ class Ledger:
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
                 raise LedgerError(f"{folder / NAME} cannot be used now: {error}") from error
-            for name in (NAME, NAME + "-journal"):
+            for name in (NAME, NAME + "-journal"):  # SQLite would roll an old journal back into the new file
                 if (folder / name).exists():
                     set_aside(folder / name)
             self._database = self._open()
 
     def _open(self) -> sqlite3.Connection:
+        # None: transactions begin only where the code says BEGIN
         database = sqlite3.connect(self.folder / NAME, timeout=30, isolation_level=None)
         try:
             if not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                # in one transaction, so that a crash leaves all tables or none
                 database.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
         except sqlite3.DatabaseError:
             database.close()
@@ -204,6 +206,7 @@ class Ledger:
 
     def remove_shards(self) -> None:
         """Remove the files of all shards, after stacking. The rows of shards and accounts stay in the ledger."""
+        # first, so that the next run finishes a removal that was cut short
         self._database.execute("UPDATE shard SET kept = 0")
         for file in (self.folder / "shards").glob("*.h5"):
             file.unlink()

@@ -34,6 +34,7 @@ class CampaignLock:
 
     def __enter__(self) -> CampaignLock:
         """Take the lock."""
+        # O_NOFOLLOW: the target of a link would be emptied
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
         try:
             self._file = os.fdopen(os.open(self.path, flags, 0o666), "a+")
@@ -77,7 +78,7 @@ class CampaignLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Give the lock back."""
-        self._write("")
+        self._write("")  # emptied, not removed: another run may have opened the file meanwhile
         self._file.close()
 
 

@@ -56,4 +56,4 @@ def _copy_all(path: Path, temporary: Path) -> None:
                 else:
                     source.copy(item, target, name=name)
 
-            source.visititems_links(copy)
+            source.visititems_links(copy)  # visititems would name a dataset with several names only once

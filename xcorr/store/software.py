@@ -21,4 +21,5 @@ def kernel() -> str:
 
     libraries = [i for i in threadpoolctl.threadpool_info() if i["user_api"] == "blas"]
     names = [f"{i['internal_api']} {i['version']} {i.get('architecture', '')}".strip() for i in libraries]
+    # sorted, so that another order of loading causes no warning
     return ", ".join([platform.machine(), *sorted(set(names))])

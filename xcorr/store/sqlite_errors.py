@@ -18,4 +18,5 @@ NOT_NOW = (  # primary result codes, https://www.sqlite.org/rescode.html
 
 def is_damage(error: sqlite3.DatabaseError) -> bool:
     """Return whether the database is damaged. Other causes: another process, the disk, limits of this process."""
+    # the lowest byte is the primary code; errors of our own checks have no code
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF not in NOT_NOW

@@ -36,7 +36,7 @@ def problems(folder: Path) -> Iterator[str]:
         known.pop(f"shards/{file.name}", None)
     yield from (f"{Path(path).name}: missing" for path in known)
     yield from _in_results(folder, settings.hash())
-    if not lock.is_running(folder):
+    if not lock.is_running(folder):  # a run has unfinished files of its own
         yield from (f"{p.name}: left over from a run that was ended" for p in campaign.leftovers(folder, settings.keep))
 
 
