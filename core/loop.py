@@ -14,7 +14,6 @@ of waits is possible.
 from __future__ import annotations
 
 import functools
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ from time import perf_counter
 from typing import Any, NoReturn
 
 from xcorr.core.errors import XcorrError
+from xcorr.core.forks import forks
 from xcorr.core.instance import Collect, Emit, Instance
 from xcorr.core.interrupt import is_interrupt
 from xcorr.core.message import DONE, END, ITEM, TAKEN, Abort, Message, Receipt, Stopped, Token, Transport
@@ -33,26 +33,6 @@ POLL_S = 0.0005  # between looks for messages while there is work
 REPORT_S = 0.5  # between reports of statistics
 
 Tell = Callable[[WorkerStatistics], None]
-
-
-class _Forks:
-    """Knows when this process is a fork of one that ran elements: an element has forked, and both sides came back."""
-
-    returned = False
-
-    def note(self) -> None:
-        """Note that this process has just been forked."""
-        self.returned = True
-
-    def end(self, element: str) -> NoReturn:
-        """End this process, which would do again what the other one does."""
-        text = f"error: element {element!r} has forked, and its child came back into the run: the child ends\n"
-        os.write(2, text.encode())  # not sys.stderr, which an element may have replaced
-        os._exit(1)  # no cleanup, because files and connections belong to the other side
-
-
-_forks = _Forks()
-os.register_at_fork(after_in_child=_forks.note)
 
 
 class Worker:
@@ -70,7 +50,7 @@ class Worker:
         tell: Tell | None = None,
     ) -> None:
         self.plan, self.index, self.transport = plan, index, transport
-        _forks.returned = False  # this worker itself may be a fork, of the server of processes
+        forks.returned = False  # this worker itself may be a fork, of the server of processes
         watching = [o.at_work(plan, index) for o in observers]
         self.hear = {
             name: [self._telling(o, name) for o in watching if o.hears(name)]
@@ -286,8 +266,8 @@ class Worker:
         if instance.fails:
             try:
                 outputs = instance.process(inputs)
-                if _forks.returned:
-                    _forks.end(instance.node.name)
+                if forks.returned:
+                    forks.end(instance.node.name)
                 if self.failure is not None:  # another thread or a signal handler may have given up meanwhile
                     raise Abort
                 if outputs:
@@ -319,8 +299,8 @@ class Worker:
             element._emit = lambda port, data, held=held: held.append((port, data))  # type: ignore[misc]
             try:
                 held += (element.process(inputs) or {}).items()
-                if _forks.returned:
-                    _forks.end(instance.node.name)
+                if forks.returned:
+                    forks.end(instance.node.name)
                 break
             except Exception as error:
                 if policy.kind == "skip":

@@ -7,11 +7,8 @@ Outside of ``mpiexec`` the mapping starts ``mpiexec`` on this machine, and this 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import faulthandler
 import importlib.util
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -21,20 +18,19 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from multiprocessing.connection import Client, Connection, wait
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 from xcorr.core import Observer, Plan, XcorrError
 from xcorr.core.interrupt import check, held
 from xcorr.core.loop import Worker
-from xcorr.core.message import Report, WorkerDied
+from xcorr.core.message import WorkerDied
 from xcorr.core.observe import WorkerStatistics
 from xcorr.mappings.door import Door
 from xcorr.mappings.engine import Costs, Engine, Outcome, available_cores, merge_results, tell_progress
-from xcorr.mappings.leftovers import end_children, warn_of_threads
 from xcorr.mappings.limits import allow_descriptors, short_place
-from xcorr.mappings.work import Gathering, Packed, Reporter, opened, pack, refuse_within_import, script_of_main, unpack
+from xcorr.mappings.work import Gathering, opened, pack, refuse_within_import, script_of_main
 
 INSTALL = "pip install 'xcorr[mpi-local]' (mpi4py with an MPI of its own), or 'xcorr[mpi]' where an MPI is installed"
 RANK_VARIABLES = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
@@ -264,49 +260,3 @@ class _Printed(threading.Thread):
                 if self.heeded and sys.stdout is not None:
                     sys.stdout.write(line.decode(errors="replace"))
                     sys.stdout.flush()
-
-
-def rank_main(address: str) -> None:
-    """Be one rank: get the work, run it, report to the coordinator, leave MPI and end."""
-    from mpi4py import MPI
-
-    from xcorr.mappings.mpi_transport import MpiTransport
-
-    key = bytes.fromhex(os.environ.pop(KEY))  # removed, so that programs of elements do not inherit it
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the coordinator ends its ranks
-    faulthandler.enable(file=2)
-    world = MPI.COMM_WORLD
-    _unlink_shared_memory(world)
-    connection = Client(address, "AF_UNIX", authkey=key)
-    connection.send(world.rank)
-    packed = Packed.receive(connection)
-    threading.Thread(target=_end_with_coordinator, args=(connection,), daemon=True).start()
-    reporter = Reporter(connection, world.rank)
-    with reporter.ending(), reporter.failures_told("rank"):
-        plan, observers = unpack(packed, reporter)
-        transport = MpiTransport(world, len(plan.nodes))
-        worker = Worker(plan, world.rank, transport, observers, reporter.tell)
-        worker.run()
-        transport.finish()
-        warn_of_threads()  # before the report: this process may be ended at any time after it
-        end_children()
-        reporter.send(Report(world.rank, worker.statistics(), worker.results))
-        MPI.Finalize()
-        # C's exit. Python's exit would wait for threads that elements have left. os._exit would call no atexit handler,
-        # and in one of them MPICH reports success to mpiexec. Without the report mpiexec kills the other ranks
-        ctypes.PyDLL(None).exit(0)
-    signal.pause()  # until the coordinator ends all ranks
-
-
-def _unlink_shared_memory(world: Any) -> None:
-    """Take the names off the shared memory that MPICH has mapped, so that a killed rank leaves none behind."""
-    maps = Path("/proc/self/maps")
-    world.Barrier()  # a rank that has not mapped the memory yet still needs its name
-    if maps.exists():
-        for name in set(re.findall(r"/dev/shm/mpich_shm_\S+$", maps.read_text(), re.MULTILINE)):
-            Path(name).unlink(missing_ok=True)
-
-
-def _end_with_coordinator(connection: Connection) -> None:
-    wait([connection])  # the coordinator sends nothing more, so this returns only when the coordinator has ended
-    os._exit(1)

@@ -12,7 +12,7 @@ _PLACES = {
     "NormalizeStation": "preparing.prepare",
     "TransformStation": "preparing.transform",
     "CorrelateStrips": "correlating.correlate",
-    "WriteShards": "storing.shards",
+    "WriteShards": "storing.write_shards",
     "StackSource": "stacking.stack",
     "StackRows": "stacking.stack",
     "WriteResults": "stacking.result_file",

@@ -185,7 +185,7 @@ def test_when_the_disk_begins_changes_nothing(days, tmp_path, monkeypatch, count
         asked.append((first, first + size))
         advise(descriptor, first, size, how)
 
-    monkeypatch.setattr("xcorr.pes.storing.shards.WRITE_BYTES", 100)
+    monkeypatch.setattr("xcorr.pes.storing.write_shards.WRITE_BYTES", 100)
     monkeypatch.setattr(os, "posix_fadvise", ask)
     if memory == "little":
         monkeypatch.setattr("xcorr.campaign.workflows.memory_of_machine", lambda: 1000)

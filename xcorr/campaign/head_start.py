@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xcorr.mappings import engine
 
-ELEMENTS = ("reading.read", "preparing.transform", "correlating.correlate", "storing.shards")
+ELEMENTS = ("reading.read", "preparing.transform", "correlating.correlate", "storing.write_shards")
 MODULES = ("h5py", "obspy.io.mseed.core", *(f"xcorr.pes.{m}" for m in ELEMENTS))
 
 
