@@ -188,3 +188,55 @@ def test_better_inputs_replace_what_was_poorer(made):
     sds_path(folder / "sds", "BBB").write_bytes(whole)
     run_campaign(station_list(folder, *CODES), other, made[1], refresh=True)
     assert held(other) == before
+
+
+def test_results_older_than_the_shards_are_named_and_mended(made):
+    folder, _ = made
+    old = (folder / "x.xcorr" / "xcorr.h5").read_bytes()
+    report = (folder / "x.xcorr" / "report.json").read_bytes()
+    go_on(made, *CODES, "DDD")
+    after = held(folder / "x.xcorr")
+    (folder / "x.xcorr" / "xcorr.h5").write_bytes(old)
+    (folder / "x.xcorr" / "report.json").write_bytes(report)
+    said = list(problems(folder / "x.xcorr"))
+    assert said == ["xcorr.h5: older than the shards, or of others", "report.json: older than the shards, or of others"]
+    go_on(made, *CODES, "DDD")
+    assert list(problems(folder / "x.xcorr")) == []
+    assert held(folder / "x.xcorr") == after
+
+
+def test_shards_that_were_exchanged_are_named_and_mended(made):
+    folder, _ = made
+    before = held(folder / "x.xcorr")
+    one, two = sorted((folder / "x.xcorr" / "shards").glob("*.h5"))
+    contents = one.read_bytes(), two.read_bytes()
+    one.write_bytes(contents[1])
+    two.write_bytes(contents[0])
+    said = list(problems(folder / "x.xcorr"))
+    assert [f"{p.name}: holds another strip or chunk than its name says" for p in (one, two)] == said[:2]
+    finished = go_on(made, *CODES)
+    assert finished.report["shards_kept"] == 2, "nothing is computed again"
+    assert finished.report["aside"] == []
+    assert list(problems(folder / "x.xcorr")) == []
+    assert held(folder / "x.xcorr") == before
+
+
+@pytest.mark.parametrize("content", [b"no database" * 1000, b""])
+def test_a_damaged_provenance_store_is_named_and_set_aside(made, content):
+    folder, _ = made
+    store = folder / "x.xcorr" / "provenance" / "store.sqlite"
+    whole = store.read_bytes()
+    store.write_bytes(content or whole[: len(whole) // 2])
+    assert [p for p in problems(folder / "x.xcorr") if p.startswith("provenance/store.sqlite: damaged")]
+    assert go_on(made, *CODES).exit_code == 0
+    assert (folder / "x.xcorr" / "aside" / "store.sqlite.0").exists()
+    assert list(problems(folder / "x.xcorr")) == []
+
+
+@pytest.mark.parametrize("name", ["report.json", "report.html", "xcorr.h5"])
+def test_what_is_missing_is_named_and_mended(made, name):
+    folder, _ = made
+    (folder / "x.xcorr" / name).unlink()
+    assert f"{name}: missing" in list(problems(folder / "x.xcorr"))
+    go_on(made, *CODES)
+    assert list(problems(folder / "x.xcorr")) == []

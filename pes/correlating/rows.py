@@ -79,7 +79,8 @@ class StripEnd:
 class ShardRecord:
     """A finished shard: its path relative to the campaign, and what went into it.
 
-    ``generation`` is the generation of the rows. The rows of the first run have generation 0.
+    ``generation`` is the generation of the rows. The rows of the first run have generation 0. ``id`` tells the shard
+    from another one under the same path.
     """
 
     chunk: Chunk
@@ -88,6 +89,7 @@ class ShardRecord:
     path: str
     bytes: int
     accounts: tuple[SlotAccount, ...]
+    id: str = ""
 
     @property
     def identity(self) -> str:

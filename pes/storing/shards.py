@@ -42,6 +42,12 @@ class ShardContent:
     strip: int
     accounts: tuple[SlotAccount, ...]
     members: str
+    id: str = ""
+
+    @property
+    def path(self) -> str:
+        """The path that a shard with these contents has in its campaign."""
+        return shard_name(Chunk(0, *self.times), self.strip, self.generation)
 
 
 def read_shard(path: Path, thorough: bool = False) -> ShardContent:
@@ -66,6 +72,7 @@ def read_shard(path: Path, thorough: bool = False) -> ShardContent:
                 int(file.attrs["strip"]),
                 tuple(_account(each) for each in accounts),
                 file["members"][...].tobytes().decode(),
+                str(file.attrs.get("id", "")),  # shards of version 0.1.0 have none
             )
     except ShardError:
         raise

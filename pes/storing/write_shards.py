@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -58,6 +59,15 @@ class _Shard:
             first = self.begun if self.cached else 0
             os.posix_fadvise(self.descriptor, first, end - first, os.POSIX_FADV_DONTNEED)
             self.begun = end
+
+
+def _fingerprint(accounts: str, rows: dict[str, dict[tuple[str, str], np.ndarray]]) -> str:
+    """Return a text that tells a shard from another: of its accounts, and of one or more numbers for every row."""
+    digest = hashlib.blake2b(accounts.encode(), digest_size=16)
+    for kind in sorted(rows):
+        for name in sorted(rows[kind]):
+            digest.update(np.ascontiguousarray(rows[kind][name]).tobytes())
+    return digest.hexdigest()
 
 
 class WriteShards(GenericPE):
@@ -190,6 +200,8 @@ class WriteShards(GenericPE):
         for place, text in texts.items():  # as bytes: HDF5 keeps no checksum of strings
             data = np.frombuffer(text.encode() or b" ", np.uint8)
             shard.file.create_dataset(place, data=data, chunks=True, fletcher32=True)
+        own = _fingerprint(texts["accounts"], shard.rows)
+        shard.file.attrs["id"] = own
         shard.file.close()
         temporary = self._temporary(end.chunk, end.strip)
         path = shard_name(end.chunk, end.strip, self.generation)
@@ -198,4 +210,4 @@ class WriteShards(GenericPE):
             shard.push()
         os.close(shard.descriptor)
         size = os.path.getsize(Path(self.folder, path))
-        return ShardRecord(end.chunk, self.generation, end.strip, path, size, accounts)
+        return ShardRecord(end.chunk, self.generation, end.strip, path, size, accounts, own)

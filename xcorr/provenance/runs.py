@@ -24,7 +24,7 @@ from xcorr.core.derivation import parse_derivation
 from xcorr.core.files import source_of
 from xcorr.core.source_files import digests, modules_behind
 from xcorr.provenance.recorder import Recorder
-from xcorr.provenance.store import INSERTS, NAME, create, folder_of, reading, take_in
+from xcorr.provenance.store import INSERTS, NAME, create, folder_of, reading, require_whole, take_in
 
 RUNNING, DONE = "running", "done"
 SOURCES = (  # behind a content hash; stores of version 0.1.0 lack it
@@ -122,6 +122,7 @@ def recorded(campaign: Path, how: Circumstances) -> Iterator[Run | None]:
         yield None
         return
     folder_of(campaign).mkdir(parents=True, exist_ok=True)
+    require_whole(campaign)
     take_in(campaign)
     run = Run(campaign, _begin(campaign, how), how.level)
     try:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xcorr.core import XcorrError
+from xcorr.store.ledger import set_aside
 from xcorr.store.sqlite_errors import is_damage
 
 FOLDER, NAME = "provenance", "store.sqlite"
@@ -70,6 +71,28 @@ def create(path: Path, indexed: bool) -> sqlite3.Connection:
         indexes = "".join(f"CREATE INDEX IF NOT EXISTS {n} ON {on};" for n, on in INDEXES.items() if indexed)
         database.executescript(f"BEGIN; {tables} {indexes} PRAGMA user_version = {VERSION}; COMMIT;")
     return database
+
+
+def require_whole(campaign: Path) -> None:
+    """Set a damaged store aside, so that the run is recorded in a new one. The caller must hold the campaign's lock.
+
+    Raises ProvenanceError, and changes nothing, if the store cannot be read now.
+    """
+    path = folder_of(campaign) / NAME
+    if not path.exists():
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=60)) as store:
+            verdict = store.execute("PRAGMA quick_check").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            why = f"{error}; nothing was changed, try again later"
+            raise ProvenanceError(f"{path} cannot be read now: {why}") from error
+        verdict = str(error)
+    if verdict != "ok":
+        place = set_aside(path)
+        path.with_name(f"{NAME}-journal").unlink(missing_ok=True)  # SQLite would apply it to the new store
+        _log.warning("%s is damaged (%s); it is set aside as %s, and a new one begins", path, verdict, place)
 
 
 def take_in(campaign: Path) -> None:

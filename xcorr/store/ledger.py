@@ -7,6 +7,7 @@ lines of the station list.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -22,10 +23,12 @@ from xcorr.store.sqlite_errors import is_damage
 
 NAME, ASIDE = "ledger.sqlite", "aside"
 VERSION = 3  # of the schema
-READABLE = (2, 3)  # 2 lacks channel_chunk.stale
+READABLE = (2, 3)
+ADDED = ("channel_chunk ADD COLUMN stale", "shard ADD COLUMN id")  # what version 2 lacks
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS shard (path TEXT PRIMARY KEY, bytes INTEGER, mtime_ns INTEGER, start_ns INTEGER,
-    end_ns INTEGER, data_start_ns INTEGER, data_end_ns INTEGER, generation INTEGER, strip INTEGER, kept INTEGER);
+    end_ns INTEGER, data_start_ns INTEGER, data_end_ns INTEGER, generation INTEGER, strip INTEGER, kept INTEGER,
+    id TEXT DEFAULT '');
 CREATE TABLE IF NOT EXISTS channel_chunk (start_ns INTEGER, slot INTEGER, status TEXT, reason TEXT, seed_id TEXT,
     files TEXT, samples INTEGER, gaps INTEGER, gap_s REAL, zeros_s REAL, windows TEXT, stale TEXT DEFAULT '',
     PRIMARY KEY (start_ns, slot));
@@ -53,16 +56,22 @@ class Shard:
     generation: int
     strip: int
     kept: int
+    id: str
 
 
 def set_aside(file: Path) -> Path:
     """Move a file of a campaign to the folder ``aside`` beside it, or beside its folder; return its new path."""
-    folder = file.parent.parent if file.parent.name == "shards" else file.parent
+    folder = file.parent.parent if file.parent.name in ("shards", "provenance") else file.parent
     (folder / ASIDE).mkdir(exist_ok=True)
     number = 0
     while (place := folder / ASIDE / f"{file.name}.{number}").exists():
         number += 1
     return file.rename(place)
+
+
+def digest_of(shards: Iterable[tuple[str, str]]) -> str:
+    """Return a text that tells a set of shards (path, id) from another: results and report name what they are of."""
+    return hashlib.sha256(json.dumps(sorted(shards)).encode()).hexdigest()
 
 
 class LedgerError(XcorrError, OSError):
@@ -127,8 +136,8 @@ class Ledger:
             raise
         _check(database)
         if database.execute("PRAGMA user_version").fetchone()[0] == 2:
-            added = "ALTER TABLE channel_chunk ADD COLUMN stale TEXT DEFAULT ''"
-            database.executescript(f"BEGIN; {added}; PRAGMA user_version = {VERSION}; COMMIT;")
+            added = "".join(f"ALTER TABLE {column} TEXT DEFAULT '';" for column in ADDED)
+            database.executescript(f"BEGIN; {added} PRAGMA user_version = {VERSION}; COMMIT;")
         return database
 
     def close(self) -> None:
@@ -147,7 +156,8 @@ class Ledger:
             for path, size, mtime in self._database.execute("SELECT path, bytes, mtime_ns FROM shard WHERE kept")
         }
         removed = {path for (path,) in self._database.execute("SELECT path FROM shard WHERE NOT kept")}
-        wrong = []
+        wrong: list[str] = []
+        misplaced: list[tuple[Path, ShardContent]] = []
         for file in sorted((self.folder / "shards").glob("*.h5")):
             path, status = f"shards/{file.name}", file.stat()
             if path in removed and self.removes_series:
@@ -159,14 +169,33 @@ class Ledger:
                 content = read_shard(file, thorough=True)
                 if content.settings_hash != self.settings_hash:
                     raise ShardError(f"{file.name}: made with other settings")
-                self._keep(path, content.times, content.generation, content.strip, content.accounts)
-                self._keep_members(content)
             except ShardError as error:
                 wrong.append(f"{error}; set aside as {set_aside(file).relative_to(self.folder)}")
                 known[path] = (0, 0)
+                continue
+            if content.path == path:
+                self._enter(content)
+            else:  # moved away first: its own place may be taken by another that is misplaced
+                misplaced.append((set_aside(file), content))
+                known[path] = (0, 0)
+        self.forget(p for p, size in known.items() if size == (0, 0))
+        for place, content in misplaced:
+            text = f"{content.path}: found under another name"
+            if (self.folder / content.path).exists():
+                wrong.append(f"{text}, but there is one; set aside as {place.relative_to(self.folder)}")
+            else:
+                place.rename(self.folder / content.path)
+                self._enter(content)
+                known.pop(content.path, None)
+                wrong.append(f"{text}, and put back")
         wrong += [f"{Path(path).name}: missing" for path, size in known.items() if size != (0, 0)]
         self.forget(known)
         return wrong
+
+    def _enter(self, content: ShardContent) -> None:
+        """Enter what a shard says of itself."""
+        self._keep(content.path, content.times, content.generation, content.strip, content.accounts, content.id)
+        self._keep_members(content)
 
     def forget(self, paths: Iterable[str]) -> None:
         """Delete the rows of shards; the accounts of their chunks then are those of the shards that are left."""
@@ -179,16 +208,15 @@ class Ledger:
             database.executemany("DELETE FROM channel_chunk WHERE start_ns = ?", [(s,) for s in starts])
         for shard in self.shards():
             if shard.start_ns in starts and shard.kept:
-                content = read_shard(self.folder / shard.path)
-                self._keep(shard.path, content.times, content.generation, content.strip, content.accounts)
+                self._enter(read_shard(self.folder / shard.path))
 
     def keep(self, record: ShardRecord) -> None:
         """Enter a finished shard."""
         times = tuple(getattr(record.chunk, name) for name in CHUNK_TIMES)
-        self._keep(record.path, times, record.generation, record.strip, record.accounts)
+        self._keep(record.path, times, record.generation, record.strip, record.accounts, record.id)
 
     def _keep(
-        self, path: str, times: Sequence[int], generation: int, strip: int, accounts: Iterable[SlotAccount]
+        self, path: str, times: Sequence[int], generation: int, strip: int, accounts: Iterable[SlotAccount], name: str
     ) -> None:
         status = (self.folder / path).stat()
         rows = [
@@ -198,10 +226,10 @@ class Ledger:
             )
             for a in accounts
         ]
-        shard = (path, status.st_size, status.st_mtime_ns, *times, generation, strip, 1)
+        shard = (path, status.st_size, status.st_mtime_ns, *times, generation, strip, 1, name)
         with self._database as database:
             database.execute("BEGIN")
-            database.execute("INSERT OR REPLACE INTO shard VALUES (?,?,?,?,?,?,?,?,?,?)", shard)
+            database.execute("INSERT OR REPLACE INTO shard VALUES (?,?,?,?,?,?,?,?,?,?,?)", shard)
             database.executemany(ENTER, rows)
 
     def remove_shards(self) -> None:
@@ -214,6 +242,8 @@ class Ledger:
     def shards(self) -> list[Shard]:
         """Return the shards, by time, generation and strip."""
         names = ", ".join(f.name for f in dataclasses.fields(Shard))
+        if not self._has("shard", "id"):
+            names = names.replace(", id", ", '' AS id")
         rows = self._database.execute(f"SELECT {names} FROM shard ORDER BY start_ns, generation, strip")
         return [Shard(*row) for row in rows]
 
@@ -221,7 +251,7 @@ class Ledger:
         """Return the start of the chunk (ns) and the account of every slot in every chunk."""
         rows = self._database.execute(
             "SELECT start_ns, slot, status, reason, seed_id, files, samples, gaps, gap_s, zeros_s, windows, "
-            f"{'stale' if self._has_stale() else repr('')} FROM channel_chunk ORDER BY start_ns, slot"
+            f"{'stale' if self._has('channel_chunk', 'stale') else repr('')} FROM channel_chunk ORDER BY start_ns, slot"
         )
         found = []
         for start, slot, status, reason, seed_id, files, samples, gaps, gap_s, zeros_s, windows, stale in rows:
@@ -232,8 +262,9 @@ class Ledger:
             )  # fmt: skip
         return found
 
-    def _has_stale(self) -> bool:
-        return any(column[1] == "stale" for column in self._database.execute("PRAGMA table_info(channel_chunk)"))
+    def _has(self, table: str, column: str) -> bool:
+        """Return whether a table has a column: a ledger of an earlier version that is only read may lack it."""
+        return any(about[1] == column for about in self._database.execute(f"PRAGMA table_info({table})"))
 
     def keep_requested(self, rows: Iterable[Any]) -> None:
         """Enter the status of every line of the station list."""

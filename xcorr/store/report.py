@@ -17,7 +17,7 @@ from xcorr.network.survey import Survey
 from xcorr.pes.items import WINDOW_REASONS, SlotAccount
 from xcorr.settings import Settings
 from xcorr.store.folder import CampaignError
-from xcorr.store.ledger import ASIDE, Shard
+from xcorr.store.ledger import ASIDE, Shard, digest_of
 from xcorr.store.software import software
 
 NAME = "report.json"
@@ -66,6 +66,7 @@ def make_report(
         "created": now(),
         "software": software(),
         "settings_hash": settings.hash(),
+        "shards_digest": digest_of((s.path, s.id) for s in shards),
         "stations_asked": len(found.requested),
         "stations_used": len(used),
         "pairs": found.rows,

@@ -14,7 +14,7 @@ from xcorr.pes.stacking.result_file import Tables
 from xcorr.settings import Settings
 from xcorr.settings.recipe import Recipe
 from xcorr.settings.toml import to_toml
-from xcorr.store.ledger import Shard
+from xcorr.store.ledger import Shard, digest_of
 from xcorr.store.report import now
 from xcorr.store.software import software
 
@@ -102,6 +102,7 @@ def tables(recipe: Recipe, found: Survey, pairs: np.ndarray, starts: Sequence[in
         {
             "software": software(),
             "settings_hash": settings.hash(),
+            "shards_digest": digest_of((s.path, s.id) for s in shards),
             "created": now(),
             "settings": to_toml(settings.as_dict()),
         },

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from xcorr.pes.stacking.result_file import NAME as RESULTS
-from xcorr.pes.storing.shards import ShardError, read_all, read_shard
+from xcorr.pes.storing.shards import ShardBusy, ShardError, read_all, read_shard
 from xcorr.store import folder as campaign
 from xcorr.store import lock
-from xcorr.store.ledger import ASIDE, LedgerError, read_ledger
-from xcorr.store.report import window_totals
+from xcorr.store.ledger import ASIDE, LedgerError, digest_of, read_ledger
+from xcorr.store.report import read_report, window_totals
 
 
 def problems(folder: Path) -> Iterator[str]:
@@ -27,15 +29,23 @@ def problems(folder: Path) -> Iterator[str]:
     if isinstance(known, str):
         yield known
         known = {}
+    found: dict[str, str] = {}
     for file in sorted((folder / "shards").glob("*.h5")):
         try:
-            if read_shard(file, thorough=True).settings_hash != settings.hash():
+            content = read_shard(file, thorough=True)
+            found[f"shards/{file.name}"] = content.id
+            if content.settings_hash != settings.hash():
                 yield f"{file.name}: made with other settings"
-        except ShardError as error:
+            if content.path != f"shards/{file.name}":
+                yield f"{file.name}: holds another strip or chunk than its name says"
+        except (ShardError, ShardBusy) as error:
             yield str(error)
         known.pop(f"shards/{file.name}", None)
     yield from (f"{Path(path).name}: missing" for path in known)
-    yield from _in_results(folder, settings.hash())
+    digest = digest_of(found.items()) if settings.stack.keep_series else None
+    yield from _in_results(folder, settings.hash(), digest)
+    yield from _in_report(folder, digest)
+    yield from _in_provenance(folder)
     if not lock.is_running(folder):  # a run has unfinished files of its own
         yield from (f"{p.name}: left over from a run that was ended" for p in campaign.leftovers(folder, settings.keep))
 
@@ -56,7 +66,42 @@ def _known(folder: Path) -> dict[str, Any] | str:
     return dict.fromkeys([*(s.path for s in shards if s.kept), *lacking])
 
 
-def _in_results(folder: Path, settings_hash: str) -> Iterator[str]:
+def _in_report(folder: Path, digest: str | None) -> Iterator[str]:
+    """Yield what is wrong with the reports; ``digest`` is that of the shards, None if they were removed."""
+    try:
+        report = read_report(folder)
+    except campaign.CampaignError:
+        yield "report.json: missing"
+        return
+    except ValueError as error:
+        yield f"report.json: damaged: {error}"
+        return
+    if digest is not None and report.get("shards_digest", digest) != digest:
+        yield "report.json: older than the shards, or of others"
+    if not (folder / "report.html").is_file():
+        yield "report.html: missing"
+
+
+def _in_provenance(folder: Path) -> Iterator[str]:
+    try:
+        with reading_store(folder) as store:
+            verdict = store.execute("PRAGMA quick_check").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        verdict = str(error)
+    if verdict != "ok":
+        yield f"provenance/store.sqlite: damaged: {verdict}".splitlines()[0]
+
+
+@contextlib.contextmanager
+def reading_store(folder: Path) -> Iterator[sqlite3.Connection]:
+    """Open the provenance store for reading; an empty database if there is none."""
+    path = folder / "provenance" / "store.sqlite"
+    place = f"file:{quote(str(path))}?mode=ro" if path.is_file() else ":memory:"
+    with contextlib.closing(sqlite3.connect(place, uri=True)) as store:
+        yield store
+
+
+def _in_results(folder: Path, settings_hash: str, digest: str | None) -> Iterator[str]:
     import h5py
 
     if not (folder / RESULTS).exists():
@@ -66,6 +111,8 @@ def _in_results(folder: Path, settings_hash: str) -> Iterator[str]:
         with h5py.File(folder / RESULTS) as file:
             if file.attrs["settings_hash"] != settings_hash:
                 yield f"{RESULTS}: made with other settings"
+            if digest is not None and file.attrs.get("shards_digest", digest) != digest:
+                yield f"{RESULTS}: older than the shards, or of others"
             file.visititems(read_all)
     except Exception as error:  # HDF5 raises anything on damage
         yield f"{RESULTS}: damaged: {type(error).__name__}: {error}".splitlines()[0]
