@@ -13,7 +13,8 @@ from xcorr.pes.items import Chunk, SlotAccount, SlotRequest
 from xcorr.pes.reading.source import Source, open_source
 from xcorr.settings import Settings
 from xcorr.store.folder import CampaignError
-from xcorr.store.ledger import Ledger, Shard
+from xcorr.store.ledger import Ledger
+from xcorr.store.ledger_schema import Shard
 
 
 def what_remains(found: Survey, ledger: Ledger, settings: Settings, refresh: bool = False) -> dict[int, list[Chunk]]:

@@ -82,7 +82,7 @@ def run_campaign(
             folders.remove_leftovers(folder, settings.keep)
             raise
         finally:
-            ledger.close()
+            ledger.close(seal=True)
         report["seconds"] = round(time.perf_counter() - start, 3)
         write_report(folder, report)
         write_page(folder, report)

@@ -58,7 +58,7 @@ def restack(folder: Path, assignments: Sequence[str] = ()) -> Path:
                 found = survey_of(roster, settings)
                 stack_campaign(folder, Recipe(settings), found, pair_table(found), ledger, record)
         finally:
-            ledger.close()
+            ledger.close(seal=True)
     return folder / RESULTS
 
 

@@ -35,7 +35,7 @@ from xcorr.pes.stacking.stack import StackRequest
 from xcorr.settings import Settings, SettingsError
 from xcorr.settings.recipe import Recipe
 from xcorr.settings.sections import Insert
-from xcorr.store.ledger import KeepLedger
+from xcorr.store.keep_ledger import KeepLedger
 
 MAIN_JOB = (
     StationSource,

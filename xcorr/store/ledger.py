@@ -15,58 +15,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from xcorr.core import GenericPE, XcorrError
+from xcorr.core import XcorrError
 from xcorr.pes.correlating.rows import ShardRecord
 from xcorr.pes.items import SlotAccount
 from xcorr.pes.storing.shards import CHUNK_TIMES, ShardContent, ShardError, read_shard
+from xcorr.store.aside import set_aside
+from xcorr.store.ledger_schema import ADDED, ENTER, READABLE, SCHEMA, VERSION, Shard
 from xcorr.store.sqlite_errors import is_damage
 
-NAME, ASIDE = "ledger.sqlite", "aside"
-VERSION = 3  # of the schema
-READABLE = (2, 3)
-ADDED = ("channel_chunk ADD COLUMN stale", "shard ADD COLUMN id")  # what version 2 lacks
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS shard (path TEXT PRIMARY KEY, bytes INTEGER, mtime_ns INTEGER, start_ns INTEGER,
-    end_ns INTEGER, data_start_ns INTEGER, data_end_ns INTEGER, generation INTEGER, strip INTEGER, kept INTEGER,
-    id TEXT DEFAULT '');
-CREATE TABLE IF NOT EXISTS channel_chunk (start_ns INTEGER, slot INTEGER, status TEXT, reason TEXT, seed_id TEXT,
-    files TEXT, samples INTEGER, gaps INTEGER, gap_s REAL, zeros_s REAL, windows TEXT, stale TEXT DEFAULT '',
-    PRIMARY KEY (start_ns, slot));
-CREATE TABLE IF NOT EXISTS requested (line INTEGER PRIMARY KEY, text TEXT, status TEXT, reason TEXT, stations TEXT);
-CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT);
-"""
-# other strips of a chunk, made when files were gone, may say less of a slot than is in the results
-ENTER = """INSERT INTO channel_chunk VALUES (?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (start_ns, slot) DO UPDATE SET
-    status = excluded.status, reason = excluded.reason, seed_id = excluded.seed_id, files = excluded.files,
-    samples = excluded.samples, gaps = excluded.gaps, gap_s = excluded.gap_s, zeros_s = excluded.zeros_s,
-    windows = excluded.windows, stale = excluded.stale
-    WHERE json_extract(excluded.windows, '$[0]') >= json_extract(channel_chunk.windows, '$[0]')"""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Shard:
-    """A shard in the ledger; times in ns. ``kept`` is 0 if its series were stacked and its file was removed."""
-
-    path: str
-    bytes: int
-    start_ns: int
-    end_ns: int
-    data_start_ns: int
-    data_end_ns: int
-    generation: int
-    strip: int
-    kept: int
-    id: str
-
-
-def set_aside(file: Path) -> Path:
-    """Move a file of a campaign to the folder ``aside`` beside it, or beside its folder; return its new path."""
-    folder = file.parent.parent if file.parent.name in ("shards", "provenance") else file.parent
-    (folder / ASIDE).mkdir(exist_ok=True)
-    number = 0
-    while (place := folder / ASIDE / f"{file.name}.{number}").exists():
-        number += 1
-    return file.rename(place)
+NAME = "ledger.sqlite"
+SEAL = "seal"  # name of the fact that holds the digest of all rows
 
 
 def digest_of(shards: Iterable[tuple[str, str]]) -> str:
@@ -140,8 +98,10 @@ class Ledger:
             database.executescript(f"BEGIN; {added} PRAGMA user_version = {VERSION}; COMMIT;")
         return database
 
-    def close(self) -> None:
-        """Close the database."""
+    def close(self, seal: bool = False) -> None:
+        """Close the database. ``seal``: first enter the digest of all rows, at the end of a run."""
+        if seal:
+            self.seal()
         self._database.close()
 
     def reconcile(self) -> list[str]:
@@ -151,12 +111,12 @@ class Ledger:
         made with other settings, are set aside, so that the run recomputes them. Raises ShardBusy, and changes nothing,
         if a shard cannot be read now.
         """
+        wrong = self._restored()
         known = {
             path: (size, mtime)
             for path, size, mtime in self._database.execute("SELECT path, bytes, mtime_ns FROM shard WHERE kept")
         }
         removed = {path for (path,) in self._database.execute("SELECT path FROM shard WHERE NOT kept")}
-        wrong: list[str] = []
         misplaced: list[tuple[Path, ShardContent]] = []
         for file in sorted((self.folder / "shards").glob("*.h5")):
             path, status = f"shards/{file.name}", file.stat()
@@ -191,6 +151,47 @@ class Ledger:
         wrong += [f"{Path(path).name}: missing" for path, size in known.items() if size != (0, 0)]
         self.forget(known)
         return wrong
+
+    def _restored(self) -> list[str]:
+        """Begin anew if rows are not what they were when the ledger was sealed; return a line if so.
+
+        Raises LedgerError if the shards, from which the ledger would be restored, were removed after stacking.
+        """
+        sealed = self.fact(SEAL)
+        damaged = sealed not in ("", self._digest())
+        if damaged and not any((self.folder / "shards").glob("*.h5")):
+            raise LedgerError(
+                f"{self.folder / NAME} is damaged, and the shards from which it could be restored were removed "
+                "(stack.keep_series = false); put a copy of the ledger back, or choose another folder with -o"
+            )
+        if damaged:
+            self._database.close()
+            place = set_aside(self.folder / NAME)
+            self._database = self._open()
+            return [f"{NAME}: damaged; set aside as {place.relative_to(self.folder)}, and restored from the shards"]
+        self.keep_fact(SEAL, "")  # until the end of the run: a killed run leaves whole transactions, and no seal
+        return []
+
+    def seal(self) -> None:
+        """Enter a digest of all rows: a flipped bit in one of them is noticed, which SQLite itself does not do."""
+        self.keep_fact(SEAL, self._digest())
+
+    def is_whole(self) -> bool:
+        """Return whether all rows are what they were when the ledger was sealed, if it was."""
+        return self.fact(SEAL) in ("", self._digest())
+
+    def _digest(self) -> str:
+        digest = hashlib.blake2b(digest_size=16)
+        for table, key in (
+            ("shard", "path"),
+            ("channel_chunk", "start_ns, slot"),
+            ("requested", "line"),
+            ("fact", "name"),
+        ):
+            for row in self._database.execute(f"SELECT * FROM {table} ORDER BY {key}"):
+                if row[0] != SEAL:
+                    digest.update(repr(row).encode())
+        return digest.hexdigest()
 
     def _enter(self, content: ShardContent) -> None:
         """Enter what a shard says of itself."""
@@ -286,24 +287,3 @@ class Ledger:
     def _keep_members(self, content: ShardContent) -> None:
         if len(content.members) > len(self.fact("members")):  # stations are only ever appended
             self.keep_fact("members", content.members)
-
-
-class KeepLedger(GenericPE):
-    """Enters every finished shard in the ledger at once. It has one instance, because only one may write."""
-
-    def __init__(self, folder: str) -> None:
-        super().__init__()
-        self._add_input("input", grouping="global")
-        self._add_output("output")
-        self.folder = folder
-
-    def _preprocess(self) -> None:
-        self._ledger = Ledger(Path(self.folder))
-
-    def process(self, inputs: dict[str, Any]) -> None:
-        """Enter one shard, and pass its record on."""
-        self._ledger.keep(inputs["input"])
-        self.write("output", inputs["input"])
-
-    def _postprocess(self) -> None:
-        self._ledger.close()

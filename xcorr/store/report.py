@@ -16,8 +16,10 @@ from xcorr.core.files import replace_text
 from xcorr.network.survey import Survey
 from xcorr.pes.items import WINDOW_REASONS, SlotAccount
 from xcorr.settings import Settings
+from xcorr.store.aside import ASIDE
 from xcorr.store.folder import CampaignError
-from xcorr.store.ledger import ASIDE, Shard, digest_of
+from xcorr.store.ledger import digest_of
+from xcorr.store.ledger_schema import Shard
 from xcorr.store.software import software
 
 NAME = "report.json"

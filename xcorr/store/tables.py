@@ -14,7 +14,8 @@ from xcorr.pes.stacking.result_file import Tables
 from xcorr.settings import Settings
 from xcorr.settings.recipe import Recipe
 from xcorr.settings.toml import to_toml
-from xcorr.store.ledger import Shard, digest_of
+from xcorr.store.ledger import digest_of
+from xcorr.store.ledger_schema import Shard
 from xcorr.store.report import now
 from xcorr.store.software import software
 

@@ -13,7 +13,7 @@ from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.pes.storing.shards import ShardBusy, ShardError, read_all, read_shard
 from xcorr.store import folder as campaign
 from xcorr.store import lock
-from xcorr.store.ledger import ASIDE, LedgerError, digest_of, read_ledger
+from xcorr.store.ledger import LedgerError, digest_of, read_ledger
 from xcorr.store.report import read_report, window_totals
 
 
@@ -50,16 +50,13 @@ def problems(folder: Path) -> Iterator[str]:
         yield from (f"{p.name}: left over from a run that was ended" for p in campaign.leftovers(folder, settings.keep))
 
 
-def aside(folder: Path) -> list[str]:
-    """Return the files that were set aside, because they looked damaged. Nothing needs them; nothing removes them."""
-    return sorted(str(path.relative_to(folder)) for path in (folder / ASIDE).glob("*"))
-
-
 def _known(folder: Path) -> dict[str, Any] | str:
     """Return the shards that should exist according to the ledger, or a text if the ledger cannot be read."""
     try:
         with contextlib.closing(read_ledger(folder)) as ledger:
             shards, expected = ledger.shards(), int(ledger.fact("expected") or 0)
+            if not ledger.is_whole():
+                return "ledger.sqlite: damaged: its rows are not those that were sealed"
     except LedgerError as error:
         return str(error)
     lacking = [f"shard {k} of {expected}" for k in range(len(shards) + 1, expected + 1)]

@@ -1,0 +1,41 @@
+"""The tables of the ledger, and how those of earlier versions become the present ones."""
+
+from __future__ import annotations
+
+import dataclasses
+
+VERSION = 3  # of the schema
+READABLE = (2, 3)
+ADDED = ("channel_chunk ADD COLUMN stale", "shard ADD COLUMN id")  # what version 2 lacks
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS shard (path TEXT PRIMARY KEY, bytes INTEGER, mtime_ns INTEGER, start_ns INTEGER,
+    end_ns INTEGER, data_start_ns INTEGER, data_end_ns INTEGER, generation INTEGER, strip INTEGER, kept INTEGER,
+    id TEXT DEFAULT '');
+CREATE TABLE IF NOT EXISTS channel_chunk (start_ns INTEGER, slot INTEGER, status TEXT, reason TEXT, seed_id TEXT,
+    files TEXT, samples INTEGER, gaps INTEGER, gap_s REAL, zeros_s REAL, windows TEXT, stale TEXT DEFAULT '',
+    PRIMARY KEY (start_ns, slot));
+CREATE TABLE IF NOT EXISTS requested (line INTEGER PRIMARY KEY, text TEXT, status TEXT, reason TEXT, stations TEXT);
+CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT);
+"""
+# other strips of a chunk, made when files were gone, may say less of a slot than is in the results
+ENTER = """INSERT INTO channel_chunk VALUES (?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (start_ns, slot) DO UPDATE SET
+    status = excluded.status, reason = excluded.reason, seed_id = excluded.seed_id, files = excluded.files,
+    samples = excluded.samples, gaps = excluded.gaps, gap_s = excluded.gap_s, zeros_s = excluded.zeros_s,
+    windows = excluded.windows, stale = excluded.stale
+    WHERE json_extract(excluded.windows, '$[0]') >= json_extract(channel_chunk.windows, '$[0]')"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shard:
+    """A shard in the ledger; times in ns. ``kept`` is 0 if its series were stacked and its file was removed."""
+
+    path: str
+    bytes: int
+    start_ns: int
+    end_ns: int
+    data_start_ns: int
+    data_end_ns: int
+    generation: int
+    strip: int
+    kept: int
+    id: str
