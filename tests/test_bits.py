@@ -64,7 +64,7 @@ def test_demo(campaign, mapping, workers, block):
     )
 
 
-@pytest.mark.parametrize("block", [8, 64])
+@pytest.mark.parametrize("block", [8, pytest.param(64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("mapping", "workers"), COMBINATIONS)
 def test_kansas_nine_components(real_data, tmp_path, campaign, mapping, workers, block):
     where = tmp_path / "stations.txt"

@@ -208,7 +208,7 @@ def campaign(tmp_path, mapping):
 @pytest.mark.parametrize("mapping", ["sequential", "threads", "processes"])
 def test_ctrl_c_of_a_terminal_reaches_all_processes(tmp_path, mapping):
     rng = random.Random(0)
-    for _ in range(3):
+    for _ in range(2):
         process = campaign(tmp_path, mapping)
         time.sleep(rng.uniform(0.3, 1.3))
         os.killpg(process.pid, signal.SIGINT)
@@ -219,8 +219,9 @@ def test_ctrl_c_of_a_terminal_reaches_all_processes(tmp_path, mapping):
         assert "before it had finished" not in said
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("mapping", MAPPINGS)
+@pytest.mark.parametrize(
+    ("mapping", "number"), [("sequential", signal.SIGHUP), *((mapping, signal.SIGTERM) for mapping in MAPPINGS)]
+)
 def test_a_run_that_is_told_to_end_says_what_is_kept(tmp_path, mapping, number):
     process = campaign(tmp_path, mapping)
     time.sleep(0.9)

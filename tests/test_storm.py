@@ -301,6 +301,7 @@ def graphs(descriptions, items):
 
 
 @needs_storm
+@pytest.mark.slow
 def test_relative_paths_mean_the_callers_folder(cluster, tmp_path, monkeypatch, invoke):
     monkeypatch.chdir(tmp_path)
     for code in ("AAA", "BBB"):
