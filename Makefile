@@ -25,7 +25,7 @@ demo: install  ## run the main job on the sample data; results and a picture in 
 	$(BIN)/xcorr plot $(OUT)/demo.xcorr --max-lag 40
 
 test: install  ## the tests (a few minutes)
-	$(BIN)/pytest -m "not slow"
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
 
 test-all: install  ## all tests, the long ones too
 	$(BIN)/pytest
