@@ -40,7 +40,7 @@ def file_of(page, name, language):
 def folder(tmp_path, monkeypatch, invoke):
     """A working folder as the pages take for granted."""
     monkeypatch.chdir(tmp_path)
-    for name in [n for n in sys.modules if n == "FILE" or n.startswith("mine")]:
+    for name in [n for n in sys.modules if n.startswith(("FILE", "mine"))]:
         monkeypatch.delitem(sys.modules, name)  # of another folder, in an earlier test
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "own"))
     seconds = 4 * 3600
