@@ -20,7 +20,7 @@ from xcorr.pes.correlating.rows import ShardRecord
 from xcorr.pes.items import SlotAccount
 from xcorr.pes.storing.shards import CHUNK_TIMES, ShardContent, ShardError, read_shard
 from xcorr.store.aside import set_aside
-from xcorr.store.ledger_schema import ADDED, ENTER, READABLE, SCHEMA, VERSION, Shard
+from xcorr.store.ledger_schema import ADDED, COLUMNS, ENTER, READABLE, SCHEMA, VERSION, Shard
 from xcorr.store.sqlite_errors import is_damage
 
 NAME = "ledger.sqlite"
@@ -56,6 +56,8 @@ def _check(database: sqlite3.Connection) -> None:
     try:
         verdict = database.execute("PRAGMA quick_check").fetchone()[0]
         version = database.execute("PRAGMA user_version").fetchone()[0]
+        for table, columns in COLUMNS.items() if verdict == "ok" and version in READABLE else ():
+            database.execute(f"SELECT {columns} FROM {table} LIMIT 0")  # a flipped bit may rename one
     except sqlite3.DatabaseError:
         database.close()
         raise
@@ -182,15 +184,14 @@ class Ledger:
 
     def _digest(self) -> str:
         digest = hashlib.blake2b(digest_size=16)
-        for table, key in (
-            ("shard", "path"),
-            ("channel_chunk", "start_ns, slot"),
-            ("requested", "line"),
-            ("fact", "name"),
-        ):
-            for row in self._database.execute(f"SELECT * FROM {table} ORDER BY {key}"):
-                if row[0] != SEAL:
-                    digest.update(repr(row).encode())
+        tables = {"shard": "path", "channel_chunk": "start_ns, slot", "requested": "line", "fact": "name"}
+        try:
+            for table, key in tables.items():
+                for row in self._database.execute(f"SELECT * FROM {table} ORDER BY {key}"):
+                    if row[0] != SEAL:
+                        digest.update(repr(row).encode())
+        except sqlite3.DatabaseError as error:  # such as a text that is no text any more
+            return f"unreadable: {error}"
         return digest.hexdigest()
 
     def _enter(self, content: ShardContent) -> None:

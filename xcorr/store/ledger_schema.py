@@ -17,6 +17,12 @@ CREATE TABLE IF NOT EXISTS channel_chunk (start_ns INTEGER, slot INTEGER, status
 CREATE TABLE IF NOT EXISTS requested (line INTEGER PRIMARY KEY, text TEXT, status TEXT, reason TEXT, stations TEXT);
 CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT);
 """
+COLUMNS = {  # those of all versions that can be read
+    "shard": "path, bytes, mtime_ns, start_ns, end_ns, data_start_ns, data_end_ns, generation, strip, kept",
+    "channel_chunk": "start_ns, slot, status, reason, seed_id, files, samples, gaps, gap_s, zeros_s, windows",
+    "requested": "line, text, status, reason, stations",
+    "fact": "name, value",
+}
 # other strips of a chunk, made when files were gone, may say less of a slot than is in the results
 ENTER = """INSERT INTO channel_chunk VALUES (?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (start_ns, slot) DO UPDATE SET
     status = excluded.status, reason = excluded.reason, seed_id = excluded.seed_id, files = excluded.files,

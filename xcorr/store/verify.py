@@ -54,9 +54,9 @@ def _known(folder: Path) -> dict[str, Any] | str:
     """Return the shards that should exist according to the ledger, or a text if the ledger cannot be read."""
     try:
         with contextlib.closing(read_ledger(folder)) as ledger:
-            shards, expected = ledger.shards(), int(ledger.fact("expected") or 0)
             if not ledger.is_whole():
                 return "ledger.sqlite: damaged: its rows are not those that were sealed"
+            shards, expected = ledger.shards(), int(ledger.fact("expected") or 0)
     except LedgerError as error:
         return str(error)
     lacking = [f"shard {k} of {expected}" for k in range(len(shards) + 1, expected + 1)]
