@@ -207,8 +207,9 @@ class Reporter(logging.handlers.QueueHandler):
         """End this process at once if not even a failure can be told: the coordinator sees that it has gone."""
         try:
             yield
-        except BaseException:
-            os.write(2, f"worker {self.worker} cannot say what went wrong:\n".encode())
+        except BaseException as error:
+            text = f"worker {self.worker} cannot tell the coordinator of a failure ({type(error).__name__}), here:\n"
+            os.write(2, text.encode())
             faulthandler.dump_traceback(file=2, all_threads=False)
             os._exit(1)
 
