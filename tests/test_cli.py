@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -356,3 +357,13 @@ def test_an_exit_of_the_users_file_is_an_error(tmp_path):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 2
         assert f"leaves{k}.py raised" in done.stderr
+
+
+def test_the_public_face_is_there_and_costs_nothing_before_it_is_used():
+    code = (
+        "import sys, xcorr\nloaded = [m for m in ('numpy', 'obspy', 'click', 'h5py') if m in sys.modules]\n"
+        "print(loaded, [name for name in xcorr.__all__ if getattr(xcorr, name) is None], xcorr.__version__)\n"
+        "print(xcorr.build_settings({'condition': {'rate_hz': 2.0, 'band_hz': [0.1, 0.5]}}).condition.rate_hz)\n"
+    )
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert out.splitlines() == [f"[] [] {version('xcorr')}", "2.0"]

@@ -1,5 +1,6 @@
 """Nothing that may be the only copy of a result is destroyed, whatever happens to archive, list and ledger."""
 
+import os
 import re
 import sqlite3
 import subprocess
@@ -14,6 +15,7 @@ from archives import sds_path, settings, station_list, write
 from xcorr import results
 from xcorr.campaign.run import run_campaign
 from xcorr.pes.storing.shards import ShardBusy
+from xcorr.store.ledger import LedgerError
 from xcorr.store.verify import problems
 
 CODES = ("AAA", "BBB", "CCC")
@@ -240,3 +242,74 @@ def test_what_is_missing_is_named_and_mended(made, name):
     assert f"{name}: missing" in list(problems(folder / "x.xcorr"))
     go_on(made, *CODES)
     assert list(problems(folder / "x.xcorr")) == []
+
+
+def rot(path):
+    """Flip a bit of the accounts of a shard, which keeps its size and time of change."""
+    times = path.stat()
+    with h5py.File(path) as file:
+        at = file["accounts"].id.get_chunk_info(0).byte_offset
+    content = bytearray(path.read_bytes())
+    content[at + 5] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_bits_that_rot_in_a_shard_that_is_done_again_end_no_run(made):
+    """The shard looks unchanged, so that only the one who joins the new with the old sees it."""
+    folder, _ = made
+    before = held(folder / "x.xcorr")
+    shard = sorted((folder / "x.xcorr" / "shards").glob("*.h5"))[0]
+    rot(shard)
+    write(folder / "sds", "AAA")  # the same samples, another time
+    assert go_on(made, *CODES, refresh=True).exit_code == 0
+    assert (folder / "x.xcorr" / "aside" / f"{shard.name}.0").exists()
+    assert held(folder / "x.xcorr") == before
+    assert list(problems(folder / "x.xcorr")) == []
+
+
+def test_bits_that_rot_beside_a_damaged_shard_end_no_run(tmp_path):
+    """The accounts of a chunk are taken from the shards that are left; one of these may be damaged too."""
+    codes = [f"S{k:02d}" for k in range(12)]
+    for code in codes:
+        write(tmp_path / "sds", code)
+    made = tmp_path, settings(tmp_path / "sds")
+    go_on(made, *codes)
+    before = held(tmp_path / "x.xcorr")
+    one, two = sorted((tmp_path / "x.xcorr" / "shards").glob("*.h5"))[:2]
+    assert one.name[:15] == two.name[:15], "two strips of a chunk"
+    one.write_bytes(one.read_bytes()[:1000])
+    rot(two)
+    finished = go_on(made, *codes)
+    assert finished.exit_code == 0
+    assert sorted(finished.report["aside"]) == [f"{one.name}.0", f"{two.name}.0"]
+    assert held(tmp_path / "x.xcorr") == before
+    assert list(problems(tmp_path / "x.xcorr")) == []
+
+
+@pytest.mark.parametrize("how", ["garbage", "a flipped row"])
+def test_a_ledger_that_nothing_can_restore_is_not_begun_anew(tmp_path, how):
+    """Without series the ledger alone knows what was made: a new one would have everything done again, or lost."""
+    for code in CODES:
+        write(tmp_path / "sds", code)
+    lean = settings(tmp_path / "sds", stack={"keep_series": False})
+    run_campaign(station_list(tmp_path, *CODES), tmp_path / "x.xcorr", lean)
+    ledger, stacks = tmp_path / "x.xcorr" / "ledger.sqlite", (tmp_path / "x.xcorr" / "xcorr.h5").read_bytes()
+    if how == "garbage":
+        ledger.write_bytes(b"no database" * 1000)
+    else:
+        with sqlite3.connect(ledger) as database:
+            database.execute("UPDATE channel_chunk SET samples = samples + 1")
+    harmed = ledger.read_bytes()
+    with pytest.raises(LedgerError, match="no shards to restore it from"):
+        run_campaign(station_list(tmp_path, *CODES), tmp_path / "x.xcorr", lean)
+    assert ledger.read_bytes() == harmed
+    assert (tmp_path / "x.xcorr" / "xcorr.h5").read_bytes() == stacks
+
+
+def test_a_damaged_shard_makes_no_result_older(made):
+    folder, _ = made
+    shard = sorted((folder / "x.xcorr" / "shards").glob("*.h5"))[0]
+    shard.write_bytes(shard.read_bytes()[:1000])
+    (said,) = problems(folder / "x.xcorr")
+    assert said.startswith(f"{shard.name}: damaged")

@@ -68,3 +68,11 @@ def test_goes_on_with_another_day(old, tmp_path, invoke):
     assert invoke("run", listed, "-c", settings, "--source", f"sds:{tmp_path / 'archive'}", "-o", new).exit_code == 0
     for key, values in series(new).items():
         assert after[key] == pytest.approx(values, abs=1e-6)
+
+
+def test_changes_of_code_are_told_without_the_hashes_of_modules(old, invoke):
+    said = invoke("prov", "query", old, "--changed")
+    assert said.exit_code == 0, said.output
+    assert "TransformStation: recorded by an earlier version of xcorr, with another code" in said.output
+    assert invoke("prov", "query", old, "--made", "XX.A-XX.B").exit_code == 0
+    assert invoke("status", old).exit_code == 0

@@ -70,6 +70,9 @@ def test_a_run_ends_with_a_summary_and_events(tmp_path, invoke, mapping, capfd):
     assert events[-2]["event"] == "finished"
     assert events[-2]["items"]["ReadStation"] == 56
     assert events[-1]["pairs_with_data"] == 78
+    seconds = max(events[-2]["seconds"], 1e-3)
+    assert events[-2]["windows_per_s"] == pytest.approx(312 / seconds, rel=0.01), "52 slots, six windows each"
+    assert events[-2]["pairs_per_s"] == pytest.approx(4 * 78 / seconds, rel=0.01), "rows that have data, of four chunks"
     report = json.loads((tmp_path / "out.xcorr" / "report.json").read_text())
     assert report["workers"]["items"]["TransformStation"] == 56
     assert len(report["workers"]["cpu_seconds"]) == (1 if mapping == "sequential" else 2)

@@ -53,6 +53,10 @@ class Mirror(Sds):
         return super().rate_hz(reference.partition("!")[2])
 
 
+def write_names(pairs, target):
+    target.write_text("\\n".join(f"{p.attrs['station_1']} {p.attrs['station_2']}" for p in pairs))
+
+
 class Patient(Engine):
     """Runs everything in the calling thread."""
 
@@ -73,7 +77,10 @@ class Patient(Engine):
         Path(f"executed-{self.count}").touch()
         return Outcome(worker.results, [worker.statistics()])
 '''
-ENTRIES = """[xcorr.sources]
+ENTRIES = """[xcorr.exports]
+names = extra_rooms:write_names
+
+[xcorr.sources]
 mirror = extra_rooms:Mirror
 
 [xcorr.mappings]
@@ -156,6 +163,15 @@ def test_a_source_and_a_mapping_of_another_package(extra, demo, tmp_path):
     listed = program("init", "new", extra=extra, cwd=tmp_path)
     assert listed.returncode == 0
     assert "# mirror.count = 2" in (tmp_path / "new" / "xcorr.toml").read_text()
+
+
+def test_an_export_format_of_another_package(extra, demo, tmp_path):
+    made = program("export", demo, "--format", "names", "-o", tmp_path / "names.txt", extra=extra, cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    assert len((tmp_path / "names.txt").read_text().splitlines()) == 78
+    refused = program("export", demo, "--format", "names", "-o", tmp_path / "again.txt", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "'names' is not one of asdf, csv, mseed, netcdf, sac, zarr" in refused.stderr
 
 
 def test_options_of_others_are_checked(extra, tmp_path):

@@ -14,8 +14,6 @@ import numpy as np
 from xcorr.pes.correlating.layout import Layout
 from xcorr.pes.items import Bool, SlotAccount
 
-Name = tuple[str, str]  # band and component pair
-
 
 def joined(new: Iterable[SlotAccount], old: Iterable[SlotAccount]) -> tuple[tuple[SlotAccount, ...], frozenset[int]]:
     """Return the accounts of a joined shard, and the slots whose old results are kept.

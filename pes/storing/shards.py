@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import hashlib
 import json
 import os
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,11 @@ def _account(plain: dict[str, Any]) -> SlotAccount:
 def shard_name(chunk: Chunk, strip: int, generation: int) -> str:
     """Return the path of a shard within its campaign: the chunk's start, generation and strip."""
     return f"shards/{chunk.name}_{generation:02d}-{strip:02d}.h5"
+
+
+def digest_of(shards: Iterable[tuple[str, str]]) -> str:
+    """Return a text that tells a set of shards (path, id) from another: results and report name what they are of."""
+    return hashlib.sha256(json.dumps(sorted(shards)).encode()).hexdigest()
 
 
 def chunk_shape(lags: int, rows: int) -> tuple[int, int]:

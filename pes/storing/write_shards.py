@@ -18,10 +18,12 @@ from xcorr.pes.correlating.rows import CorrelationRows, ShardRecord, StripEnd
 from xcorr.pes.correlating.snr import quality
 from xcorr.pes.items import Chunk, SlotAccount
 from xcorr.pes.storing import merge
+from xcorr.pes.storing.aside import set_aside
 from xcorr.pes.storing.shards import (
     CHUNK_TIMES,
     FORMAT,
     VERSION,
+    ShardError,
     chunk_shape,
     read_shard,
     require_space,
@@ -68,6 +70,11 @@ def _fingerprint(accounts: str, rows: dict[str, dict[tuple[str, str], np.ndarray
         for name in sorted(rows[kind]):
             digest.update(np.ascontiguousarray(rows[kind][name]).tobytes())
     return digest.hexdigest()
+
+
+def _plain(account: SlotAccount) -> dict[str, Any]:
+    """Return an account as earlier versions can read it, too: they know no ``stale``, and few accounts are."""
+    return {name: value for name, value in account.as_dict().items() if name != "stale" or value}
 
 
 class WriteShards(GenericPE):
@@ -124,7 +131,8 @@ class WriteShards(GenericPE):
         if isinstance(item, CorrelationRows):
             rows = slice(item.first_row, item.first_row + len(item.data))
             name, where = (item.band, item.components), (item.substack, rows)
-            self.units += len(item.data) * (item.band == self.bands[0] and item.substack == 0)
+            if item.band == self.bands[0] and item.substack == 0:  # each pair counts once, if it has data
+                self.units += np.count_nonzero(item.n_windows)
             shard.series[name][where] = item.data
             shard.add(item.data.nbytes)
             shard.rows["series_n_windows"][name][where] = item.n_windows
@@ -137,13 +145,20 @@ class WriteShards(GenericPE):
             self.write("output", record)
 
     def _joined(self, shard: _Shard, end: StripEnd) -> tuple[SlotAccount, ...]:
-        """Take over what the old shard of the same strip has and the new one lacks; return the accounts of both."""
+        """Take over what the old shard of the same strip has and the new one lacks; return the accounts of both.
+
+        Raises ShardBusy if the old shard cannot be read now.
+        """
         import h5py
 
         path = Path(self.folder, shard_name(end.chunk, end.strip, self.generation))
         if not path.is_file():
             return end.accounts
-        old = read_shard(path)
+        try:
+            old = read_shard(path)
+        except ShardError as error:  # bits may rot between two runs, in a file that looks unchanged
+            self.log(f"{error}; set aside as {set_aside(path)}")
+            return end.accounts
         accounts, kept = merge.joined(end.accounts, old.accounts)
         if kept:
             with h5py.File(path) as file:
@@ -196,7 +211,7 @@ class WriteShards(GenericPE):
         for kind, values in shard.rows.items():
             for name, of_rows in values.items():
                 shard.file.create_dataset(series_path(*name, kind), data=of_rows, chunks=True, fletcher32=True)
-        texts = {"accounts": json.dumps([a.as_dict() for a in accounts]), "members": self.members}
+        texts = {"accounts": json.dumps([_plain(a) for a in accounts]), "members": self.members}
         for place, text in texts.items():  # as bytes: HDF5 keeps no checksum of strings
             data = np.frombuffer(text.encode() or b" ", np.uint8)
             shard.file.create_dataset(place, data=data, chunks=True, fletcher32=True)

@@ -78,11 +78,12 @@ def run_campaign(
         one = _Run(list_path, folder, Recipe(settings), ledger, progress, refresh)
         try:
             report = _persist(folder, settings, lambda: one.execute(found))
+            ledger.seal()
         except BaseException:
             folders.remove_leftovers(folder, settings.keep)
             raise
         finally:
-            ledger.close(seal=True)
+            ledger.close()
         report["seconds"] = round(time.perf_counter() - start, 3)
         write_report(folder, report)
         write_page(folder, report)

@@ -57,8 +57,9 @@ def restack(folder: Path, assignments: Sequence[str] = ()) -> Path:
             with recorded(folder, circumstances(settings)) as record:
                 found = survey_of(roster, settings)
                 stack_campaign(folder, Recipe(settings), found, pair_table(found), ledger, record)
+            ledger.seal()
         finally:
-            ledger.close(seal=True)
+            ledger.close()
     return folder / RESULTS
 
 

@@ -63,11 +63,11 @@ def status(campaign: Path, as_json: bool) -> None:
 @click.argument("campaign", type=EXISTING)
 def verify(campaign: Path) -> None:
     """Read every byte of a campaign and name what is missing or damaged (exit code 1). A new run repairs it."""
-    from xcorr.store import aside
+    from xcorr.pes.storing import aside
     from xcorr.store.verify import problems
 
     for name in aside.names(campaign):
-        click.echo(f"note: {name} was set aside by an earlier run; remove it if you do not want to look at it")
+        click.echo(f"note: {aside.ASIDE}/{name} was set aside by an earlier run; remove it if you do not need it")
     bad = "problem(s); running the campaign again repairs them"
     sys.exit(tell(problems(campaign), bad, "everything is there and whole"))
 

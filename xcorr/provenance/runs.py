@@ -117,12 +117,15 @@ def content_hash(digests: dict[str, str]) -> str:
 
 @contextlib.contextmanager
 def recorded(campaign: Path, how: Circumstances) -> Iterator[Run | None]:
-    """Record a run; yield None at level ``off``. First store the records that workers of killed runs have left."""
+    """Record a run; yield None at level ``off``.
+
+    First a damaged store is set aside, and the records that workers of killed runs have left are stored.
+    """
+    require_whole(campaign)
     if how.level == "off":
         yield None
         return
     folder_of(campaign).mkdir(parents=True, exist_ok=True)
-    require_whole(campaign)
     take_in(campaign)
     run = Run(campaign, _begin(campaign, how), how.level)
     try:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xcorr.core import XcorrError
-from xcorr.store.aside import set_aside
+from xcorr.pes.storing.aside import set_aside
 from xcorr.store.sqlite_errors import is_damage
 
 FOLDER, NAME = "provenance", "store.sqlite"

@@ -36,6 +36,28 @@ def check(s: Settings) -> None:
     )
     low, high = s.whiten_band_hz
     require(0 < low < high < nyquist, "whiten.band_hz", s.whiten.band_hz, f"needs 0 < f1 < f2 < {nyquist:g} Hz")
+    _check_durations(s, require)
+    require(s.correlate.block % 8 == 0, "correlate.block", s.correlate.block, "must be a multiple of 8")
+    pairs = s.outputs
+    valid = all(len(p) == 2 and set(p) <= set("ZNERT") for p in pairs) and len(set(pairs)) == len(pairs) > 0
+    require(
+        valid,
+        "correlate.components",
+        s.correlate.components,
+        'must list different pairs of Z, N, E, R, T such as "ZZ", or be "all"',
+    )
+    require(
+        s.condition.response == "none" or s.data.metadata is not None,
+        "condition.response",
+        s.condition.response,
+        "needs the responses: set data.metadata to a StationXML file",
+    )
+    _check_methods(s, require)
+    _check_bands(s, require)
+
+
+def _check_durations(s: Settings, require: Require) -> None:
+    """Check lengths of chunks, windows, lags and edges against each other and the sampling rate."""
     for key, value in (
         ("condition.edge_s", s.condition.edge_s),
         ("normalize.window_s", s.normalize.window_s),
@@ -63,23 +85,6 @@ def check(s: Settings) -> None:
         s.correlate.max_lag_s,
         f"must be positive and below window.length_s ({s.window.length_s:g} s)",
     )
-    require(s.correlate.block % 8 == 0, "correlate.block", s.correlate.block, "must be a multiple of 8")
-    pairs = s.outputs
-    valid = all(len(p) == 2 and set(p) <= set("ZNERT") for p in pairs) and len(set(pairs)) == len(pairs) > 0
-    require(
-        valid,
-        "correlate.components",
-        s.correlate.components,
-        'must list different pairs of Z, N, E, R, T such as "ZZ", or be "all"',
-    )
-    require(
-        s.condition.response == "none" or s.data.metadata is not None,
-        "condition.response",
-        s.condition.response,
-        "needs the responses: set data.metadata to a StationXML file",
-    )
-    _check_methods(s, require)
-    _check_bands(s, require)
 
 
 def _check_methods(s: Settings, require: Require) -> None:

@@ -18,18 +18,14 @@ from urllib.parse import quote
 from xcorr.core import XcorrError
 from xcorr.pes.correlating.rows import ShardRecord
 from xcorr.pes.items import SlotAccount
+from xcorr.pes.stacking.result_file import NAME as RESULTS
+from xcorr.pes.storing.aside import set_aside
 from xcorr.pes.storing.shards import CHUNK_TIMES, ShardContent, ShardError, read_shard
-from xcorr.store.aside import set_aside
 from xcorr.store.ledger_schema import ADDED, COLUMNS, ENTER, READABLE, SCHEMA, VERSION, Shard
 from xcorr.store.sqlite_errors import is_damage
 
 NAME = "ledger.sqlite"
 SEAL = "seal"  # name of the fact that holds the digest of all rows
-
-
-def digest_of(shards: Iterable[tuple[str, str]]) -> str:
-    """Return a text that tells a set of shards (path, id) from another: results and report name what they are of."""
-    return hashlib.sha256(json.dumps(sorted(shards)).encode()).hexdigest()
 
 
 class LedgerError(XcorrError, OSError):
@@ -79,10 +75,24 @@ class Ledger:
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
                 raise LedgerError(f"{folder / NAME} cannot be used now: {error}") from error
-            for name in (NAME, NAME + "-journal"):  # SQLite would roll an old journal back into the new file
-                if (folder / name).exists():
-                    set_aside(folder / name)
-            self._database = self._open()
+            self._begin_anew()
+
+    def _begin_anew(self) -> Path:
+        """Set the damaged ledger aside and open a new one, for the shards to restore; return where the old one is.
+
+        Raises LedgerError if there are results, but no shards any more from which the ledger could be restored.
+        """
+        if (self.folder / RESULTS).exists() and not any((self.folder / "shards").glob("*.h5")):
+            raise LedgerError(
+                f"{self.folder / NAME} is damaged, and there are no shards to restore it from (stack.keep_series = "
+                "false removes them); put a copy of the ledger back, or choose another folder with -o"
+            )
+        journal = self.folder / f"{NAME}-journal"
+        if journal.exists():
+            set_aside(journal)  # SQLite would roll it back into the new file
+        place = set_aside(self.folder / NAME)
+        self._database = self._open()
+        return place
 
     def _open(self) -> sqlite3.Connection:
         # None: transactions begin only where the code says BEGIN
@@ -100,10 +110,8 @@ class Ledger:
             database.executescript(f"BEGIN; {added} PRAGMA user_version = {VERSION}; COMMIT;")
         return database
 
-    def close(self, seal: bool = False) -> None:
-        """Close the database. ``seal``: first enter the digest of all rows, at the end of a run."""
-        if seal:
-            self.seal()
+    def close(self) -> None:
+        """Close the database."""
         self._database.close()
 
     def reconcile(self) -> list[str]:
@@ -140,7 +148,7 @@ class Ledger:
             else:  # moved away first: its own place may be taken by another that is misplaced
                 misplaced.append((set_aside(file), content))
                 known[path] = (0, 0)
-        self.forget(p for p, size in known.items() if size == (0, 0))
+        self._forget(known, wrong)
         for place, content in misplaced:
             text = f"{content.path}: found under another name"
             if (self.folder / content.path).exists():
@@ -151,25 +159,13 @@ class Ledger:
                 known.pop(content.path, None)
                 wrong.append(f"{text}, and put back")
         wrong += [f"{Path(path).name}: missing" for path, size in known.items() if size != (0, 0)]
-        self.forget(known)
         return wrong
 
     def _restored(self) -> list[str]:
-        """Begin anew if rows are not what they were when the ledger was sealed; return a line if so.
-
-        Raises LedgerError if the shards, from which the ledger would be restored, were removed after stacking.
-        """
-        sealed = self.fact(SEAL)
-        damaged = sealed not in ("", self._digest())
-        if damaged and not any((self.folder / "shards").glob("*.h5")):
-            raise LedgerError(
-                f"{self.folder / NAME} is damaged, and the shards from which it could be restored were removed "
-                "(stack.keep_series = false); put a copy of the ledger back, or choose another folder with -o"
-            )
-        if damaged:
+        """Begin anew if rows are not what they were when the ledger was sealed; return a line if so."""
+        if not self.is_whole():
             self._database.close()
-            place = set_aside(self.folder / NAME)
-            self._database = self._open()
+            place = self._begin_anew()
             return [f"{NAME}: damaged; set aside as {place.relative_to(self.folder)}, and restored from the shards"]
         self.keep_fact(SEAL, "")  # until the end of the run: a killed run leaves whole transactions, and no seal
         return []
@@ -199,18 +195,28 @@ class Ledger:
         self._keep(content.path, content.times, content.generation, content.strip, content.accounts, content.id)
         self._keep_members(content)
 
-    def forget(self, paths: Iterable[str]) -> None:
-        """Delete the rows of shards; the accounts of their chunks then are those of the shards that are left."""
+    def _forget(self, paths: Iterable[str], wrong: list[str]) -> None:
+        """Delete the rows of shards; the accounts of their chunks then are those of the shards that are left.
+
+        One of these that turns out to be damaged is set aside and forgotten too, and added to what is ``wrong``.
+        """
         gone = list(paths)
-        of_path = "SELECT start_ns FROM shard WHERE path = ?"
-        starts = {start for path in gone for (start,) in self._database.execute(of_path, (path,))}
-        with self._database as database:
-            database.execute("BEGIN")
-            database.executemany("DELETE FROM shard WHERE path = ?", [(p,) for p in gone])
-            database.executemany("DELETE FROM channel_chunk WHERE start_ns = ?", [(s,) for s in starts])
-        for shard in self.shards():
-            if shard.start_ns in starts and shard.kept:
-                self._enter(read_shard(self.folder / shard.path))
+        while gone:
+            of_path = "SELECT start_ns FROM shard WHERE path = ?"
+            starts = {start for path in gone for (start,) in self._database.execute(of_path, (path,))}
+            with self._database as database:
+                database.execute("BEGIN")
+                database.executemany("DELETE FROM shard WHERE path = ?", [(p,) for p in gone])
+                database.executemany("DELETE FROM channel_chunk WHERE start_ns = ?", [(s,) for s in starts])
+            gone = []
+            for shard in self.shards():
+                if shard.start_ns in starts and shard.kept:
+                    try:
+                        self._enter(read_shard(self.folder / shard.path))
+                    except ShardError as error:
+                        place = set_aside(self.folder / shard.path)
+                        wrong.append(f"{error}; set aside as {place.relative_to(self.folder)}")
+                        gone.append(shard.path)
 
     def keep(self, record: ShardRecord) -> None:
         """Enter a finished shard."""

@@ -15,10 +15,10 @@ import numpy as np
 from xcorr.core.files import replace_text
 from xcorr.network.survey import Survey
 from xcorr.pes.items import WINDOW_REASONS, SlotAccount
+from xcorr.pes.storing import aside
+from xcorr.pes.storing.shards import digest_of
 from xcorr.settings import Settings
-from xcorr.store.aside import ASIDE
 from xcorr.store.folder import CampaignError
-from xcorr.store.ledger import digest_of
 from xcorr.store.ledger_schema import Shard
 from xcorr.store.software import software
 
@@ -80,7 +80,7 @@ def make_report(
         "slots_by_status": dict(Counter(a.status for _, a in accounts)),
         "errors": errors,
         "stale": [f"{names[a.slot]}: {a.stale}" for _, a in accounts if a.stale],
-        "aside": sorted(p.name for p in (folder / ASIDE).glob("*")),
+        "aside": aside.names(folder),
         "ignored_files": list(found.index.ignored),
         "requested": [dataclasses.asdict(r) for r in found.requested],
         "channel_chunk": [

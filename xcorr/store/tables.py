@@ -11,10 +11,10 @@ from xcorr.network.station_list import Station
 from xcorr.network.survey import Survey
 from xcorr.pes.reading.segments import NS
 from xcorr.pes.stacking.result_file import Tables
+from xcorr.pes.storing.shards import digest_of
 from xcorr.settings import Settings
 from xcorr.settings.recipe import Recipe
 from xcorr.settings.toml import to_toml
-from xcorr.store.ledger import digest_of
 from xcorr.store.ledger_schema import Shard
 from xcorr.store.report import now
 from xcorr.store.software import software

@@ -10,10 +10,10 @@ from typing import Any
 from urllib.parse import quote
 
 from xcorr.pes.stacking.result_file import NAME as RESULTS
-from xcorr.pes.storing.shards import ShardBusy, ShardError, read_all, read_shard
+from xcorr.pes.storing.shards import ShardBusy, ShardError, digest_of, read_all, read_shard
 from xcorr.store import folder as campaign
 from xcorr.store import lock
-from xcorr.store.ledger import LedgerError, digest_of, read_ledger
+from xcorr.store.ledger import LedgerError, read_ledger
 from xcorr.store.report import read_report, window_totals
 
 
@@ -30,6 +30,7 @@ def problems(folder: Path) -> Iterator[str]:
         yield known
         known = {}
     found: dict[str, str] = {}
+    whole = settings.stack.keep_series  # of shards that are lacking or damaged, the digest says nothing
     for file in sorted((folder / "shards").glob("*.h5")):
         try:
             content = read_shard(file, thorough=True)
@@ -39,10 +40,11 @@ def problems(folder: Path) -> Iterator[str]:
             if content.path != f"shards/{file.name}":
                 yield f"{file.name}: holds another strip or chunk than its name says"
         except (ShardError, ShardBusy) as error:
+            whole = False
             yield str(error)
         known.pop(f"shards/{file.name}", None)
     yield from (f"{Path(path).name}: missing" for path in known)
-    digest = digest_of(found.items()) if settings.stack.keep_series else None
+    digest = digest_of(found.items()) if whole and not known else None
     yield from _in_results(folder, settings.hash(), digest)
     yield from _in_report(folder, digest)
     yield from _in_provenance(folder)
@@ -80,22 +82,16 @@ def _in_report(folder: Path, digest: str | None) -> Iterator[str]:
 
 
 def _in_provenance(folder: Path) -> Iterator[str]:
+    path = folder / "provenance" / "store.sqlite"
+    if not path.exists():  # level off
+        return
     try:
-        with reading_store(folder) as store:
+        with contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as store:
             verdict = store.execute("PRAGMA quick_check").fetchone()[0]
     except sqlite3.DatabaseError as error:
         verdict = str(error)
     if verdict != "ok":
         yield f"provenance/store.sqlite: damaged: {verdict}".splitlines()[0]
-
-
-@contextlib.contextmanager
-def reading_store(folder: Path) -> Iterator[sqlite3.Connection]:
-    """Open the provenance store for reading; an empty database if there is none."""
-    path = folder / "provenance" / "store.sqlite"
-    place = f"file:{quote(str(path))}?mode=ro" if path.is_file() else ":memory:"
-    with contextlib.closing(sqlite3.connect(place, uri=True)) as store:
-        yield store
 
 
 def _in_results(folder: Path, settings_hash: str, digest: str | None) -> Iterator[str]:

@@ -18,5 +18,5 @@ def set_aside(file: Path) -> Path:
 
 
 def names(folder: Path) -> list[str]:
-    """Return the files of a campaign that were set aside. Nothing needs them, and nothing removes them."""
-    return sorted(str(path.relative_to(folder)) for path in (folder / ASIDE).glob("*"))
+    """Return the names of the files of a campaign that were set aside. Nothing needs them, and nothing removes them."""
+    return sorted(path.name for path in (folder / ASIDE).glob("*"))
