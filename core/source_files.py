@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from xcorr.core.files import loaded_files, source_of
+from xcorr.core.registry import folder
 
 FROM = re.compile(r"^[ \t]*from[ \t]+([\w.]+)[ \t]+import[ \t]+(\([^)]*\)|[^\n#]+)", re.MULTILINE)
 IMPORT = re.compile(r"^[ \t]*import[ \t]+([\w., \t]+)", re.MULTILINE)
@@ -20,21 +21,24 @@ def modules_behind(module: str) -> tuple[str, ...]:
     own = module.partition(".")[0]
     todo, found = [module], {module}
     while todo:
-        source = _source(todo.pop())
-        if source is None:
+        path = source(todo.pop())
+        if path is None:
             continue
-        for name in _imported(source.read_text(errors="replace")):
+        for name in _imported(path.read_text(errors="replace")):
             known = name not in found and name.partition(".")[0] == own and not name.startswith(ENGINE)
-            if known and _source(name) is not None:
+            if known and source(name) is not None:
                 found.add(name)
                 todo.append(name)
     return tuple(sorted(found))
 
 
-def _source(module: str) -> Path | None:
-    """Return the source of a module, wherever it was loaded from."""
+def source(module: str) -> Path | None:
+    """Return the source of a module, wherever it was loaded from; also of one in the user's registry."""
     loaded = loaded_files().get(module)
-    return Path(loaded) if loaded else source_of(module)
+    if loaded:
+        return Path(loaded)
+    own = folder() / "files" / f"{module}.py"
+    return own if own.is_file() else source_of(module)
 
 
 def _imported(text: str) -> list[str]:
@@ -52,5 +56,5 @@ def _imported(text: str) -> list[str]:
 
 def digests(modules: tuple[str, ...]) -> dict[str, str]:
     """Return the SHA-256 of the source of every module that has one."""
-    sources = {module: _source(module) for module in modules}
+    sources = {module: source(module) for module in modules}
     return {m: hashlib.sha256(path.read_bytes()).hexdigest() for m, path in sources.items() if path is not None}

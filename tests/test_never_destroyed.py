@@ -313,3 +313,35 @@ def test_a_damaged_shard_makes_no_result_older(made):
     shard.write_bytes(shard.read_bytes()[:1000])
     (said,) = problems(folder / "x.xcorr")
     assert said.startswith(f"{shard.name}: damaged")
+
+
+def test_new_stacks_are_never_of_less(made, invoke):
+    folder, _ = made
+    shard = sorted((folder / "x.xcorr" / "shards").glob("*.h5"))[0]
+    before = held(folder / "x.xcorr")
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    for _ in range(2):
+        done = invoke("stack", folder / "x.xcorr", "--set", 'stack.methods=["linear","pws"]')
+        assert done.exit_code == 1
+        assert "1 shard(s) are lacking, or were damaged and set aside; repeat xcorr run" in done.output
+    go_on(made, *CODES)
+    assert held(folder / "x.xcorr") == before
+    assert invoke("stack", folder / "x.xcorr", "--set", 'stack.methods=["linear","pws"]').exit_code == 0
+
+
+def test_a_file_that_can_no_longer_be_read_is_an_error_until_it_can(made):
+    folder, _ = made
+    before, path = held(folder / "x.xcorr"), sds_path(folder / "sds", "BBB")
+    good = path.read_bytes()
+    path.write_bytes(b"garbage" * 1000)
+    for refresh in (True, False, False):
+        finished = go_on(made, *CODES, refresh=refresh)
+        assert finished.exit_code == 3, "somebody has to look"
+        assert len(finished.report["stale"]) == len(finished.report["errors"]) == 2
+        assert held(folder / "x.xcorr") == before
+    path.write_bytes(good)
+    finished = go_on(made, *CODES)
+    assert (finished.exit_code, finished.report["stale"], finished.report["errors"]) == (0, [], [])
+    assert held(folder / "x.xcorr") == before

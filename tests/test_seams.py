@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -86,28 +87,6 @@ mirror = extra_rooms:Mirror
 [xcorr.mappings]
 patient = extra_rooms:Patient
 """
-SCALE = '''
-import dataclasses
-
-from xcorr.core import IterativePE
-from xcorr.pes.items import Tombstone
-
-
-class Scale(IterativePE):
-    """Multiplies conditioned traces."""
-
-    stateless = True
-    on_error = "fail"
-
-    def __init__(self, factor=2.0):
-        super().__init__()
-        self.factor = factor
-
-    def _process(self, item):
-        if isinstance(item, Tombstone):
-            return item
-        return dataclasses.replace(item, data=item.data * item.data.dtype.type(self.factor))
-'''
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +173,8 @@ def test_options_of_others_are_checked(extra, tmp_path):
 def own(tmp_path_factory):
     """A registry with an element of one's own."""
     folder = tmp_path_factory.mktemp("own")
-    (folder / "scale.py").write_text(SCALE)
+    page = (ROOT / "docs" / "elements.md").read_text()
+    (folder / "scale.py").write_text(re.search(r"`scale\.py`:\n\n```python\n(.*?)^```", page, re.S | re.M)[1])
     assert program("registry", "add", folder / "scale.py", data=folder).returncode == 0
     return folder
 
@@ -228,6 +208,7 @@ def test_an_element_of_ones_own_in_the_main_job(own, unscaled, tmp_path, mapping
     shown = program("prov", tmp_path / "x.xcorr", "--format", "provn")
     assert "Scale" in shown.stdout
     assert "factor" in (tmp_path / "x.xcorr" / "campaign.toml").read_text()
+    assert program("prov", "query", tmp_path / "x.xcorr", "--changed", data=own).stdout == "nothing\n"
     assert program("verify", tmp_path / "x.xcorr").returncode == 0
 
 

@@ -29,7 +29,10 @@ def joined(new: Iterable[SlotAccount], old: Iterable[SlotAccount]) -> tuple[tupl
             continue
         why = f"{account.status}: {account.reason}" if account.reason else account.status
         text = f"{known.windows[0]} windows are kept; the inputs now give {account.windows[0]} ({why})"
-        accounts.append(dataclasses.replace(known, chunk=account.chunk, stale=text))
+        reason = known.reason
+        if account.status == "failed" and account.reason not in reason:  # an error: the next run tries again
+            reason = "; ".join(filter(None, [reason, account.reason]))
+        accounts.append(dataclasses.replace(known, chunk=account.chunk, stale=text, reason=reason))
         kept.add(account.slot)
     return tuple(accounts), frozenset(kept)
 

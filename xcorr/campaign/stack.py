@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ def restack(folder: Path, assignments: Sequence[str] = ()) -> Path:
             if roster is None:
                 raise folders.CampaignError(f"{folder} has no shards to stack")
             require_series(folder, ledger)
+            _require_all(folder, ledger)
             folders.freeze_settings(folder, settings)
             with recorded(folder, circumstances(settings)) as record:
                 found = survey_of(roster, settings)
@@ -66,6 +68,21 @@ def restack(folder: Path, assignments: Sequence[str] = ()) -> Path:
 def _of_inputs(settings: Settings) -> dict[str, Any]:
     """Return the settings that stacking must not change: all but the sections ``stack`` and ``run``."""
     return {name: values for name, values in settings.as_dict().items() if name not in ("stack", "run")}
+
+
+def _require_all(folder: Path, ledger: Ledger) -> None:
+    """Raise CampaignError if shards are lacking: new stacks would silently be of less than those there are."""
+    import h5py
+
+    there = {s.path for s in ledger.shards()}
+    lacking = int(ledger.fact("expected") or 0) - len(there)
+    with contextlib.suppress(OSError), h5py.File(folder / RESULTS) as file:  # results that cannot be read say nothing
+        lacking = max(lacking, len({path.decode() for path in file["shards"]["path"]} - there))
+    if lacking > 0:
+        raise folders.CampaignError(
+            f"{folder}: {lacking} shard(s) are lacking, or were damaged and set aside; repeat xcorr run, which makes "
+            "them again, and then stack"
+        )
 
 
 def require_series(folder: Path, ledger: Ledger) -> None:

@@ -21,8 +21,7 @@ import numpy as np
 
 from xcorr.core import GenericPE, Observer, WorkflowGraph
 from xcorr.core.derivation import parse_derivation
-from xcorr.core.files import source_of
-from xcorr.core.source_files import digests, modules_behind
+from xcorr.core.source_files import digests, modules_behind, source
 from xcorr.provenance.recorder import Recorder
 from xcorr.provenance.store import INSERTS, NAME, create, folder_of, reading, require_whole, take_in
 
@@ -181,10 +180,10 @@ def changed_elements(campaign: Path) -> list[str]:
     changed = []
     for name, place, key in rows:
         module, _, attribute = place.partition(":")
-        source = source_of(module)
-        if source is None:
+        path = source(module)
+        if path is None:
             changed.append(f"{name}: the module of {place} is not installed here, so changes cannot be found")
-        elif not _defines(source, attribute):
+        elif not _defines(path, attribute):
             changed.append(f"{name}: {place} does not exist any more")
         else:
             known = before.get(key, {})
