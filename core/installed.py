@@ -32,6 +32,11 @@ def names(kind: str) -> list[str]:
     return list(_entries(kind))
 
 
+def has(kind: str, name: str) -> bool:
+    """Return whether a name is registered. Names of xcorr itself are found without a search."""
+    return name in _ours(kind) or name in _entries(kind)
+
+
 def target(kind: str, name: str) -> str:
     """Return ``module:attribute`` of a name, without loading it."""
     return _find(kind, name).value

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import functools
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -21,18 +22,7 @@ Complex64 = npt.NDArray[np.complex64]
 Bool = npt.NDArray[np.bool_]
 Int64 = npt.NDArray[np.int64]
 
-WINDOW_REASONS = (
-    "used",
-    "coverage",
-    "non-finite",
-    "max_over_std",
-    "kurtosis",
-    "sta_lta",
-    "dead",
-    "clipped",
-    "catalogue",
-)
-(USED, LOW_COVERAGE, NON_FINITE, MAX_OVER_STD, KURTOSIS, STA_LTA, DEAD, CLIPPED, CATALOGUE) = range(len(WINDOW_REASONS))
+WINDOWS_USED = "used"  # among the names of windows; the other names are the reasons to reject
 HELPER = -1  # slot of a channel that is not wanted itself, but needed to rotate others
 
 
@@ -80,7 +70,6 @@ class OfStation:
     def metadata(self) -> dict[str, object]:
         """The values of :data:`STATION_METADATA`."""
         accounts: tuple[SlotAccount, ...] = getattr(self, "accounts", ())
-        windows = [a.windows for a in accounts]
         return {
             "chunk": self.chunk.name,
             "station": self.station,
@@ -89,8 +78,8 @@ class OfStation:
             "gaps": sum(a.gaps for a in accounts),
             "gap_s": sum(a.gap_s for a in accounts),
             "zeros_s": sum(a.zeros_s for a in accounts),
-            "windows_used": sum(w[USED] for w in windows),
-            "windows_rejected": sum(sum(w) - w[USED] for w in windows),
+            "windows_used": sum(a.windows_used for a in accounts),
+            "windows_rejected": sum(sum(a.windows.values()) - a.windows_used for a in accounts),
             "failed": any(a.is_error for a in accounts),
         }
 
@@ -174,8 +163,8 @@ class SlotAccount:
 
     ``status`` is ``used``, ``absent`` (no data exist), ``unusable`` (data exist, but none are valid) or ``failed`` (an
     error, after which the next run tries again). A used slot with a ``reason`` has lost a part of its input by an
-    error. ``windows`` holds the numbers of windows by :data:`WINDOW_REASONS`. ``stale`` says why an old result was kept
-    although its inputs are gone, or have changed, since.
+    error. ``windows`` holds the numbers of windows that are ``used``, and of those rejected by reason, where
+    there are any. ``stale`` says why an old result was kept although its inputs are gone, or have changed, since.
     """
 
     slot: int
@@ -188,8 +177,13 @@ class SlotAccount:
     gaps: int = 0
     gap_s: float = 0.0
     zeros_s: float = 0.0
-    windows: tuple[int, ...] = (0,) * len(WINDOW_REASONS)
+    windows: Mapping[str, int] = dataclasses.field(default_factory=dict)
     stale: str = ""
+
+    @property
+    def windows_used(self) -> int:
+        """The number of windows that are used."""
+        return self.windows.get(WINDOWS_USED, 0)
 
     @property
     def is_error(self) -> bool:
@@ -239,7 +233,7 @@ class ConditionedStation(OfStation):
     """A station's conditioned traces on the common grid of the chunk.
 
     ``data`` [slot, sample] float32, zero where ``mask`` [slot, sample] is False; ``windows`` [slot, window]
-    holds an index into :data:`WINDOW_REASONS`. Rows follow ``accounts``.
+    holds an index into ``xcorr.pes.preparing.windows.REASONS`` (0: used). Rows follow ``accounts``.
     """
 
     chunk: Chunk

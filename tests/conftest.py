@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,3 +51,12 @@ def demo(tmp_path_factory) -> Path:
     finished = run_campaign(configs / "stations.txt", folder, build(load(configs / "xcorr.toml")))
     assert finished.exit_code == 0
     return folder
+
+
+def accounts_of(folder: Path) -> list[dict[str, Any]]:
+    """Every account of a campaign, with the name of its slot and the number of its chunk."""
+    from xcorr.store.accounts import account_rows
+
+    rows = list(account_rows(folder))
+    starts = sorted({r["start_ns"] for r in rows})
+    return [{**r, "chunk": starts.index(r["start_ns"])} for r in rows]

@@ -9,9 +9,10 @@ from xcorr.mappings import run
 from xcorr.pes import CorrelateStrips, TransformStation
 from xcorr.pes.correlating.layout import Layout
 from xcorr.pes.correlating.rows import CorrelationRows, StripEnd
-from xcorr.pes.items import LOW_COVERAGE, USED, Chunk, ConditionedStation, SlotAccount, Tombstone
+from xcorr.pes.items import Chunk, ConditionedStation, SlotAccount, Tombstone
 from xcorr.pes.preparing.estimator import Estimator
 from xcorr.pes.preparing.whiten import Band
+from xcorr.pes.preparing.windows import LOW_COVERAGE, USED
 
 CHUNK = Chunk(0, 0, 86_400 * 10**9, 0, 86_400 * 10**9)
 

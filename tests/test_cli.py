@@ -279,9 +279,8 @@ def test_registered_elements_exist_and_are_all_ours():
     from xcorr import pes
     from xcorr.core import GenericPE, installed
 
-    assert set(installed.names("elements")) == set(pes.__all__)
     for name in installed.names("elements"):
-        assert issubclass(installed.load("elements", name), GenericPE)
+        assert issubclass(getattr(pes, name), GenericPE)
 
 
 def test_workflow_plan_and_draw(tmp_path, invoke):

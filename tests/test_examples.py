@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 
 import xcorr
-import xcorr.pes
+from xcorr.core import installed
 
 FOUND = [(m.name, m.module_finder.find_spec(m.name)) for m in pkgutil.walk_packages(xcorr.__path__, "xcorr.")]
 MODULES = ["xcorr", *(name for name, spec in FOUND if ">>>" in Path(spec.origin).read_text())]
@@ -27,5 +27,6 @@ def test_elements_are_used_alone_in_the_docs():
     done = doctest.testfile(str(page), module_relative=False)
     assert done.failed == 0
     assert done.attempted > 40
-    for name in xcorr.pes.__all__:
-        assert f"{name}(" in page.read_text(), f"docs/elements.md does not use {name}"
+    for name in installed.names("elements"):
+        shown = page.read_text() + (installed.load("elements", name).__doc__ or "").partition(">>>")[2]
+        assert f"{name}(" in shown, f"neither docs/elements.md nor its docstring has an example of {name}"

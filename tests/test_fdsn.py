@@ -13,6 +13,7 @@ import numpy as np
 import obspy
 import pytest
 from archives import START, settings, station_list, trace, waveform, write
+from conftest import accounts_of
 
 from xcorr import results
 from xcorr.campaign.run import run_campaign
@@ -109,7 +110,7 @@ def test_the_web_gives_what_the_archive_gives(server, archive, tmp_path):
     here = run_campaign(stations, tmp_path / "here.xcorr", settings(archive))
     web = run_campaign(stations, tmp_path / "web.xcorr", over_the_web(server))
     assert (here.exit_code, web.exit_code) == (0, 0)
-    accounts = {(a["slot"], a["chunk"]): a for a in web.report["channel_chunk"]}
+    accounts = {(a["slot"], a["chunk"]): a for a in accounts_of(web.folder)}
     assert accounts["XX.GONE.Z", 0]["status"] == "absent"
     assert accounts["XX.DDD.Z", 0]["gap_s"] == pytest.approx(600, abs=1)
     assert accounts["XX.DDD.Z", 1]["seed_id"] == "XX.DDD..BHZ"
@@ -129,7 +130,7 @@ def test_components_are_asked_for_together_and_kinds_in_order(server, tmp_path):
     finished = run_campaign(station_list(tmp_path, "AAA", "BBB"), tmp_path / "x.xcorr", made)
     # 2 stations x 2 chunks x (HH: nothing; BH: something); N is absent, which costs no further request
     assert server.requests() == 8
-    assert {a["slot"]: a["status"] for a in finished.report["channel_chunk"]} == {
+    assert {a["slot"]: a["status"] for a in accounts_of(finished.folder)} == {
         "XX.AAA.Z": "used", "XX.BBB.Z": "used", "XX.AAA.N": "absent", "XX.BBB.N": "absent"
     }  # fmt: skip
 
@@ -147,7 +148,7 @@ def test_a_service_that_dies_costs_what_it_did_not_give(server, tmp_path):
     finished = run_campaign(station_list(tmp_path, *CODES), tmp_path / "x.xcorr", made)
     thread.join()
     assert finished.exit_code == 3
-    status = [a["status"] for a in finished.report["channel_chunk"]]
+    status = [a["status"] for a in accounts_of(finished.folder)]
     assert status.count("used") >= 2
     assert status.count("failed") >= 4
     assert any("failed 2 requests" in e for e in finished.report["errors"])

@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 from archives import sds_path, settings, station_list, write
+from conftest import accounts_of
 
 from xcorr import results
 from xcorr.campaign.run import run_campaign
@@ -53,8 +54,8 @@ def held(folder):
         return {p: (s.values.tobytes(), s.coords["n_windows"].values.tolist()) for p, s in series.items()}
 
 
-def windows(report):
-    return {(a["slot"], a["chunk"]): a["windows"][0] for a in report["channel_chunk"]}
+def windows(finished):
+    return {(a["slot"], a["chunk"]): a["windows"].get("used", 0) for a in accounts_of(finished.folder)}
 
 
 def go_on(made, *codes, refresh=False):
@@ -127,12 +128,12 @@ def test_a_shard_that_cannot_be_read_now_is_no_damaged_one(made, monkeypatch, ho
 
 def test_a_file_that_was_emptied_takes_nothing_away(made):
     folder, _ = made
-    before, first = held(folder / "x.xcorr"), windows(go_on(made, *CODES).report)
+    before, first = held(folder / "x.xcorr"), windows(go_on(made, *CODES))
     sds_path(folder / "sds", "AAA").write_bytes(b"")
     for _ in range(2):
         finished = go_on(made, *CODES, refresh=True)
         assert held(folder / "x.xcorr") == before
-        assert windows(finished.report) == first
+        assert windows(finished) == first
         assert len(finished.report["stale"]) == 2, "one channel in two chunks"
         assert "the inputs now give 0" in finished.report["stale"][0]
         assert finished.report["windows"]["used"] == sum(first.values())
@@ -164,16 +165,16 @@ def test_files_that_left_the_archive_take_nothing_away_when_another_is_read_agai
     after = held(tmp_path / "x.xcorr")
     assert after[("XX.AAA", "XX.BBB")] == before
     assert np.sum(after[("XX.AAA", "XX.CCC")][1]) > 0, "what came is used"
-    assert {a for a, n in windows(finished.report).items() if n} == {(f"XX.{c}.Z", k) for c in CODES for k in (0, 1)}
+    assert {a for a, n in windows(finished).items() if n} == {(f"XX.{c}.Z", k) for c in CODES for k in (0, 1)}
 
 
 def test_a_station_added_after_files_were_purged_takes_nothing_away(made):
     folder, _ = made
-    before, first = held(folder / "x.xcorr"), windows(go_on(made, *CODES).report)
+    before, first = held(folder / "x.xcorr"), windows(go_on(made, *CODES))
     sds_path(folder / "sds", "AAA").write_bytes(b"")
     finished = go_on(made, *CODES, "DDD")
     assert nothing_lost(before, held(folder / "x.xcorr"))
-    now = windows(finished.report)
+    now = windows(finished)
     assert {key: now[key] for key in first} == first, "the report tells what is in the results"
     assert list(problems(folder / "x.xcorr")) == []
 

@@ -8,7 +8,7 @@ import reference
 import scipy.signal
 
 from xcorr.pes.correlating.snr import quality
-from xcorr.pes.items import LOW_COVERAGE, MAX_OVER_STD, NON_FINITE, USED, Segment
+from xcorr.pes.items import Segment
 from xcorr.pes.preparing import normalize, whiten, windows
 from xcorr.pes.preparing.condition import (
     ConditionError,
@@ -19,7 +19,7 @@ from xcorr.pes.preparing.condition import (
     fft_lengths,
 )
 from xcorr.pes.preparing.normalize import Normalization
-from xcorr.pes.preparing.windows import Windowing
+from xcorr.pes.preparing.windows import LOW_COVERAGE, MAX_OVER_STD, NON_FINITE, USED, Windowing
 from xcorr.pes.reading.segments import NS, RateError, clean, exact_rate, sample_ns
 from xcorr.pes.stacking import methods as stacking
 

@@ -15,7 +15,7 @@ import numpy as np
 import obspy
 import pytest
 from archives import settings, station_list, write
-from conftest import ROOT
+from conftest import ROOT, accounts_of
 
 from xcorr.campaign.run import run_campaign
 from xcorr.core import GenericPE, GraphError, WorkflowGraph
@@ -107,7 +107,7 @@ def test_lineage_agrees_with_the_ledger(demo):
         expected = {
             f"file:{path}"
             for _, a in with_files.accounts()
-            if a.windows[0] and a.seed_id.split(".")[1] in ("D00", "D05")
+            if a.windows_used and a.seed_id.split(".")[1] in ("D00", "D05")
             for path, _, _ in a.files
         }
     finally:
@@ -124,7 +124,7 @@ def test_lineage_agrees_with_the_ledger(demo):
 
 def test_forward_names_every_product_that_a_file_touched(demo):
     with CampaignLineage(demo) as found:
-        path = next(p for (_, slot), a in found.accounts.items() if slot == 5 for p, _, _ in a.files)
+        path = next(p for _, a in found.ledger.accounts("slot = 5") for p, _, _ in a.files)
         touched = found.of_file(path)
         back = {pair: found.of_pair(*pair) for pair in [tuple(found.stations[k] for k in r) for r in found.ends]}
     by_back = {
@@ -409,7 +409,8 @@ def test_a_rule_keeps_exactly_what_it_says(demo, tmp_path, mapping):
     how = {"run": {"mapping": mapping, "workers": workers}}
     finished = run_demo(tmp_path / "x.xcorr", keep=[rule, spectra], **how)
     assert list(differences(demo, tmp_path / "x.xcorr")) == []
-    expected = {f"{c['slot'].rpartition('.')[0]}" for c in finished.report["channel_chunk"] if sum(c["windows"][1:])}
+    rows = accounts_of(finished.folder)
+    expected = {c["slot"].rpartition(".")[0] for c in rows if c["windows"].keys() - {"used"}}
     kept = ask.query(tmp_path / "x.xcorr", kept=True)
     paths = [Path(row["path"]) for row in kept]
     stations = [p.stem.partition("_")[2] for p in paths if p.suffix == ".mseed"]

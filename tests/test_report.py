@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from archives import settings, station_list, write
+from conftest import accounts_of
 from PIL import Image
 
 from xcorr import results
@@ -64,14 +65,14 @@ def test_the_page_says_what_the_report_says(demo):
 
 def test_availability_has_a_row_per_channel_and_a_column_per_chunk(demo):
     page, report = Page((demo / "report.html").read_text()), json.loads((demo / "report.json").read_text())
-    names = sorted({c["slot"] for c in report["channel_chunk"]})
+    names = sorted({c["slot"] for c in accounts_of(demo)})
     image = np.asarray(page.images[-1])
     assert image.shape[1] == report["chunks"]
     assert image.shape[0] % len(names) == 0
     rows = image[:: image.shape[0] // len(names)]
-    for c in report["channel_chunk"]:
+    for c in accounts_of(demo):
         is_green = rows[names.index(c["slot"]), c["chunk"], 1] > rows[names.index(c["slot"]), c["chunk"], 0]
-        assert is_green == bool(c["windows"][0])
+        assert is_green == bool(c["windows"].get("used"))
 
 
 def test_colours():

@@ -65,11 +65,8 @@ def test_a_refusal_always_shows_a_difference(tmp_path):
     assert program(tmp_path).returncode == 0
     path = tmp_path / "x.xcorr" / "campaign.toml"
     text = path.read_text()
-    path.write_text(text.replace("settings_hash: ", "settings_hash: 0"))
-    assert (
-        "the settings are the same, but campaign.toml has a settings_hash that is not theirs"
-        in program(tmp_path).stderr
-    )
+    path.write_text(text.replace("# identity: ", "# identity: 0"))
+    assert "the settings are the same, but campaign.toml has an identity that is not theirs" in program(tmp_path).stderr
     insert = '[[insert]]\nelement = "Nothing"\nafter = "ReadStation"\n'
     path.write_text(text + insert)
     said = program(tmp_path).stderr
@@ -82,3 +79,14 @@ def test_identities_of_version_0_1_0_stay_as_they_were():
     assert build(other).hash() == "b365f6078019badf7a0ebb54f014411d9e4d7b072add3c13948754576496f7f7"
     sections = {name: set(keys) for name, keys in FIRST.items()}
     assert len(sections["quality"]) == 10
+
+
+def test_a_campaign_of_a_later_format_is_refused(tmp_path):
+    assert program(tmp_path).returncode == 0
+    path = tmp_path / "x.xcorr" / "campaign.toml"
+    path.write_text(path.read_text().replace("# format: 2", "# format: 3"))
+    before = {p: p.read_bytes() for p in path.parent.rglob("*") if p.is_file()}
+    refused = program(tmp_path)
+    assert refused.returncode == 1
+    assert "is a campaign of format 3, and this version of xcorr knows formats 1 to 2" in refused.stderr
+    assert {p: p.read_bytes() for p in path.parent.rglob("*") if p.is_file()} == before

@@ -10,6 +10,7 @@ import pytest
 import scipy.signal
 import scipy.special
 from archives import sds_path, settings, station_list, trace, waveform, write
+from conftest import accounts_of
 from obspy.core.inventory import Channel, Inventory, Network
 from obspy.core.inventory import Station as InventoryStation
 from streams import correlate, correlate_all
@@ -399,7 +400,7 @@ def test_channels_1_and_2_without_metadata_fail_with_the_reason(tmp_path):
     made = settings(tmp_path / "sds", correlate={"components": ["ZZ", "NN"]})
     finished = run_campaign(station_list(tmp_path, "AAA", "BBB"), tmp_path / "x.xcorr", made)
     assert finished.exit_code == 3
-    reasons = {a["slot"]: a["reason"] for a in finished.report["channel_chunk"] if a["status"] == "failed"}
+    reasons = {a["slot"]: a["reason"] for a in accounts_of(finished.folder) if a["status"] == "failed"}
     assert set(reasons) == {"XX.AAA.N", "XX.BBB.N"}
     assert "the direction of XX.AAA..BH1 is not known: set data.metadata" in reasons["XX.AAA.N"]
 

@@ -16,11 +16,14 @@ MODULE = '''
 import shutil
 from pathlib import Path
 
+import click
+
 from xcorr.core.interrupt import held
 from xcorr.core.loop import Worker
 from xcorr.core.options import option
 from xcorr.mappings import Engine, Outcome
 from xcorr.mappings.engine import tell_progress
+from xcorr.pes.correlating import tiles
 from xcorr.pes.reading.sds import Sds
 from xcorr.pes.reading.source import Index, SourceError
 import dataclasses
@@ -54,6 +57,20 @@ class Mirror(Sds):
         return super().rate_hz(reference.partition("!")[2])
 
 
+def cross_spectra(*args):
+    Path("products-made-here").touch()
+    tiles.cross_spectra(*args)
+
+
+to_lags = tiles.to_lags
+
+
+@click.command()
+def count_twice():
+    """Count."""
+    click.echo("1 2")
+
+
 def write_names(pairs, target):
     target.write_text("\\n".join(f"{p.attrs['station_1']} {p.attrs['station_2']}" for p in pairs))
 
@@ -78,7 +95,14 @@ class Patient(Engine):
         Path(f"executed-{self.count}").touch()
         return Outcome(worker.results, [worker.statistics()])
 '''
-ENTRIES = """[xcorr.exports]
+ENTRIES = """[xcorr.arrays]
+ours = extra_rooms
+
+[xcorr.commands]
+broken = no_such_module:command
+count-twice = extra_rooms:count_twice
+
+[xcorr.exports]
 names = extra_rooms:write_names
 
 [xcorr.sources]
@@ -128,8 +152,8 @@ def test_a_source_and_a_mapping_of_another_package(extra, demo, tmp_path):
     assert ran.returncode == 0, ran.stderr
     assert (tmp_path / "executed-5").exists()
     assert list(differences(demo, tmp_path / "x.xcorr")) == []
-    report = json.loads((tmp_path / "x.xcorr" / "report.json").read_text())
-    files = [name for a in report["channel_chunk"] for name, _, _ in a["files"]]
+    told = program("info", "x.xcorr", "--accounts", "--json", extra=extra, cwd=tmp_path)
+    files = [name for line in told.stdout.splitlines() for name, _, _ in json.loads(line)["files"]]
     assert files
     assert all(name.startswith(f"m3!{archive}") for name in files)
     again = program("run", where, "-o", "x.xcorr", *options, "--refresh", extra=extra, cwd=tmp_path)
@@ -241,3 +265,23 @@ def test_a_changed_module_behind_an_element_is_named(demo, tmp_path):
     said = program("prov", "query", demo, "--changed", extra=copy, cwd=tmp_path).stdout
     assert "TransformStation: xcorr.pes.preparing.whiten has changed since the last run" in said
     assert "ReadStation" not in said
+
+
+def test_a_command_of_another_package(extra):
+    assert program("count-twice", extra=extra).stdout == "1 2\n"
+    every = program("--help", extra=extra)
+    assert "count-twice" in every.stdout, every.stderr
+    assert "this command cannot be loaded" in every.stdout, "and the others go on"
+    assert "No module named 'no_such_module'; install its package again" in program("broken", extra=extra).stderr
+
+
+def test_products_and_lags_by_another_package(extra, demo, tmp_path):
+    where = ROOT / "configs" / "demo" / "stations.txt"
+    ran = program("run", where, "-o", "x.xcorr", "--set", "run.arrays=ours", extra=extra, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    assert (tmp_path / "products-made-here").exists()
+    assert list(differences(demo, tmp_path / "x.xcorr")) == []
+    missing = program("run", where, "-o", "y.xcorr", "--set", "run.arrays=their", cwd=tmp_path)
+    assert missing.returncode == 2
+    assert "no array is called 'their'" in missing.stderr
+    assert not (tmp_path / "y.xcorr").exists()

@@ -33,7 +33,7 @@ def content(folder):
         found.file.visititems(lambda n, d: data.setdefault(n, d[...].tobytes()) if hasattr(d, "shape") else None)
         data |= {f"@{n}": str(v) for n, v in found.file.attrs.items() if n != "created"}
     with contextlib.closing(read_ledger(folder)) as ledger:
-        return data, ledger.accounts(), ledger.shards()
+        return data, list(ledger.accounts()), ledger.shards()
 
 
 def harmed(path, rng):

@@ -7,7 +7,7 @@ import numpy as np
 import obspy
 import pytest
 from archives import START, sds_path, settings, station_list, trace, waveform, write
-from conftest import ROOT
+from conftest import ROOT, accounts_of
 
 from xcorr import results
 from xcorr.campaign import workflows
@@ -26,7 +26,7 @@ def run(root, tmp_path, name="out", text=None, codes=("AAA", "BBB"), **sections)
 
 
 def accounts(finished, slot):
-    return [a for a in finished.report["channel_chunk"] if a["slot"] == slot]
+    return [a for a in accounts_of(finished.folder) if a["slot"] == slot]
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_a_small_bad_piece_costs_itself_alone(three, tmp_path):
         trace("AAA", waveform(7)[:20], rate=9.97, start=START + 7300).write(file, format="MSEED")
         trace("AAA", waveform(7)[:20], rate=1.0, start=START + 7300).write(file, format="MSEED")
     spoiled = run(three, tmp_path, data={"end": "2024-03-01T03:00:00"}, name="spoiled")
-    assert accounts(spoiled, "XX.AAA.Z")[0]["windows"][0] == 6
+    assert accounts(spoiled, "XX.AAA.Z")[0]["windows"]["used"] == 6
     with results.open(clean.folder) as a, results.open(spoiled.folder) as b:
         one, two = (r.get("XX.AAA", "XX.BBB", stack=None).values[:2] for r in (a, b))
         assert one.tobytes() == two.tobytes()
@@ -201,8 +201,8 @@ def test_shared_weights_share_rejected_windows(three, tmp_path):
     write(three, "AAA", data, channel="BHN")
     alone = run(three, tmp_path, name="alone", correlate={"components": ["ZZ", "NN"]})
     shared = run(three, tmp_path, name="shared", correlate={"components": ["ZZ", "NN"]}, whiten={"per": "station"})
-    assert [accounts(r, "XX.AAA.Z")[0]["windows"][0] for r in (alone, shared)] == [6, 5]
-    assert [accounts(r, "XX.AAA.N")[0]["windows"][3] for r in (alone, shared)] == [1, 1]
+    assert [accounts(r, "XX.AAA.Z")[0]["windows"]["used"] for r in (alone, shared)] == [6, 5]
+    assert [accounts(r, "XX.AAA.N")[0]["windows"]["max_over_std"] for r in (alone, shared)] == [1, 1]
 
 
 def test_coordinates_come_from_the_list_before_the_metadata(three, tmp_path):

@@ -9,14 +9,14 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from xcorr.core import GenericPE, MultiKey, XcorrError
+from xcorr.core import GenericPE, MultiKey, XcorrError, installed
 from xcorr.core.product import Product
 from xcorr.pes.correlating.estimate import BlockOfSlots, Rows, estimate
 from xcorr.pes.correlating.gridding import gridding
 from xcorr.pes.correlating.layout import Layout
 from xcorr.pes.correlating.packing import PackedChunk, packed_chunk
 from xcorr.pes.correlating.rows import ROWS_METADATA, CorrelationRows, StripEnd
-from xcorr.pes.correlating.tiles import EDGE, GROUP, cross_spectra
+from xcorr.pes.correlating.tiles import EDGE, GROUP
 from xcorr.pes.items import Chunk, Complex64, Float32, SlotAccount, SpectraBlock, Tombstone, strip_key
 from xcorr.pes.preparing.estimator import Estimator
 from xcorr.pes.preparing.whiten import Band
@@ -112,6 +112,7 @@ class CorrelateStrips(GenericPE):
     def _preprocess(self) -> None:
         prepare_process()
         self._how = self.estimator or Estimator()
+        self._arrays = installed.load("arrays", self._how.arrays)
         self._substacks = self.substacks or ((0, self.windows),)
         self._number = {code: i for i, code in enumerate(self.stations)}
         self._needed = {strip: self.layout.stations_needed(strip) for strip in self.layout.strips}
@@ -203,7 +204,7 @@ class CorrelateStrips(GenericPE):
                             shape = min(GROUP, side - low), side - left, bins
                             spectra = self._room[k][: math.prod(shape)].reshape(shape)
                             packed = second.bands[k].packed[:, left:, windows]
-                            cross_spectra(conjugates, packed, spectra, self._griddings[k])
+                            self._arrays.cross_spectra(conjugates, packed, spectra, self._griddings[k])
                             sums = _Sums(k, piece, slice(start, stop), first, second, low, left, spectra)
                             for batch in self._batches(k, self._stretches(sums, strip, block, number, partners)):
                                 yield from self._rows(chunk.chunk, strip, sums, batch)

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from xcorr.core import installed
 from xcorr.pes.correlating.gridding import Gridding
-from xcorr.pes.correlating.tiles import Block, full_products_per_lag, products_per_lag, to_lags
+from xcorr.pes.correlating.tiles import Block, full_products_per_lag, products_per_lag
 from xcorr.pes.items import Bool, Complex64, Float32, Float64
 from xcorr.pes.preparing.estimator import Estimator
 from xcorr.pes.preparing.whiten import Band
@@ -78,7 +79,7 @@ def estimate(sums: Complex64, rows: Rows, band: Band, how: Estimator, gridding: 
         if how.is_ratio:
             sums = _spectral_ratio(sums, rows, band, how)
         weights = None if how.is_ratio or how.unbiased else np.where(n > 0, 1.0 / n, np.nan).astype(np.float32)
-        data = to_lags(sums, grid, gridding, weights)
+        data: Float32 = installed.load("arrays", how.arrays).to_lags(sums, grid, gridding, weights)
         if how.is_ratio:
             data[n == 0] = np.nan
         elif how.unbiased:

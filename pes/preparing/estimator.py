@@ -15,7 +15,8 @@ class Estimator:
     ``unbiased``: every lag is divided by its number of valid products (unwhitened and phase correlations). Otherwise
     sums are divided by the number of windows. ``water_level``: share of the mean of S11 that ``deconvolution`` adds to
     S11. ``smooth_hz``: full width over which coherency and deconvolution smooth power spectra. The autocorrelation of
-    a slot is not whitened, unless ``whiten_autocorrelations`` is set.
+    a slot is not whitened, unless ``whiten_autocorrelations`` is set. ``arrays`` names the entry point of the group
+    ``xcorr.arrays`` whose ``cross_spectra`` and ``to_lags`` compute (``numpy``: ``xcorr.pes.correlating.tiles``).
     """
 
     method: str = "cross-correlation"
@@ -24,6 +25,7 @@ class Estimator:
     water_level: float = 0.01
     smooth_hz: float = 0.02
     whiten_autocorrelations: bool = False
+    arrays: str = "numpy"
 
     @property
     def copies(self) -> int:

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from xcorr.pes.items import HELPER, USED, Bool, Float32, Float64, SlotAccount
+from xcorr.pes.items import HELPER, Bool, Float32, Float64, SlotAccount
+from xcorr.pes.preparing.windows import USED
 from xcorr.pes.reading.metadata import MetadataError, orientation
 
 UNIT = {"Z": (1.0, 0.0, 0.0), "N": (0.0, 1.0, 0.0), "E": (0.0, 0.0, 1.0)}

@@ -11,8 +11,6 @@ import numpy as np
 
 from xcorr.core import IterativePE
 from xcorr.pes.items import (
-    USED,
-    WINDOW_REASONS,
     Bool,
     ConditionedStation,
     Float32,
@@ -27,7 +25,7 @@ from xcorr.pes.preparing.condition import Conditioning, condition
 from xcorr.pes.preparing.kept_items import CONDITIONED
 from xcorr.pes.preparing.normalize import Normalization, normalize
 from xcorr.pes.preparing.orient import Trace, to_components
-from xcorr.pes.preparing.windows import Windowing
+from xcorr.pes.preparing.windows import USED, Windowing, by_reason
 from xcorr.pes.process_setup import prepare_process
 from xcorr.pes.reading.metadata import (
     InverseResponse,
@@ -123,8 +121,7 @@ class ConditionStation(StationStep):
         if self.shared:
             judged[:] = np.where(judged == USED, judged.max(axis=0), judged)
         for row, k in enumerate(used):
-            counts = tuple(np.bincount(judged[row], minlength=len(WINDOW_REASONS)).tolist())
-            accounts[k] = dataclasses.replace(accounts[k], windows=counts)
+            accounts[k] = dataclasses.replace(accounts[k], windows=by_reason(judged[row]))
         return ConditionedStation(
             item.chunk,
             item.station,

@@ -7,11 +7,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from xcorr.pes.items import USED, Bool, Complex64, ConditionedStation, Float32, SpectraBlock, Tombstone
+from xcorr.pes.items import Bool, Complex64, ConditionedStation, Float32, SpectraBlock, Tombstone
 from xcorr.pes.preparing import whiten, windows
 from xcorr.pes.preparing.estimator import Estimator
 from xcorr.pes.preparing.kept_items import SPECTRA
 from xcorr.pes.preparing.prepare import StationStep
+from xcorr.pes.preparing.windows import USED
 from xcorr.pes.transforms.analytic import phasor_spectra, phasors
 
 

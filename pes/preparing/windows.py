@@ -8,21 +8,21 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from xcorr.pes.items import (
-    CATALOGUE,
-    CLIPPED,
-    DEAD,
-    KURTOSIS,
-    LOW_COVERAGE,
-    MAX_OVER_STD,
-    NON_FINITE,
-    STA_LTA,
-    USED,
-    Bool,
-    Float32,
-    Float64,
-)
+from xcorr.pes.items import WINDOWS_USED, Bool, Float32, Float64
 from xcorr.pes.transforms.running_mean import running_mean
+
+REASONS = (
+    WINDOWS_USED,
+    "coverage",
+    "non-finite",
+    "max_over_std",
+    "kurtosis",
+    "sta_lta",
+    "dead",
+    "clipped",
+    "catalogue",
+)
+(USED, LOW_COVERAGE, NON_FINITE, MAX_OVER_STD, KURTOSIS, STA_LTA, DEAD, CLIPPED, CATALOGUE) = range(len(REASONS))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,6 +55,12 @@ def window_count(samples: int, length: int, step: int) -> int:
     return 0 if samples < length else 1 + (samples - length) // step
 
 
+def by_reason(verdict: npt.NDArray[np.int8]) -> dict[str, int]:
+    """Return how many windows have each of :data:`REASONS`, where there are any."""
+    counts = np.bincount(verdict, minlength=len(REASONS)).tolist()
+    return {reason: count for reason, count in zip(REASONS, counts, strict=True) if count}
+
+
 def windowed(values: npt.NDArray[np.generic], length: int, step: int) -> npt.NDArray[np.generic]:
     """Return a read-only view [..., window, sample] of values [..., sample]."""
     return np.lib.stride_tricks.sliding_window_view(values, length, axis=-1)[..., ::step, :]
@@ -69,7 +75,7 @@ def judge(
     clipped: Iterable[tuple[int, int]] = (),
     events: Iterable[tuple[int, int]] = (),
 ) -> npt.NDArray[np.int8]:
-    """Return, for each window of one conditioned trace, an index into ``WINDOW_REASONS``.
+    """Return, for each window of one conditioned trace, an index into :data:`REASONS`.
 
     ``data`` and ``mask`` [sample]; masked samples are zero. A window is rejected for any of these reasons:
 

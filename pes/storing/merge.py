@@ -24,11 +24,11 @@ def joined(new: Iterable[SlotAccount], old: Iterable[SlotAccount]) -> tuple[tupl
     accounts, kept = [], set()
     for account in new:
         known = before.pop(account.slot, None)
-        if known is None or known.windows[0] <= account.windows[0]:
+        if known is None or known.windows_used <= account.windows_used:
             accounts.append(account)
             continue
         why = f"{account.status}: {account.reason}" if account.reason else account.status
-        text = f"{known.windows[0]} windows are kept; the inputs now give {account.windows[0]} ({why})"
+        text = f"{known.windows_used} windows are kept; the inputs now give {account.windows_used} ({why})"
         reason = known.reason
         if account.status == "failed" and account.reason not in reason:  # an error: the next run tries again
             reason = "; ".join(filter(None, [reason, account.reason]))

@@ -16,7 +16,13 @@ from typing import Any
 from xcorr.core import XcorrError
 from xcorr.pes.items import Chunk, SlotAccount
 
-FORMAT, VERSION = "xcorr-shard", 1
+FORMAT, VERSION = "xcorr-shard", 2
+READABLE = (1, 2)
+# windows by position, as version 1 of shards and version 2 of ledgers have them
+FIRST_REASONS = (
+    *("used", "coverage", "non-finite", "max_over_std", "kurtosis"),
+    *("sta_lta", "dead", "clipped", "catalogue"),
+)
 HDF5_CHUNK_BYTES = 128 << 10
 SPARE_BYTES = 1 << 20  # free space left for tables, and for files of other processes
 NOT_NOW = {  # errors of the system that say nothing about a file's content
@@ -61,7 +67,7 @@ def read_shard(path: Path, thorough: bool = False) -> ShardContent:
 
     try:
         with h5py.File(path) as file:
-            if file.attrs["format"] != FORMAT or file.attrs["version"] != VERSION:
+            if file.attrs["format"] != FORMAT or file.attrs["version"] not in READABLE:
                 raise ShardError(f"{path.name}: not a shard of this version")
             if thorough:
                 file.visititems(read_all)
@@ -103,7 +109,14 @@ def read_all(_: str, item: Any) -> None:
 
 def _account(plain: dict[str, Any]) -> SlotAccount:
     files = tuple((str(name), int(size), int(time)) for name, size, time in plain.pop("files"))
-    return SlotAccount(**{**plain, "files": files, "windows": tuple(plain["windows"])})
+    return SlotAccount(**{**plain, "files": files, "windows": named_windows(plain["windows"])})
+
+
+def named_windows(stored: dict[str, int] | list[int]) -> dict[str, int]:
+    """Return the numbers of windows by name, from any version of shards or ledger."""
+    if isinstance(stored, dict):
+        return stored
+    return {reason: count for reason, count in zip(FIRST_REASONS, stored, strict=True) if count}
 
 
 def shard_name(chunk: Chunk, strip: int, generation: int) -> str:

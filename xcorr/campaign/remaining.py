@@ -34,8 +34,9 @@ def what_remains(found: Survey, ledger: Ledger, settings: Settings, refresh: boo
         number = account.slot // letters
         if start not in chunk_at or not found.stations[number].channels:
             continue
-        wanted = slots(number, chunk_at[start])
-        if account.is_error or (refresh and _changed(account, wanted, account.slot % letters, source)):
+        if account.is_error or (
+            refresh and _changed(account, slots(number, chunk_at[start]), account.slot % letters, source)
+        ):
             again.setdefault(start, set()).add(number)
     todo: dict[int, list[Chunk]] = {}
     for generation in found.generations:

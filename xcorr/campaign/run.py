@@ -17,7 +17,7 @@ from xcorr.campaign.forecast import chunks_at_once, worker_count
 from xcorr.campaign.remaining import check_space, what_remains
 from xcorr.campaign.stack import circumstances, mapping_options, require_series, stack_campaign
 from xcorr.campaign.workflows import bytes_to_write, correlation_workflow, element_classes, expected_items
-from xcorr.core import Observer, WorkflowGraph
+from xcorr.core import Observer, WorkflowGraph, installed
 from xcorr.core.message import WorkerDied
 from xcorr.mappings import engine, run
 from xcorr.network.roster import Roster
@@ -67,6 +67,7 @@ def run_campaign(
     # before the folder is made, so that a wrong rule leaves nothing behind
     check_rules(settings.keep, products_of(element_classes(settings).items()))
     library(settings.run.fft)
+    installed.load("arrays", settings.run.arrays)
     prepare_process()  # before the head start, whose threads would not get these settings
     head_start.begin(settings.run.mapping, settings.run.workers)
     found = None if folder.exists() else survey_list(list_path, settings)  # before anything is written
@@ -155,7 +156,7 @@ class _Run:
             raise folders.CampaignError(
                 f"{folder}: {RESULTS} is gone and the series were not kept; remove the folder and run again"
             )
-        report = make_report(settings, found, ledger.accounts(), ledger.shards(), _pairs_with_data(folder), folder)
+        report = make_report(settings, found, ledger, _pairs_with_data(folder), folder)
         report |= {
             "shards_kept": len(done - wanted),
             "repaired": repaired,

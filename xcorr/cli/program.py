@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from xcorr.cli import campaigns, prov, results, run, storm, workflows
+from xcorr.core import installed
 
 os.environ.setdefault("NUMPY_MADVISE_HUGEPAGE", "0")  # zeroing new huge pages costs more time than they save here
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # OpenBLAS's own threads are not used, but spin once started
@@ -31,8 +31,28 @@ USAGE_ERRORS = (
 )
 
 
+def _give_up(text: str) -> None:
+    raise click.ClickException(text)
+
+
 class _Group(click.Group):
-    """Turns an XcorrError or OSError into one message and an exit code: 2 for wrong usage, 1 for other errors."""
+    """Finds commands by entry point. Turns an XcorrError or OSError into one message and an exit code.
+
+    The code is 2 for wrong usage, and 1 for other errors.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return installed.names("commands")
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if not installed.has("commands", cmd_name):
+            return None
+        try:
+            found: click.Command = installed.load("commands", cmd_name)
+        except ImportError as error:  # of another package: it costs its own command, and no other
+            text = f"this command cannot be loaded: {error}; install its package again"
+            found = click.Command(cmd_name, help=text, callback=lambda: _give_up(text))
+        return found
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -72,22 +92,3 @@ def main() -> None:
 
     Exit codes: 0 done; 1 no results, or an error; 2 wrong usage; 3 done, but some inputs failed; 130 interrupted.
     """
-
-
-for command in (
-    run.run,
-    run.plan,
-    run.doctor,
-    campaigns.init,
-    campaigns.status,
-    campaigns.verify,
-    campaigns.stack,
-    campaigns.pack,
-    results.info,
-    results.plot,
-    results.compare,
-    results.export,
-):
-    main.add_command(command)
-for group in (workflows.workflow, workflows.pe, workflows.registry, storm.storm, prov.prov):
-    main.add_command(group)

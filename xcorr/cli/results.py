@@ -14,11 +14,22 @@ from xcorr.cli.options import EXISTING, OPTIONAL_PATH, installed_name
 
 @click.command()
 @click.argument("results", type=EXISTING)
+@click.option("--accounts", is_flag=True, help="Print, as CSV, what became of every channel in every chunk.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def info(results: Path, as_json: bool) -> None:
+def info(results: Path, accounts: bool, as_json: bool) -> None:
     """Show what a campaign folder or its xcorr.h5 holds."""
     from xcorr.results import Results
 
+    if accounts:
+        from xcorr.store.accounts import account_rows, write_csv
+
+        rows = account_rows(results if results.is_dir() else results.parent)
+        if as_json:
+            for row in rows:
+                click.echo(json.dumps(row))
+        else:
+            write_csv(rows, sys.stdout)
+        return
     with Results(results) as found:
         pieces = found.pieces
         facts = {
@@ -66,13 +77,13 @@ def plot(
     if pair and availability:
         raise click.UsageError("--pair and --availability are different figures; give one of them")
     from xcorr.results import Results, figures
-    from xcorr.store.report import read_report
+    from xcorr.store.accounts import availability as what_was_used
 
     folder = results if results.is_dir() else results.parent
     name = "availability" if availability else "-".join(pair) if pair else "section"
     target = output or folder / f"{name}.png"
     if availability:
-        figures.availability(read_report(folder), target)
+        figures.availability(what_was_used(folder), target)
     else:
         with Results(results) as found:
             if pair:

@@ -61,7 +61,7 @@ def _run_and_tell(stations: Path, folder: Path, settings: Settings, as_json: boo
 
     style = "json" if as_json else "bar" if sys.stderr is not None and sys.stderr.isatty() else "line"
     finished = run_campaign(stations, folder, settings, style, refresh)
-    brief = {k: v for k, v in finished.report.items() if k not in ("requested", "channel_chunk")}
+    brief = {k: v for k, v in finished.report.items() if k != "requested"}
     if as_json:
         click.echo(json.dumps({"event": "summary", **brief, "folder": str(folder), "exit_code": finished.exit_code}))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from xcorr.pes.items import WINDOW_REASONS, Chunk, SlotAccount
+from xcorr.pes.items import Chunk, SlotAccount
 from xcorr.pes.preparing.orient import stored_pairs
 from xcorr.pes.reading.segments import NS
 from xcorr.pes.stacking.result_file import stack_path
@@ -34,9 +35,8 @@ class CampaignLineage:
         self.folder, self.settings = folder, frozen_settings(folder)
         self._open = contextlib.ExitStack()
         self.results = self._open.enter_context(Results(folder))
-        ledger = self._open.enter_context(contextlib.closing(read_ledger(folder)))
-        self.accounts: dict[tuple[int, int], SlotAccount] = {(s, a.slot): a for s, a in ledger.accounts()}
-        self.generation = {s.path: s.generation for s in ledger.shards()}
+        self.ledger = self._open.enter_context(contextlib.closing(read_ledger(folder)))
+        self.generation = {s.path: s.generation for s in self.ledger.shards()}
         self.stations = self.results.dataset("stations")["id"].astype(str).tolist()
         self.ends = self.results.dataset("pairs")[["station_1", "station_2"]]
         self.starts = self.results.dataset("pieces")["start_ns"]
@@ -53,6 +53,10 @@ class CampaignLineage:
     def __exit__(self, *error: object) -> None:
         """Close the files."""
         self._open.close()
+
+    def _account(self, start: int, slot: int) -> SlotAccount:
+        """Return the account of a slot in a chunk."""
+        return next(account for _, account in self.ledger.accounts("start_ns = ? AND slot = ?", (start, slot)))
 
     # -- back -----------------------------------------------------------------------------------------------
 
@@ -119,7 +123,7 @@ class CampaignLineage:
         identity, letters = f"{chunk}/{self.stations[number]}", self.settings.components
         before = f"StationSource.output:{identity}"
         found.entities.setdefault(before, {})
-        account = self.accounts[start, number * len(letters) + letters.index(letter)]
+        account = self._account(start, number * len(letters) + letters.index(letter))
         for k, element in enumerate(CHAIN):
             activity, product = f"{element}({before})", f"{element}.output:{identity}"
             files = [f"file:{path}" for path, _, _ in account.files] if k == 0 else []
@@ -127,8 +131,7 @@ class CampaignLineage:
             before = product
         for path, size, mtime in account.files:
             found.entities[f"file:{path}"] |= {"bytes": size, "mtime_ns": mtime}
-        windows = {r: n for r, n in zip(WINDOW_REASONS, account.windows, strict=True) if n}
-        found.entities[before][f"windows.{letter}"] = ", ".join(f"{n} {r}" for r, n in windows.items())
+        found.entities[before][f"windows.{letter}"] = ", ".join(f"{n} {r}" for r, n in account.windows.items())
         found.entities[before][f"channel.{letter}"] = account.seed_id
         return before
 
@@ -138,17 +141,14 @@ class CampaignLineage:
         """Return every product that used a waveform file. Raises ProvenanceError if the campaign never read it."""
         wanted = os.path.abspath(path)
         letters, found = self.settings.components, Lineage()
-        hits = [
-            (start, slot)
-            for (start, slot), a in self.accounts.items()
-            if any(os.path.abspath(name) == wanted for name, _, _ in a.files)
-        ]
+        name = json.dumps(os.path.basename(path))[1:-1]  # as in the ledger
+        named = self.ledger.accounts("instr(files, ?)", (name,))
+        hits = [(start, a) for start, a in named if any(os.path.abspath(file) == wanted for file, _, _ in a.files)]
         if not hits:
             raise ProvenanceError(f"{path}: no file that this campaign has read")
         if "series_n_windows" not in self.results.file:
             raise ProvenanceError(f"{self.folder}: the series were not kept, so their lineage is not known")
-        used = [(start, slot) for start, slot in hits if self.accounts[start, slot].windows[0]]
-        for start, slot in used:
+        for start, slot in [(start, account.slot) for start, account in hits if account.windows_used]:
             self._touched_by(found, start, slot // len(letters), letters[slot % len(letters)], wanted)
         found.entities.setdefault(f"file:{wanted}", {})
         self._describe(found)

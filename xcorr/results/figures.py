@@ -11,6 +11,7 @@ import numpy as np
 
 from xcorr.core import XcorrError
 from xcorr.results import Results, ResultsError
+from xcorr.store.accounts import Availability
 
 SECTION_BINS = 60
 P = ParamSpec("P")
@@ -107,15 +108,9 @@ def pair(
 
 
 @_with_defaults
-def availability(report: dict[str, Any], path: Path) -> None:
-    """Draw the share of windows used by slot and chunk, from a run's report."""
-    accounts = report["channel_chunk"]
-    slots = list(dict.fromkeys(a["slot"] for a in sorted(accounts, key=lambda a: a["slot"])))
-    chunks = 1 + max(a["chunk"] for a in accounts)
-    share = np.full((len(slots), chunks), np.nan)
-    for account in accounts:
-        total = sum(account["windows"])
-        share[slots.index(account["slot"]), account["chunk"]] = account["windows"][0] / total if total else 0.0
+def availability(found: Availability, path: Path) -> None:
+    """Draw the share of windows used by slot and chunk."""
+    slots, share = found.slots, found.share
     figure, axes = _figure(8, min(20.0, 2 + 0.2 * len(slots)))
     image = axes.imshow(share, aspect="auto", vmin=0, vmax=1, cmap="viridis", interpolation="nearest")
     axes.set_yticks(range(len(slots)), slots) if len(slots) <= 80 else axes.set_ylabel("slot")

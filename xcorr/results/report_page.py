@@ -16,6 +16,7 @@ from xcorr.observers.progress import busy_shares
 from xcorr.pes.items import Float32
 from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.results.reader import Results
+from xcorr.store.accounts import Availability, availability
 
 if TYPE_CHECKING:
     import jinja2
@@ -48,11 +49,11 @@ def _template() -> jinja2.Template:
 
 def write_page(folder: Path, report: Mapping[str, Any]) -> None:
     """Write ``report.html`` from the report and ``xcorr.h5`` of a campaign."""
+    seen = availability(folder)
     with Results(folder / RESULTS) as results:
-        places, unplaced = _places(results, report)
+        places, unplaced = _places(results, seen)
         sections = [_section(results, pair) for pair in results.components]
         stack = results.stacks[0]
-    channels = sorted({c["slot"] for c in report["channel_chunk"]})
     lost = [(f"line {r['line']}", r["text"], r["reason"]) for r in report["requested"] if r["status"] != "used"]
     listed = [*lost[:LISTED], *(("failed", "", e) for e in report["errors"][:LISTED])]
     workers = report["workers"]
@@ -65,9 +66,9 @@ def write_page(folder: Path, report: Mapping[str, Any]) -> None:
         labelled=LABELLED,
         sections=sections,
         stack=stack,
-        channels=channels,
-        availability=_availability(channels, report) if channels else None,
-        worst=_worst(report),
+        channels=seen.slots,
+        availability=_picture_of(seen) if seen.slots else None,
+        worst=_worst(seen),
         rate=report["windows"]["used"] / max(workers["seconds"], 1e-3),
         shares=[*_shares(workers)],
         lost=listed,
@@ -76,14 +77,14 @@ def write_page(folder: Path, report: Mapping[str, Any]) -> None:
     replace_text(folder / "report.html", text)
 
 
-def _places(results: Results, report: Mapping[str, Any]) -> tuple[list[dict[str, Any]], int]:
+def _places(results: Results, seen: Availability) -> tuple[list[dict[str, Any]], int]:
     """Return the stations on the map, and how many have no place. The cosine of the mean latitude scales longitudes."""
     table = results.dataset("stations")
     known = np.isfinite(table["latitude"] + table["longitude"])
     if not known.any():
         return [], len(table)
     table = table[known]
-    used = {c["slot"].rpartition(".")[0] for c in report["channel_chunk"] if c["windows"][0]}
+    used = {name.rpartition(".")[0] for name, share in zip(seen.slots, seen.share, strict=True) if np.nanmax(share) > 0}
     x, y = table["longitude"] * np.cos(np.radians(table["latitude"].mean())), table["latitude"]
     size = max(np.ptp(x), np.ptp(y)) or 1.0
     px, py = 30 + 540 * (x - x.min()) / size, 20 + 400 * (y.max() - y) / max(np.ptp(y), size * 400 / 540)
@@ -132,17 +133,12 @@ def _diverging(values: Float32) -> np.ndarray:
     return image.astype(np.uint8)
 
 
-def _availability(channels: list[str], report: Mapping[str, Any]) -> dict[str, Any]:
+def _picture_of(seen: Availability) -> dict[str, Any]:
     """Return the picture of the share of windows used, channels from top to bottom, chunks from left to right."""
-    row = {name: k for k, name in enumerate(channels)}
-    image = np.full((len(channels), report["chunks"], 3), 235, np.uint8)
-    for c in report["channel_chunk"]:
-        total = sum(c["windows"])
-        share = c["windows"][0] / total if total else 0.0
-        failed = c["status"] == "failed"
-        colour = (210, 50, 50) if failed else (235 - 190 * share, 235 - 90 * share, 235 - 175 * share)
-        image[row[c["slot"]], c["chunk"]] = np.array(colour, np.uint8)
-    return _picture(image.repeat(max(1, 12 // len(channels)), axis=0))
+    share = np.nan_to_num(seen.share)[..., None]
+    image = np.where(np.isnan(seen.share)[..., None], 235, np.array([235, 235, 235]) - np.array([190, 90, 175]) * share)
+    image[seen.failed] = 210, 50, 50
+    return _picture(image.astype(np.uint8).repeat(max(1, 12 // len(seen.slots)), axis=0))
 
 
 def _picture(image: np.ndarray) -> dict[str, Any]:
@@ -154,13 +150,10 @@ def _picture(image: np.ndarray) -> dict[str, Any]:
     return {"data": base64.b64encode(buffer.getvalue()).decode(), "height": min(480, max(120, 4 * len(image)))}
 
 
-def _worst(report: Mapping[str, Any]) -> list[tuple[str, int]]:
+def _worst(seen: Availability) -> list[tuple[str, int]]:
     """Return the channels with the most rejected windows, and the number of these windows."""
-    rejected: dict[str, int] = {}
-    for c in report["channel_chunk"]:
-        rejected[c["slot"]] = rejected.get(c["slot"], 0) + sum(c["windows"][1:])
-    most = sorted(((n, name) for name, n in rejected.items() if n), reverse=True)[:WORST]
-    return [(name, n) for n, name in most]
+    most = sorted(((n, name) for n, name in zip(seen.rejected.tolist(), seen.slots, strict=True) if n), reverse=True)
+    return [(name, n) for n, name in most[:WORST]]
 
 
 def _shares(workers: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

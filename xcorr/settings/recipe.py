@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+from typing import Any
 
 from xcorr.pes.preparing.condition import Conditioning
 from xcorr.pes.preparing.estimator import Estimator
@@ -36,15 +37,13 @@ class Recipe:
         """The windows, and the limits of their quality."""
         w, q = self.settings.window, self.settings.quality
         length, step = self.settings.samples(w.length_s), self.settings.samples(w.step_s)
-        # a limit of Windowing has the name of its setting, so that a new one needs no line here
-        limits = {f.name: getattr(q, f.name) for f in dataclasses.fields(Windowing) if hasattr(q, f.name)}
-        return Windowing(length, step, w.min_coverage, **limits)
+        return Windowing(length, step, w.min_coverage, **_same_names(Windowing, q))
 
     @functools.cached_property
     def normalization(self) -> Normalization:
         """How amplitudes are evened out in time."""
-        n = self.settings.normalize
-        return Normalization(n.method, self.settings.normalize_window_s, n.per, n.band_hz, n.clip_n, n.mute_factor)
+        same = _same_names(Normalization, self.settings.normalize)
+        return Normalization(**same | {"window_s": self.settings.normalize_window_s})
 
     @functools.cached_property
     def bands(self) -> tuple[Band, ...]:
@@ -59,24 +58,17 @@ class Recipe:
     def estimator(self) -> Estimator:
         """Which correlation is estimated."""
         c = self.settings.correlate
+        arrays = self.settings.run.arrays
         unbiased = self.settings.whiten.method == "none" and c.method in ("cross-correlation", "phase")
-        return Estimator(c.method, unbiased, c.amplitude, c.water_level, c.smooth_hz, c.whiten_autocorrelations)
+        return Estimator(c.method, unbiased, c.amplitude, c.water_level, c.smooth_hz, c.whiten_autocorrelations, arrays)
 
     @functools.cached_property
     def stacking(self) -> Stacking:
         """The parameters of the stack methods."""
-        s, settings = self.settings.stack, self.settings
-        return Stacking(
-            settings.condition.rate_hz,
-            s.pws_power,
-            s.pws_timegate_s,
-            s.tf_pws_power,
-            # one Stacking serves all bands, so no single band fits
-            None if settings.bands or settings.correlate.method == "phase" else settings.whiten_band_hz,
-            s.nroot_order,
-            s.selective_threshold,
-            s.acf_power,
-        )
+        s = self.settings
+        # one Stacking serves all bands, so no single band fits
+        band = None if s.bands or s.correlate.method == "phase" else s.whiten_band_hz
+        return Stacking(s.condition.rate_hz, tf_pws_band_hz=band, **_same_names(Stacking, s.stack))
 
     @functools.cached_property
     def max_lag(self) -> int:
@@ -112,3 +104,8 @@ class Recipe:
     def keeps_power(self) -> bool:
         """Whether the power before whitening is kept with the spectra, for autocorrelations."""
         return self.settings.correlate.autocorrelations and self.estimator.keeps_power
+
+
+def _same_names(kind: Any, section: Any) -> dict[str, Any]:
+    """Return the settings of a section that have the names of fields of a class: a new one needs no line here."""
+    return {f.name: getattr(section, f.name) for f in dataclasses.fields(kind) if hasattr(section, f.name)}

@@ -135,7 +135,7 @@ class Settings:
         # without inserts, so that campaigns from before [[insert]] keep their hash
         for key in ("provenance", "keep", *([] if self.insert else ["insert"])):
             del plain[key]
-        plain["run"] = {"fft": self.run.fft}
+        plain["run"] = {"fft": self.run.fft, "arrays": self.run.arrays}
         plain["stack"] = {"substack_s": self.stack.substack_s}
         for key in ("source", "metadata", "start", "end", *self.data.options):
             del plain["data"][key]

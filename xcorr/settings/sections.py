@@ -200,6 +200,9 @@ class Run:
         "Library that transforms windows: NumPy's pocketfft, or one to be installed. A campaign cannot change it.",
         choices=fft.LIBRARIES,
     )
+    arrays: str = option(
+        "numpy", "What multiplies spectra and returns to lags: numpy, or what another package brings. As run.fft."
+    )
     options: Tables = dataclasses.field(default_factory=dict, metadata={"tables": "mappings"})
 
 

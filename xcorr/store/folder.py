@@ -17,7 +17,11 @@ from xcorr.settings.sections import Keep
 from xcorr.settings.toml import build, load, to_toml
 from xcorr.store.software import kernel, software
 
-HASH_LINE = "# settings_hash: "
+FORMAT = 2  # of the folder; version 0.1.0 made format 1, and named no format
+FORMAT_LINE = "# format: "
+# Version 0.1.0 looks for the second line. It must find no hash of its own in a folder that it would damage: it
+# deletes shards of a later version.
+HASH_LINES = ("# identity: ", "# settings_hash: ")
 
 
 class CampaignError(XcorrError, OSError):
@@ -43,6 +47,7 @@ def freeze_settings(folder: Path, settings: Settings) -> None:
     Raises CampaignError if the folder holds a campaign with other settings. The text lists the settings that differ.
     """
     known = folder / CAMPAIGN_MARK
+    require_format(folder)
     if known.exists() and recorded_hash(folder) != settings.hash():
         raise CampaignError(
             f"{folder} holds a campaign with other settings:\n{_difference(known, settings)}\n"
@@ -54,7 +59,10 @@ def freeze_settings(folder: Path, settings: Settings) -> None:
 def frozen_settings(folder: Path) -> Settings:
     """Return the settings of a campaign as run. Raises CampaignError if there are none."""
     try:
+        require_format(folder)
         return build(load(folder / CAMPAIGN_MARK))
+    except CampaignError:
+        raise
     except OSError:
         raise CampaignError(
             f"there is no campaign in {str(folder)!r}: no {CAMPAIGN_MARK}; name a folder that xcorr run has made"
@@ -79,14 +87,29 @@ def _difference(known: Path, settings: Settings) -> str:
         for name in {**flat[0], **flat[1]}
         if flat[0].get(name) != flat[1].get(name)
     ]
-    same = f"  (the settings are the same, but {known.name} has a settings_hash that is not theirs: it was changed)"
+    same = f"  (the settings are the same, but {known.name} has an identity that is not theirs: it was changed)"
     return "\n".join(lines) or same
 
 
 def recorded_hash(folder: Path) -> str:
     """Return the settings' hash that ``campaign.toml`` names."""
+    return next(filter(None, (_comment(folder, line) for line in HASH_LINES)), "")
+
+
+def require_format(folder: Path) -> None:
+    """Raise CampaignError if a later version of xcorr has made the campaign."""
+    found = _comment(folder, FORMAT_LINE) if (folder / CAMPAIGN_MARK).exists() else ""
+    if found.isdigit() and int(found) > FORMAT:
+        raise CampaignError(
+            f"{folder} is a campaign of format {found}, and this version of xcorr knows formats 1 to {FORMAT}; "
+            "use the version that made the campaign, or a later one"
+        )
+
+
+def _comment(folder: Path, name: str) -> str:
+    """Return the text after a name at the beginning of a line of ``campaign.toml``; an empty text without the line."""
     lines = (folder / CAMPAIGN_MARK).read_text(errors="replace").splitlines()
-    return next((line.removeprefix(HASH_LINE) for line in lines if line.startswith(HASH_LINE)), "")
+    return next((line.removeprefix(name) for line in lines if line.startswith(name)), "")
 
 
 def leftovers(folder: Path, kept: Sequence[Keep] = ()) -> list[Path]:
@@ -104,7 +127,8 @@ def remove_leftovers(folder: Path, kept: Sequence[Keep] = ()) -> None:
 def _campaign_text(settings: Settings) -> str:
     head = [
         "# The settings of this campaign as run; written by xcorr.",
-        f"{HASH_LINE}{settings.hash()}",
+        f"{FORMAT_LINE}{FORMAT}",
+        f"{HASH_LINES[0]}{settings.hash()}",
         f"# software: {software()}",
         f"# kernel: {kernel()}",
         "",

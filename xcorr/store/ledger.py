@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,7 +20,7 @@ from xcorr.pes.correlating.rows import ShardRecord
 from xcorr.pes.items import SlotAccount
 from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.pes.storing.aside import set_aside
-from xcorr.pes.storing.shards import CHUNK_TIMES, ShardContent, ShardError, read_shard
+from xcorr.pes.storing.shards import CHUNK_TIMES, ShardContent, ShardError, named_windows, read_shard
 from xcorr.store.ledger_schema import ADDED, COLUMNS, ENTER, READABLE, SCHEMA, VERSION, Shard
 from xcorr.store.sqlite_errors import is_damage
 
@@ -255,20 +255,26 @@ class Ledger:
         rows = self._database.execute(f"SELECT {names} FROM shard ORDER BY start_ns, generation, strip")
         return [Shard(*row) for row in rows]
 
-    def accounts(self) -> list[tuple[int, SlotAccount]]:
-        """Return the start of the chunk (ns) and the account of every slot in every chunk."""
+    def starts(self) -> tuple[int, ...]:
+        """Return the starts (ns) of the chunks that have shards."""
+        return tuple(start for (start,) in self._database.execute("SELECT DISTINCT start_ns FROM shard ORDER BY 1"))
+
+    def accounts(self, where: str = "", values: Sequence[Any] = ()) -> Iterator[tuple[int, SlotAccount]]:
+        """Yield the start of the chunk (ns) and the account of every slot in every chunk, by time and slot.
+
+        ``where`` is a condition in SQL on the columns, with ``values`` for its question marks.
+        """
         rows = self._database.execute(
             "SELECT start_ns, slot, status, reason, seed_id, files, samples, gaps, gap_s, zeros_s, windows, "
-            f"{'stale' if self._has('channel_chunk', 'stale') else repr('')} FROM channel_chunk ORDER BY start_ns, slot"
+            f"{'stale' if self._has('channel_chunk', 'stale') else repr('')} FROM channel_chunk "
+            f"{'WHERE ' + where if where else ''} ORDER BY start_ns, slot",
+            values,
         )
-        found = []
         for start, slot, status, reason, seed_id, files, samples, gaps, gap_s, zeros_s, windows, stale in rows:
             inputs = tuple((name, size, time) for name, size, time in json.loads(files))
-            found.append(
-                (start, SlotAccount(slot, 0, status, reason, seed_id, inputs, samples, gaps, gap_s, zeros_s,
-                                    tuple(json.loads(windows)), stale))
-            )  # fmt: skip
-        return found
+            by_name = named_windows(json.loads(windows))
+            numbers = samples, gaps, gap_s, zeros_s
+            yield start, SlotAccount(slot, 0, status, reason, seed_id, inputs, *numbers, by_name, stale)
 
     def _has(self, table: str, column: str) -> bool:
         """Return whether a table has a column: a ledger of an earlier version that is only read may lack it."""

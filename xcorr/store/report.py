@@ -1,28 +1,25 @@
-"""``report.json``: the status of every line of the station list and of every slot in every chunk."""
+"""``report.json``: totals of a campaign, the status of every line of the station list, and what went wrong."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime
 import json
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from xcorr.core.files import replace_text
 from xcorr.network.survey import Survey
-from xcorr.pes.items import WINDOW_REASONS, SlotAccount
 from xcorr.pes.storing import aside
 from xcorr.pes.storing.shards import digest_of
 from xcorr.settings import Settings
+from xcorr.store.accounts import Totals, slot_names
 from xcorr.store.folder import CampaignError
-from xcorr.store.ledger_schema import Shard
+from xcorr.store.ledger import Ledger
 from xcorr.store.software import software
 
 NAME = "report.json"
+LISTED_BYTES = 2_000_000  # of each list in the report
 
 
 def now() -> str:
@@ -43,27 +40,27 @@ def write_report(folder: Path, report: dict[str, Any]) -> None:
     replace_text(folder / NAME, json.dumps(report, indent=1) + "\n")
 
 
-def window_totals(accounts: Sequence[SlotAccount]) -> dict[str, int]:
-    """Return the numbers of windows of used slots by :data:`WINDOW_REASONS`."""
-    totals = np.array([a.windows for a in accounts if a.status == "used"]).reshape(-1, len(WINDOW_REASONS)).sum(axis=0)
-    return dict(zip(WINDOW_REASONS, totals.tolist(), strict=True))
-
-
 def make_report(
-    settings: Settings,
-    found: Survey,
-    accounts: Sequence[tuple[int, SlotAccount]],
-    shards: Sequence[Shard],
-    pairs_with_data: int,
-    folder: Path,
+    settings: Settings, found: Survey, ledger: Ledger, pairs_with_data: int, folder: Path
 ) -> dict[str, Any]:
-    """Return the account of a campaign: every line asked for, every slot in every chunk, and totals."""
-    names = [f"{s.name}.{c}" for s in found.stations for c in settings.components]
-    used = {names[a.slot].rpartition(".")[0] for _, a in accounts if a.windows[0]}
-    errors = [f"{names[a.slot]}: {a.reason}" for _, a in accounts if a.is_error]
-    errors += [f"{path}: {reason}" for path, reason in found.index.unreadable.items()]
-    starts = sorted({s.start_ns for s in shards})
-    number = {start: k for k, start in enumerate(starts)}
+    """Return the totals of a campaign, every line asked for, and what went wrong. The ledger has all accounts."""
+    names, totals, used = slot_names(found.roster, settings), Totals(), set()
+    errors = _Listed("xcorr info --accounts lists all")
+    for path, reason in found.index.unreadable.items():
+        errors.add(f"{path}: {reason}")
+    stale = _Listed("xcorr info --accounts lists all")
+    for _, account in ledger.accounts():
+        totals.add(account)
+        if account.windows_used:
+            used.add(names[account.slot].rpartition(".")[0])
+        if account.is_error:
+            errors.add(f"{names[account.slot]}: {account.reason}")
+        if account.stale:
+            stale.add(f"{names[account.slot]}: {account.stale}")
+    ignored = _Listed("a file that is no waveform is ignored")
+    for path in found.index.ignored:
+        ignored.add(path)
+    shards = ledger.shards()
     return {
         "created": now(),
         "software": software(),
@@ -73,17 +70,31 @@ def make_report(
         "stations_used": len(used),
         "pairs": found.rows,
         "pairs_with_data": pairs_with_data,
-        "chunks": len(starts),
+        "chunks": len({s.start_ns for s in shards}),
         "shards": len(shards),
         "bytes_written": sum(s.bytes for s in shards),
-        "windows": window_totals([a for _, a in accounts]),
-        "slots_by_status": dict(Counter(a.status for _, a in accounts)),
-        "errors": errors,
-        "stale": [f"{names[a.slot]}: {a.stale}" for _, a in accounts if a.stale],
+        "windows": dict(totals.windows),
+        "slots_by_status": dict(totals.statuses),
+        "errors": errors.lines(),
+        "stale": stale.lines(),
         "aside": aside.names(folder),
-        "ignored_files": list(found.index.ignored),
+        "ignored_files": ignored.lines(),
         "requested": [dataclasses.asdict(r) for r in found.requested],
-        "channel_chunk": [
-            {**a.as_dict(), "slot": names[a.slot], "chunk": number[start]} for start, a in accounts if start in number
-        ],
     }
+
+
+class _Listed:
+    """Lines for the report, up to :data:`LISTED_BYTES` of them, and then how many more there are."""
+
+    def __init__(self, hint: str) -> None:
+        self.hint, self._lines, self._room, self._more = hint, list[str](), LISTED_BYTES, 0
+
+    def add(self, line: str) -> None:
+        self._room -= len(line) + 8
+        if self._room > 0:
+            self._lines.append(line)
+        else:
+            self._more += 1
+
+    def lines(self) -> list[str]:
+        return [*self._lines, *([f"and {self._more} more; {self.hint}"] if self._more else [])]

@@ -13,8 +13,9 @@ from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.pes.storing.shards import ShardBusy, ShardError, digest_of, read_all, read_shard
 from xcorr.store import folder as campaign
 from xcorr.store import lock
+from xcorr.store.accounts import Totals
 from xcorr.store.ledger import LedgerError, read_ledger
-from xcorr.store.report import read_report, window_totals
+from xcorr.store.report import read_report
 
 
 def problems(folder: Path) -> Iterator[str]:
@@ -24,7 +25,7 @@ def problems(folder: Path) -> Iterator[str]:
     """
     settings = campaign.frozen_settings(folder)
     if campaign.recorded_hash(folder) != settings.hash():
-        yield "campaign.toml: the settings do not match the settings_hash in the same file"
+        yield "campaign.toml: the settings do not match the identity in the same file"
     known = _known(folder)
     if isinstance(known, str):
         yield known
@@ -118,7 +119,9 @@ def state(folder: Path) -> dict[str, Any]:
     """
     campaign.frozen_settings(folder)
     with contextlib.closing(read_ledger(folder)) as ledger:
-        shards, accounts = ledger.shards(), [a for _, a in ledger.accounts()]
+        shards, totals = ledger.shards(), Totals()
+        for _, account in ledger.accounts():
+            totals.add(account)
         expected = int(ledger.fact("expected") or 0)
     running, owner = lock.is_running(folder), lock.holder(folder)
     return {
@@ -128,7 +131,7 @@ def state(folder: Path) -> dict[str, Any]:
         "shards_expected": max(expected, len(shards)),
         "chunks": len({s.start_ns for s in shards}),
         "bytes": sum(s.bytes for s in shards),
-        "windows": window_totals(accounts),
-        "failed": sum(a.is_error for a in accounts),
+        "windows": dict(totals.windows),
+        "failed": totals.errors,
         "results": str(folder / RESULTS) if (folder / RESULTS).exists() else "not yet",
     }
