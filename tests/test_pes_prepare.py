@@ -22,6 +22,7 @@ from xcorr.pes.preparing.normalize import Normalization
 from xcorr.pes.preparing.windows import LOW_COVERAGE, MAX_OVER_STD, NON_FINITE, USED, Windowing
 from xcorr.pes.reading.segments import NS, RateError, clean, exact_rate, sample_ns
 from xcorr.pes.stacking import methods as stacking
+from xcorr.pes.stacking.sums import Sums
 
 S = NS
 
@@ -294,6 +295,12 @@ def test_unknown_whitening():
 # -- stacks --------------------------------------------------------------------------------------------------
 
 
+def summed(series, n):
+    sums = Sums.zeros(*series.shape[1:])
+    sums.add(series, n)
+    return sums
+
+
 def test_stack_and_error_are_the_plain_ones(rng):
     series = rng.standard_normal((6, 4, 21)).astype(np.float32)
     n = rng.integers(0, 5, (6, 4))
@@ -301,7 +308,9 @@ def test_stack_and_error_are_the_plain_ones(rng):
     n[1:, 2] = 0
     n[0, 2] = 3
     series[n == 0] = np.nan
-    mean, error = stacking.linear_stack(series, n), stacking.jackknife_error(series, n)
+    sums = summed(series, n)
+    mean, error = sums.mean(), sums.error()
+    assert stacking.linear_stack(series, n).tobytes() == mean.tobytes()
     assert np.isnan(mean[1]).all()
     assert np.isnan(error[1:3]).all()
     for row in (0, 2, 3):
@@ -309,10 +318,8 @@ def test_stack_and_error_are_the_plain_ones(rng):
         w, c = n[used, row].astype(float), series[used, row].astype(float)
         np.testing.assert_allclose(mean[row], np.average(c, axis=0, weights=w), rtol=1e-12)
         if len(used) > 1:
-            keep = [np.arange(len(used)) != k for k in range(len(used))]
-            theta = np.array([np.average(c[m], axis=0, weights=w[m]) for m in keep])
-            k = len(used)
-            expected = np.sqrt((k - 1) / k * ((theta - theta.mean(axis=0)) ** 2).sum(axis=0))
+            squares = (w[:, None] * (c - np.average(c, axis=0, weights=w)) ** 2).sum(axis=0)
+            expected = np.sqrt(squares / (len(used) - 1) / w.sum())
             np.testing.assert_allclose(error[row], expected, rtol=1e-9)
 
 
@@ -320,7 +327,37 @@ def test_equal_weights_give_the_standard_error_of_the_mean(rng):
     series = rng.standard_normal((30, 1, 5))
     n = np.full((30, 1), 24)
     expected = series.std(axis=0, ddof=1) / np.sqrt(30)
-    np.testing.assert_allclose(stacking.jackknife_error(series, n), expected, rtol=1e-10)
+    np.testing.assert_allclose(summed(series, n).error(), expected, rtol=1e-10)
+    theta = np.array([np.delete(series, k, axis=0).mean(axis=0) for k in range(30)])  # the delete-one jackknife
+    np.testing.assert_allclose(expected, np.sqrt(29 / 30 * ((theta - theta.mean(axis=0)) ** 2).sum(axis=0)), rtol=1e-10)
+
+
+@pytest.mark.parametrize("power", [1.0, 0.0])
+def test_the_error_of_unequal_pieces_is_that_of_the_bootstrap(rng, power):
+    """Means of n windows with variance 1/n, and pieces whose variance does not depend on n at all."""
+    pieces, trials = 200, 400
+    n = rng.choice([24, 24, 24, 20, 12, 3], (pieces, trials))
+    series = 5.0 + rng.standard_normal((pieces, trials, 1)) * n[:, :, None] ** (-power / 2)
+    sums = summed(series, n)
+    true = np.std(sums.mean())  # over independent trials
+    chosen = rng.integers(0, pieces, (500, pieces))
+    w, c = n[:, 0][chosen].astype(float), series[:, 0, 0][chosen]
+    bootstrap = ((w * c).sum(axis=1) / w.sum(axis=1)).std(ddof=1)
+    assert np.sqrt(np.mean(sums.error() ** 2)) == pytest.approx(true, rel=0.1)
+    assert sums.error()[0, 0] == pytest.approx(bootstrap, rel=0.15)
+
+
+def test_sums_in_any_portions_have_the_same_bits(rng):
+    series = rng.standard_normal((9, 70, 1001)).astype(np.float32)
+    n = rng.integers(0, 3, (9, 70))
+    series[n == 0] = np.nan
+    whole, portions = summed(series, n), Sums.zeros(70, 1001)
+    for part in (slice(0, 1), slice(1, 6), slice(6, 6), slice(6, 9)):
+        portions.add(series[part], n[part])
+    for name in ("weighted", "squares", "windows", "pieces"):
+        assert getattr(whole, name).tobytes() == getattr(portions, name).tobytes()
+    one = summed(series[:1], n[:1])
+    assert one.mean().astype(np.float32).tobytes() == np.where(n[0][:, None] > 0, series[0], np.nan).tobytes()
 
 
 def test_signal_to_noise_and_symmetry():

@@ -218,13 +218,13 @@ PROGRAM = """
                 data[k, first : first + 1000] = rng.standard_normal(part, dtype=np.float32)
         file["series_n_windows/ZZ"] = np.full((pieces, layout.rows), 2, np.int32)
     shape = SeriesShape(("",), ("ZZ",), lags, 1, pieces)
-    requests = stack_requests(layout, lags, [(0, 0, "shard.h5")], pieces, np.zeros(layout.rows))
+    requests = stack_requests(layout, lags, [(0, 0, "shard.h5")], np.zeros(layout.rows))
     graph = WorkflowGraph()
     graph.connect(StackSource(tuple(requests)), "output", StackRows(folder, shape, ("ZZ",), methods, Stacking(
         4.0, tf_pws_band_hz=(0.05, 1.0))), "input")
     rows = 0
     for item in run(graph).results["StackRows"]["output"]:
-        rows += item.n_by_piece.shape[1]
+        rows += len(item.n_windows)
         assert all(np.isfinite(item.means[m]).all() for m in methods)
     assert rows == layout.rows
     print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

@@ -1,4 +1,4 @@
-"""Stacks of correlations, their errors and quality.
+"""Stacks of correlations.
 
 Arrays are [piece, row, lag]. The weights ``n`` [piece, row] are the numbers of windows. A series with n = 0 is ignored.
 Sums are float64, in the order of pieces. A stack without data is NaN.
@@ -11,6 +11,7 @@ import dataclasses
 import numpy as np
 
 from xcorr.pes.items import Float64
+from xcorr.pes.stacking.sums import Sums
 from xcorr.pes.transforms.analytic import SMALLEST, analytic
 from xcorr.pes.transforms.fft import next_fast_len
 from xcorr.pes.transforms.running_mean import half_width, running_mean
@@ -64,15 +65,9 @@ def stacked(method: str, series: np.ndarray, n: np.ndarray, how: Stacking) -> Fl
 
 def linear_stack(series: np.ndarray, n: np.ndarray) -> Float64:
     """Return sum n C / sum n, [row, lag]; NaN where no piece has a window."""
-    if len(series) == 1:  # a product and a division by n could change the last bits
-        return np.where(n[0][:, None] > 0, series[0], np.nan)
-    total = np.zeros(series.shape[1:])
-    for piece, weight in zip(series, n, strict=True):
-        total += np.where(weight[:, None] > 0, piece * weight[:, None].astype(np.float64), 0.0)
-    windows = n.sum(axis=0)[:, None]
-    mean: Float64 = np.full(total.shape, np.nan)
-    np.divide(total, windows, out=mean, where=windows > 0)
-    return mean
+    sums = Sums.zeros(*series.shape[1:])
+    sums.add(series, n)
+    return sums.mean()
 
 
 def _mean(data: Float64, weights: np.ndarray) -> Float64:
@@ -210,27 +205,3 @@ def _adaptive_covariance_filtered(data: Float64, n: np.ndarray, power: float) ->
     weight = np.where(count == 1, 1.0, weight**power)
     filtered: Float64 = np.fft.irfft(np.fft.rfft(_mean(data, n), n=length, axis=-1) * weight, n=length)
     return filtered[:, :size]
-
-
-def jackknife_error(series: np.ndarray, n: np.ndarray) -> Float64:
-    """Return the standard error [row, lag] of the linear stack by the delete-one jackknife.
-
-    SE² = (K - 1)/K sum (theta(k) - mean theta)², theta(k) the stack without piece k, over the K pieces with
-    windows (Efron & Stein 1981, Ann. Stat. 9(3), eq. 1.3); NaN where K < 2.
-    """
-    if len(series) < 2:
-        return np.full(series.shape[1:], np.nan)
-    windows = n.sum(axis=0)[:, None].astype(np.float64)
-    total = linear_stack(series, n) * windows
-    mean, squares = np.zeros(total.shape), np.zeros(total.shape)
-    count = np.zeros(windows.shape)
-    for piece, weight in zip(series, n, strict=True):
-        w = weight[:, None].astype(np.float64)
-        used = (w > 0) & (windows > w)
-        theta = np.divide(total - np.where(used, piece, 0.0) * w, windows - w, out=np.zeros(total.shape), where=used)
-        count += used
-        # Welford's recurrence, because differences of large sums lose digits
-        difference = np.where(used, theta - mean, 0.0)
-        mean += difference / np.maximum(count, 1)
-        squares += difference * np.where(used, theta - mean, 0.0)
-    return np.sqrt(np.where(count > 1, (count - 1) / np.maximum(count, 1) * squares, np.nan))

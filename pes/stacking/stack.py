@@ -14,17 +14,24 @@ from xcorr.pes.correlating.layout import Layout
 from xcorr.pes.correlating.snr import quality
 from xcorr.pes.items import Float32, Float64
 from xcorr.pes.preparing.orient import rotated, stored_pairs
-from xcorr.pes.stacking.methods import Stacking, jackknife_error, stacked
-from xcorr.pes.storing.shards import series_path
+from xcorr.pes.stacking.methods import Stacking, stacked
+from xcorr.pes.stacking.sums import Sums
+from xcorr.pes.stacking.sums_file import SUMS, read_sums
+from xcorr.pes.storing.open_shards import OpenShards
+from xcorr.pes.storing.shards import chunk_shape, series_path
 
-RANGE_BYTES = 16 << 20  # of series read at once
+SUMS_BYTES = 192 << 20  # of the sums of a range of rows: a shard is opened once for each range
+RANGE_BYTES = 32 << 20  # of the series that a stack method gets at once
+
+Series = tuple[Float32, np.ndarray]  # [piece, row, lag], and their numbers of windows [piece, row]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StackRequest:
     """Rows ``first_row ... stop_row - 1`` of the campaign, all of one strip, and the strip's shards in chunk order.
 
-    ``shards`` holds (chunk, path); ``offset`` is the strip's first row; ``azimuth_deg`` [row] of the pairs.
+    ``shards`` holds (chunk, path); ``offset`` is the strip's first row; ``azimuth_deg`` [row] of the pairs. The first
+    ``summed`` shards are in the running sums already.
     """
 
     first_row: int
@@ -32,6 +39,7 @@ class StackRequest:
     offset: int
     shards: tuple[tuple[int, str], ...]
     azimuth_deg: Float64
+    summed: int = 0
 
     @property
     def identity(self) -> str:
@@ -41,10 +49,10 @@ class StackRequest:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StackedRows:
-    """Stacks of a range of rows for one band and component pair, by method; ``n_by_piece`` [piece, row].
+    """Stacks of a range of rows for one band and component pair, by method; ``n_windows`` [row].
 
-    ``std_error`` [row, lag] is None if there is only one piece. ``means`` is empty for component pairs that are stored
-    but not stacked, and if the stack is the only piece itself.
+    ``std_error`` [row, lag] is None if there is only one piece. ``means`` is empty if the stack is the only piece
+    itself. ``sums`` is None if no running sums are kept.
     """
 
     first_row: int
@@ -52,9 +60,10 @@ class StackedRows:
     components: str
     means: Mapping[str, Float32]
     std_error: Float32 | None
-    n_by_piece: np.ndarray
+    n_windows: np.ndarray
     snr: Mapping[str, Float32]
     symmetry: Mapping[str, Float32]
+    sums: Sums | None = None
 
     @property
     def identity(self) -> str:
@@ -66,22 +75,26 @@ def stack_requests(
     layout: Layout,
     lags: int,
     shards: Sequence[tuple[int, int, str]],
-    pieces: int,
     azimuth_deg: Float64,
     first_row: int = 0,
+    outputs: int = 1,
+    summed: Mapping[int, int] | None = None,
 ) -> Iterator[StackRequest]:
     """Yield requests that cover all rows of a layout, which begin at ``first_row`` in the campaign.
 
-    ``shards`` lists (chunk, strip, path); ``azimuth_deg`` [row] those of the campaign.
+    ``shards`` lists (chunk, strip, path), those of a strip in order; ``azimuth_deg`` [row] those of the campaign;
+    ``outputs`` is the number of component pairs that are stacked; ``summed`` has, by strip, how many shards are in the
+    running sums.
     """
-    size = max(1, RANGE_BYTES // (4 * lags * max(pieces, 1)))
     for strip in layout.strips:
-        of_strip = tuple(sorted((chunk, path) for chunk, s, path in shards if s == strip))
+        of_strip = tuple((chunk, path) for chunk, s, path in shards if s == strip)
         rows = layout.strip_rows(strip)
         start, end = rows.start + first_row, rows.stop + first_row
+        together = chunk_shape(lags, len(rows))[0]  # a range ends where a chunk of HDF5 does: both are read whole
+        size = max(1, SUMS_BYTES // (16 * lags * outputs) // together) * together
         for first in range(start, end, size):
             stop = min(first + size, end)
-            yield StackRequest(first, stop, start, of_strip, azimuth_deg[first:stop])
+            yield StackRequest(first, stop, start, of_strip, azimuth_deg[first:stop], (summed or {}).get(strip, 0))
 
 
 class StackSource(GenericPE):
@@ -108,13 +121,19 @@ class SeriesShape:
     chunks: int
     substacks: int = 1
 
+    @property
+    def pieces(self) -> int:
+        """Pieces of the series."""
+        return self.chunks * self.substacks
+
 
 class StackRows(IterativePE):
     """Reads the series of a range of rows and stacks them: one :class:`StackedRows` per band and component pair.
 
     ``outputs`` are the component pairs wanted: pairs in the shards, or pairs with R and T, which are computed from the
-    pairs in the shards. With ``keep_series`` the shards stay. A stack of one piece is then not written, because the
-    result file shows the piece in the shard.
+    pairs in the shards. The linear stack comes from running sums: shards that are in the sums already are not read.
+    Other ``methods`` read all shards. With ``keep_series`` the shards stay. A stack of one piece is then not written,
+    because the result file shows the piece in the shard. ``keep_sums``: send the sums on.
     """
 
     stateless = True
@@ -127,9 +146,11 @@ class StackRows(IterativePE):
         methods: Sequence[str],
         stacking: Stacking,
         keep_series: bool = True,
+        keep_sums: bool = False,
     ) -> None:
         super().__init__()
         self.keep_series = keep_series
+        self.keep_sums = keep_sums
         self.folder = folder
         self.shape = shape
         self.outputs = outputs
@@ -139,24 +160,22 @@ class StackRows(IterativePE):
     def process(self, inputs: dict[str, Any]) -> None:
         """Stack one range for every band and component pair."""
         request: StackRequest = inputs["input"]
-        for band in self.shape.bands:
-            known: dict[str, tuple[Float32, np.ndarray]] = {}
-            for pair in self.outputs:
-                if self.keep_series and self.shape.chunks * self.shape.substacks == 1 and pair in self.shape.pairs:
-                    self.write("output", self._single(request, band, pair))
-                    continue
-                needed = stored_pairs(pair)
-                for part in needed:
-                    if part not in known:
-                        known[part] = self._read(request, band, part)
-                series, n = known[pair] if needed == (pair,) else _turned(known, pair, request.azimuth_deg)
-                self.write("output", self._stack(request.first_row, band, pair, series, n))
-            for part in known.keys() - set(self.outputs):
-                self.write("output", StackedRows(request.first_row, band, part, {}, None, known[part][1], {}, {}))
+        alone = self.keep_series and self.shape.pieces == 1
+        single = [pair for pair in self.outputs if alone and pair in self.shape.pairs]
+        several = [pair for pair in self.outputs if pair not in single]
+        shards = OpenShards(self.folder)
+        try:
+            for band in self.shape.bands:
+                for pair in single:
+                    self.write("output", self._single(shards, request, band, pair))
+                for pair, sums in self._sums(shards, request, band, several).items():
+                    means = self._means(shards, request, band, pair, sums)
+                    self.write("output", self._stacks(request.first_row, band, pair, means, sums))
+        finally:
+            shards.close()
 
-    def _stack(self, first_row: int, band: str, pair: str, series: np.ndarray, n: np.ndarray) -> StackedRows:
-        means = {m: stacked(m, series, n, self.stacking) for m in self.methods}
-        error = jackknife_error(series, n).astype(np.float32) if len(series) > 1 else None
+    def _stacks(self, first_row: int, band: str, pair: str, means: dict[str, np.ndarray], sums: Sums) -> StackedRows:
+        error = sums.error().astype(np.float32) if self.shape.pieces > 1 else None
         found = {m: quality(mean) for m, mean in means.items()}
         return StackedRows(
             first_row,
@@ -164,46 +183,86 @@ class StackRows(IterativePE):
             pair,
             {m: mean.astype(np.float32) for m, mean in means.items()},
             error,
-            n,
+            sums.windows,
             {m: ratio for m, (ratio, _) in found.items()},
             {m: coefficient for m, (_, coefficient) in found.items()},
+            sums if self.keep_sums else None,
         )
 
-    def _single(self, request: StackRequest, band: str, pair: str) -> StackedRows:
-        """Return the stacks of one piece. Every method gives the piece itself, so only its other numbers are read."""
-        import h5py
+    def _sums(self, shards: OpenShards, request: StackRequest, band: str, pairs: Sequence[str]) -> dict[str, Sums]:
+        """Return the sums of all pieces, from those in the file and the shards that are not in them yet."""
+        rows = slice(request.first_row, request.stop_row)
+        if request.summed:
+            found = {pair: read_sums(Path(self.folder, SUMS), band, pair, rows) for pair in pairs}
+        else:
+            found = {pair: Sums.zeros(rows.stop - rows.start, self.shape.lags) for pair in pairs}
+        rows = slice(request.first_row - request.offset, request.stop_row - request.offset)
+        for _, path in request.shards[request.summed :]:
+            known = {part: _read(shards, path, band, part, rows) for part in _parts(pairs)}
+            for pair, sums in found.items():
+                sums.add(*_of_pair(known, pair, request.azimuth_deg))
+        return found
 
+    def _means(
+        self, shards: OpenShards, request: StackRequest, band: str, pair: str, sums: Sums
+    ) -> dict[str, np.ndarray]:
+        """Return the stacks [row, lag] of every method."""
+        means = {"linear": sums.mean()} if "linear" in self.methods else {}
+        others = [m for m in self.methods if m != "linear"]
+        if not others:
+            return means
+        count = request.stop_row - request.first_row
+        means |= {m: np.full((count, self.shape.lags), np.nan, np.float32) for m in others}
+        together = chunk_shape(self.shape.lags, count)[0]
+        size = max(1, RANGE_BYTES // (4 * self.shape.lags * self.shape.pieces) // together) * together
+        for low in range(0, count, size):
+            part = slice(low, min(low + size, count))
+            series, n = self._all_pieces(shards, request, band, pair, part)
+            for method in others:
+                means[method][part] = stacked(method, series, n, self.stacking)
+        return {m: means[m] for m in self.methods}
+
+    def _all_pieces(self, shards: OpenShards, request: StackRequest, band: str, pair: str, part: slice) -> Series:
+        """Return the series of some rows of a request, of all pieces of the campaign."""
+        subs, shape = self.shape.substacks, (self.shape.pieces, part.stop - part.start)
+        series, n = np.full((*shape, self.shape.lags), np.nan, np.float32), np.zeros(shape, np.int32)
+        begin = request.first_row - request.offset
+        rows = slice(begin + part.start, begin + part.stop)
+        for chunk, path in request.shards:
+            known = {p: _read(shards, path, band, p, rows) for p in stored_pairs(pair)}
+            at = slice(chunk * subs, (chunk + 1) * subs)
+            series[at], n[at] = _of_pair(known, pair, request.azimuth_deg[part])
+        return series, n
+
+    def _single(self, shards: OpenShards, request: StackRequest, band: str, pair: str) -> StackedRows:
+        """Return the stacks of one piece. Every method gives the piece itself, so only its other numbers are read."""
         rows = slice(request.first_row - request.offset, request.stop_row - request.offset)
         kinds = ("series_n_windows", "series_snr", "series_symmetry")
         if request.shards:
-            with h5py.File(Path(self.folder, request.shards[0][1])) as file:
-                n, snr, even = (file[series_path(band, pair, kind)][:, rows] for kind in kinds)
+            shard = shards[request.shards[0][1]]
+            n, snr, even = (shard[series_path(band, pair, kind)][:, rows] for kind in kinds)
         else:
             n = np.zeros((1, rows.stop - rows.start), np.int32)
             snr = even = np.full(n.shape, np.nan, np.float32)
         by_method = dict.fromkeys(self.methods, snr[0]), dict.fromkeys(self.methods, even[0])
-        return StackedRows(request.first_row, band, pair, {}, None, n, *by_method)
-
-    def _read(self, request: StackRequest, band: str, pair: str) -> tuple[Float32, np.ndarray]:
-        import h5py
-
-        count, subs = request.stop_row - request.first_row, self.shape.substacks
-        series = np.full((self.shape.chunks * subs, count, self.shape.lags), np.nan, np.float32)
-        n = np.zeros((self.shape.chunks * subs, count), np.int32)
-        rows = slice(request.first_row - request.offset, request.stop_row - request.offset)
-        for chunk, path in request.shards:
-            pieces = slice(chunk * subs, (chunk + 1) * subs)
-            with h5py.File(Path(self.folder, path)) as file:
-                series[pieces] = file[series_path(band, pair)][:, rows]
-                n[pieces] = file[series_path(band, pair, "series_n_windows")][:, rows]
-        return series, n
+        return StackedRows(request.first_row, band, pair, {}, None, n[0], *by_method)
 
 
-def _turned(
-    known: Mapping[str, tuple[Float32, np.ndarray]], pair: str, azimuth_deg: Float64
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the series of a pair of R, T and Z, and the numbers of windows (0 if a component has none)."""
+def _parts(pairs: Sequence[str]) -> list[str]:
+    """Return the component pairs in the shards from which pairs are made."""
+    return list(dict.fromkeys(part for pair in pairs for part in stored_pairs(pair)))
+
+
+def _read(shards: OpenShards, path: str, band: str, pair: str, rows: slice) -> Series:
+    shard = shards[path]
+    return shard[series_path(band, pair)][:, rows], shard[series_path(band, pair, "series_n_windows")][:, rows]
+
+
+def _of_pair(known: Mapping[str, Series], pair: str, azimuth_deg: Float64) -> Series:
+    """Return the series of a pair; of R, T and Z from those of Z, N and E (n is 0 if a component has none)."""
     parts = stored_pairs(pair)
+    if parts == (pair,):
+        return known[pair]
     n = np.min([known[p][1] for p in parts], axis=0)
     n = np.where(np.isfinite(azimuth_deg), n, 0)
     return rotated({p: known[p][0] for p in parts}, azimuth_deg, pair), n

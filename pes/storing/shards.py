@@ -124,15 +124,21 @@ def shard_name(chunk: Chunk, strip: int, generation: int) -> str:
     return f"shards/{chunk.name}_{generation:02d}-{strip:02d}.h5"
 
 
+def name_of(path: str) -> str:
+    """Return the path that a shard had before it became a part of a larger file."""
+    file, _, part = path.partition("#")
+    return f"shards/{part}" if part else file
+
+
 def digest_of(shards: Iterable[tuple[str, str]]) -> str:
     """Return a text that tells a set of shards (path, id) from another: results and report name what they are of."""
     return hashlib.sha256(json.dumps(sorted(shards)).encode()).hexdigest()
 
 
-def chunk_shape(lags: int, rows: int) -> tuple[int, int]:
-    """Return an HDF5 chunk [row, lag] of at most 128 KiB of float32."""
-    width = min(lags, HDF5_CHUNK_BYTES // 4)
-    return max(1, min(rows, HDF5_CHUNK_BYTES // 4 // width)), width
+def chunk_shape(lags: int, rows: int, value_bytes: int = 4) -> tuple[int, int]:
+    """Return an HDF5 chunk [row, lag] of at most 128 KiB, of float32 or other values."""
+    width = min(lags, HDF5_CHUNK_BYTES // value_bytes)
+    return max(1, min(rows, HDF5_CHUNK_BYTES // value_bytes // width)), width
 
 
 def series_path(band: str, components: str, kind: str = "series") -> str:

@@ -17,8 +17,13 @@ from xcorr.store.ledger import Ledger
 from xcorr.store.ledger_schema import Shard
 
 
-def what_remains(found: Survey, ledger: Ledger, settings: Settings, refresh: bool = False) -> dict[int, list[Chunk]]:
+def what_remains(
+    found: Survey, ledger: Ledger, settings: Settings, refresh: bool = False
+) -> tuple[dict[int, list[Chunk]], int]:
     """Return the work that remains: for each generation, the chunks, each with the strips that it lacks.
+
+    The second value is the number of shards that would be recomputed, but cannot be, because their series are in the
+    stacks already and were removed.
 
     A strip is recomputed if more time of its chunk is wanted now, or if one of its stations failed. With ``refresh``,
     a strip is also recomputed if the input files of one of its stations have changed. A station that has no data in
@@ -39,16 +44,20 @@ def what_remains(found: Survey, ledger: Ledger, settings: Settings, refresh: boo
         ):
             again.setdefault(start, set()).add(number)
     todo: dict[int, list[Chunk]] = {}
+    without_series = 0
     for generation in found.generations:
         layout = generation.layout
         needed = {strip: set(layout.stations_needed(strip)) for strip in layout.strips}
         for chunk in found.chunks:
+            of_chunk = {strip: shards.get((chunk.start_ns, generation.number, strip)) for strip in layout.strips}
             lacking = [
                 strip
-                for strip in layout.strips
-                if not _is_done(shards.get((chunk.start_ns, generation.number, strip)), chunk)
-                or needed[strip] & again.get(chunk.start_ns, set())
+                for strip, shard in of_chunk.items()
+                if not _is_done(shard, chunk) or needed[strip] & again.get(chunk.start_ns, set())
             ]
+            fixed = [strip for strip in lacking if (shard := of_chunk[strip]) is not None and not shard.kept]
+            without_series += len(fixed)
+            lacking = [strip for strip in lacking if strip not in fixed]
             if lacking:
                 made = dataclasses.replace(
                     chunk,
@@ -58,7 +67,7 @@ def what_remains(found: Survey, ledger: Ledger, settings: Settings, refresh: boo
                     generation=generation.number,
                 )
                 todo.setdefault(generation.number, []).append(made)
-    return todo
+    return todo, without_series
 
 
 def _is_done(shard: Shard | None, chunk: Chunk) -> bool:

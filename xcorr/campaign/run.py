@@ -15,7 +15,7 @@ import numpy as np
 from xcorr.campaign import head_start
 from xcorr.campaign.forecast import chunks_at_once, worker_count
 from xcorr.campaign.remaining import check_space, what_remains
-from xcorr.campaign.stack import circumstances, mapping_options, require_series, stack_campaign
+from xcorr.campaign.stack import circumstances, mapping_options, require_sums, stack_campaign
 from xcorr.campaign.workflows import bytes_to_write, correlation_workflow, element_classes, expected_items
 from xcorr.core import Observer, WorkflowGraph, installed
 from xcorr.core.message import WorkerDied
@@ -34,6 +34,7 @@ from xcorr.results.report_page import prepare_page, write_page
 from xcorr.settings import Settings
 from xcorr.settings.recipe import Recipe
 from xcorr.store import folder as folders
+from xcorr.store.derived import read_stacks
 from xcorr.store.ledger import Ledger
 from xcorr.store.lock import CampaignLock
 from xcorr.store.report import make_report, write_report
@@ -126,18 +127,23 @@ class _Run:
             found = survey_list(self.list_path, settings, roster)
         ledger.keep_fact("members", found.roster.to_json(len(found.generations) - 1))  # their order is settled now
         ledger.keep_requested(found.requested)
-        todo = what_remains(found, ledger, settings, self.refresh)
+        todo, without_series = what_remains(found, ledger, settings, self.refresh)
         done = {(s.start_ns, s.generation, s.strip) for s in ledger.shards()}
         wanted = {
             (c.start_ns, number, strip) for number, chunks in todo.items() for c in chunks for strip in c.wanted or ()
         }
         if wanted:
-            require_series(folder, ledger)
+            require_sums(folder, ledger)
         every = {c.start_ns for c in found.chunks} | {start for start, _, _ in done}
         check_space(folder, bytes_to_write(self.recipe, found, todo, len(every)))
         workflows = self._workflows(found, todo)  # before anything is recorded: settings may still be refused here
         ledger.keep_fact("expected", str(len(done | wanted)))
         warnings = _other_kernel(ledger)
+        if without_series:
+            warnings.append(
+                f"{without_series} shard(s) should be recomputed, because an input failed or has changed, or more time "
+                "is wanted; their series were not kept (stack.keep_series = false), so their part of the stacks stays"
+            )
         workers = []
         with recorded(folder, circumstances(settings)) as record, ThreadPoolExecutor(1) as beside:
             beside.submit(prepare_page)  # prepare the end of the run while workers compute
@@ -149,19 +155,14 @@ class _Run:
                     watch += [KeepItems(folder, record.number, settings.keep)] if settings.keep else []
                 how = settings.run
                 workers += run(graph, None, how.mapping, how.workers, watch, mapping_options(settings)).workers
-            # series that were removed cannot be stacked; their stacks exist already
-            if all(s.kept for s in ledger.shards()):
-                stack_campaign(folder, self.recipe, found, pairs.result(), ledger, record)
-        if not (folder / RESULTS).exists():
-            raise folders.CampaignError(
-                f"{folder}: {RESULTS} is gone and the series were not kept; remove the folder and run again"
-            )
+            stack_campaign(folder, self.recipe, found, pairs.result(), ledger, record)
         report = make_report(settings, found, ledger, _pairs_with_data(folder), folder)
         report |= {
             "shards_kept": len(done - wanted),
             "repaired": repaired,
             "warnings": warnings,
             "workers": summarize(workers),
+            "behind": [f"{method}: {what}" for method, what in read_stacks(folder).behind().items()],
         }
         return report
 

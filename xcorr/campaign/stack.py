@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from xcorr.campaign.stack_plan import StackPlan, stack_plan
 from xcorr.campaign.workflows import stack_workflow
+from xcorr.core import XcorrError
 from xcorr.mappings import run
 from xcorr.network.roster import Roster
 from xcorr.network.survey import Survey, survey_of
 from xcorr.pes.process_setup import prepare_process
 from xcorr.pes.stacking.result_file import NAME as RESULTS
+from xcorr.pes.stacking.result_file import Tables
 from xcorr.pes.stacking.stack import StackRequest, stack_requests
+from xcorr.pes.stacking.sums import keeps_sums
+from xcorr.pes.stacking.sums_file import SUMS
+from xcorr.pes.storing.aside import set_aside
+from xcorr.pes.storing.shards import name_of
 from xcorr.provenance.runs import Circumstances, Run, recorded
 from xcorr.settings import Settings, SettingsError
 from xcorr.settings.recipe import Recipe
 from xcorr.settings.toml import build, override, to_toml
 from xcorr.store import folder as folders
+from xcorr.store.derived import damage, is_ours, settle
 from xcorr.store.ledger import Ledger
 from xcorr.store.lock import CampaignLock
 from xcorr.store.software import kernel, software
@@ -58,7 +67,7 @@ def restack(folder: Path, assignments: Sequence[str] = ()) -> Path:
             folders.freeze_settings(folder, settings)
             with recorded(folder, circumstances(settings)) as record:
                 found = survey_of(roster, settings)
-                stack_campaign(folder, Recipe(settings), found, pair_table(found), ledger, record)
+                stack_campaign(folder, Recipe(settings), found, pair_table(found), ledger, record, True)
             ledger.seal()
         finally:
             ledger.close()
@@ -74,10 +83,10 @@ def _require_all(folder: Path, ledger: Ledger) -> None:
     """Raise CampaignError if shards are lacking: new stacks would silently be of less than those there are."""
     import h5py
 
-    there = {s.path for s in ledger.shards()}
+    there = {s.name for s in ledger.shards()}
     lacking = int(ledger.fact("expected") or 0) - len(there)
     with contextlib.suppress(OSError), h5py.File(folder / RESULTS) as file:  # results that cannot be read say nothing
-        lacking = max(lacking, len({path.decode() for path in file["shards"]["path"]} - there))
+        lacking = max(lacking, len({name_of(path.decode()) for path in file["shards"]["path"]} - there))
     if lacking > 0:
         raise folders.CampaignError(
             f"{folder}: {lacking} shard(s) are lacking, or were damaged and set aside; repeat xcorr run, which makes "
@@ -94,6 +103,15 @@ def require_series(folder: Path, ledger: Ledger) -> None:
         )
 
 
+def require_sums(folder: Path, ledger: Ledger) -> None:
+    """Raise CampaignError if series were removed, and the sums to which new data are added cannot be read."""
+    if not all(s.kept for s in ledger.shards()) and not is_ours(ledger, folder / SUMS):
+        raise folders.CampaignError(
+            f"{folder}: the series were not kept (stack.keep_series = false), and {SUMS}, to which new data are added, "
+            "is missing or damaged; choose another folder with -o"
+        )
+
+
 def circumstances(settings: Settings) -> Circumstances:
     """Return the circumstances of a run that provenance records."""
     how, text = settings.run, to_toml(settings.as_dict())
@@ -107,18 +125,60 @@ def mapping_options(settings: Settings) -> dict[str, Any]:
 
 
 def stack_campaign(
-    folder: Path, recipe: Recipe, found: Survey, pairs: np.ndarray, ledger: Ledger, record: Run | None = None
+    folder: Path,
+    recipe: Recipe,
+    found: Survey,
+    pairs: np.ndarray,
+    ledger: Ledger,
+    record: Run | None = None,
+    everything: bool = False,
 ) -> None:
-    """Make ``xcorr.h5`` from all shards. Then remove the shards if the series are not to be kept."""
+    """Bring ``xcorr.h5`` up to date with the shards. Then remove the shards if the series are not to be kept.
+
+    New data are added to the running sums of the linear stacks. The stacks of other methods stay as they are;
+    ``everything`` makes them again too. Nothing is done where nothing is new. Raises CampaignError if the sums that are
+    needed are gone.
+    """
     settings, shards = recipe.settings, ledger.shards()
-    starts = sorted({s.start_ns for s in shards})
-    number = {start: k for k, start in enumerate(starts)}
-    made = tables(recipe, found, pairs, starts, shards)
+    plan = stack_plan(folder, settings, ledger, len(pairs), everything)
+    if plan is not None:
+        starts = sorted({s.start_ns for s in shards})
+        made = tables(recipe, found, pairs, starts, shards)
+        made = dataclasses.replace(
+            made, methods=plan.methods, made=plan.about(settings, len(made.pieces)), kept=plan.kept
+        )
+        if keeps_sums(len(made.pieces), settings.stack.keep_series):
+            made = dataclasses.replace(made, summed=tuple((s.name, s.id) for s in plan.ordered))
+        try:
+            _pass(folder, recipe, found, made, plan, record)
+        except XcorrError as error:
+            text = damage(ledger, folder / SUMS) if any(plan.summed.values()) else ""
+            if not text:
+                raise
+            if not settings.stack.keep_series:
+                raise folders.CampaignError(
+                    f"{folder / SUMS}: {text}; the series were not kept (stack.keep_series = false), so no data can be "
+                    "added to these results; choose another folder with -o"
+                ) from error
+            set_aside(folder / SUMS)  # and make the sums again
+            folders.remove_leftovers(folder)
+            _pass(folder, recipe, found, made, dataclasses.replace(plan, summed={}), record)
+        for name in (RESULTS, SUMS):
+            settle(ledger, folder / name)
+    if not settings.stack.keep_series:
+        ledger.remove_shards()  # only now that xcorr.h5 is complete
+
+
+def _pass(folder: Path, recipe: Recipe, found: Survey, made: Tables, plan: StackPlan, record: Run | None) -> None:
+    """Run the stack workflow."""
+    settings = recipe.settings
+    number = {start: k for k, start in enumerate(sorted({s.start_ns for s in plan.ordered}))}
     requests: list[StackRequest] = []
     for g in found.generations:
-        own = [(number[s.start_ns], s.strip, s.path) for s in shards if s.generation == g.number]
-        pieces, azimuths = len(made.pieces), pairs["azimuth_deg"]
-        requests += stack_requests(g.layout, len(made.lags_s), own, pieces, azimuths, g.first_row)
+        own = [(number[s.start_ns], s.strip, s.path) for s in plan.ordered if s.generation == g.number]
+        summed = {strip: count for (generation, strip), count in plan.summed.items() if generation == g.number}
+        azimuths, outputs = made.pairs["azimuth_deg"], len(settings.outputs)
+        requests += stack_requests(g.layout, len(made.lags_s), own, azimuths, g.first_row, outputs, summed)
     graph = stack_workflow(recipe, tuple(requests), folder, made)
     parallel = len(made.pieces) * len(made.pairs) * len(made.lags_s) > LITTLE and len(made.pieces) > 1
     watch = [] if record is None else record.observers(graph)
@@ -126,5 +186,3 @@ def stack_campaign(
         run(graph, None, settings.run.mapping, settings.run.workers, watch, mapping_options(settings))
     else:
         run(graph, observers=watch)
-    if not settings.stack.keep_series:
-        ledger.remove_shards()  # only now that xcorr.h5 is complete

@@ -23,7 +23,6 @@ from xcorr.pes import (
     StackSource,
     StationSource,
     TransformStation,
-    WriteResults,
     WriteShards,
 )
 from xcorr.pes.correlating.layout import Layout
@@ -32,9 +31,11 @@ from xcorr.pes.reading.catalogue import read_catalogue
 from xcorr.pes.reading.segments import NS
 from xcorr.pes.stacking.result_file import Tables
 from xcorr.pes.stacking.stack import StackRequest
+from xcorr.pes.stacking.sums import keeps_sums
 from xcorr.settings import Settings, SettingsError
 from xcorr.settings.recipe import Recipe
 from xcorr.settings.sections import Insert
+from xcorr.store.derived import WriteMarkedResults
 from xcorr.store.keep_ledger import KeepLedger
 
 MAIN_JOB = (
@@ -59,7 +60,8 @@ def bytes_to_write(recipe: Recipe, found: Survey, todo: dict[int, list[Chunk]], 
         for strip in chunk.wanted or ()
     )
     copied = chunks * shape.substacks > 1 or not stack.keep_series  # else the stacks are the series
-    stacks = found.rows * len(recipe.settings.outputs) * (len(stack.methods) + 1) * copied
+    sums = 4 * keeps_sums(chunks * shape.substacks, stack.keep_series)
+    stacks = found.rows * len(recipe.settings.outputs) * (len(stack.methods) + 1 + sums) * copied
     return 4 * shape.lags * len(shape.bands) * (rows * len(shape.pairs) * shape.substacks + stacks)
 
 
@@ -216,12 +218,14 @@ def events(settings: Settings) -> tuple[tuple[int, int], ...]:
 
 def stack_workflow(recipe: Recipe, requests: tuple[StackRequest, ...], folder: Path, tables: Tables) -> WorkflowGraph:
     """Return the workflow from shards to ``xcorr.h5``."""
-    stack = recipe.settings.stack
     shape = dataclasses.replace(recipe.shape, chunks=len(tables.pieces) // tables.substacks)
+    results = WriteMarkedResults(str(folder), tables)
+    results.name = "WriteResults"
+    how = recipe.stacking, recipe.settings.stack.keep_series, tables.summed is not None
     return chained(
         StackSource(requests),
-        StackRows(str(folder), shape, recipe.settings.outputs, stack.methods, recipe.stacking, stack.keep_series),
-        WriteResults(str(folder), tables),
+        StackRows(str(folder), shape, recipe.settings.outputs, tables.methods, *how),
+        results,
     )
 
 

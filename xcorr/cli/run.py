@@ -107,7 +107,7 @@ def summary(report: Mapping[str, Any], folder: Path) -> str:
     lines += [f"warning    {text}" for text in report["warnings"]]
     lines += [f"absent     line {r['line']}: {r['text']} ({r['reason']})" for r in absent[:SHOWN]]
     lines += [f"           and {len(absent) - SHOWN} more, in report.json"] * (len(absent) > SHOWN)
-    for name, word in (("stale", "kept"), ("aside", "aside")):
+    for name, word in (("stale", "kept"), ("aside", "aside"), ("behind", "behind")):
         lines += [f"{word:10} {text}" for text in report[name][:SHOWN]]
         lines += [f"           and {len(report[name]) - SHOWN} more, in report.json"] * (len(report[name]) > SHOWN)
     lines += [f"failed     {error}" for error in report["errors"][:SHOWN]]
@@ -161,7 +161,7 @@ def plan(
         # elsewhere, because a forecast must not make the folder
         ledger = read_ledger(folder) if (folder / NAME).exists() else Ledger(Path(nowhere))
         found = survey_list(stations, settings, Roster.from_json(ledger.fact("members")))
-        todo = what_remains(found, ledger, settings, refresh)
+        todo, _ = what_remains(found, ledger, settings, refresh)
         ledger.close()
     made = forecast(Recipe(settings), found, todo, calibrated(settings, folder), worker_count(settings))
     if as_json:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
+from xcorr.pes.items import Chunk
+from xcorr.pes.storing.shards import shard_name
+
 VERSION = 3  # of the schema
 READABLE = (2, 3)
 ADDED = ("channel_chunk ADD COLUMN stale", "shard ADD COLUMN id")  # what version 2 lacks
@@ -46,3 +49,8 @@ class Shard:
     strip: int
     kept: int
     id: str
+
+    @property
+    def name(self) -> str:
+        """The path that the shard has, or had before it became a part of a larger file."""
+        return shard_name(Chunk(0, self.start_ns, self.end_ns, 0, 0), self.strip, self.generation)

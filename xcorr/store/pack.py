@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 from xcorr.pes.stacking.result_file import NAME
-from xcorr.pes.storing.shards import chunk_shape, require_space, sync_and_rename
+from xcorr.pes.storing.shards import chunk_shape, require_space
+from xcorr.store.derived import publish
 from xcorr.store.folder import CampaignError, remove_leftovers
+from xcorr.store.ledger import Ledger
 from xcorr.store.lock import CampaignLock
 
 
@@ -23,7 +26,9 @@ def pack(folder: Path) -> int:
         remove_leftovers(folder)
         temporary = folder / f".{NAME}.pack.part"
         _copy_all(folder / NAME, temporary)
-        sync_and_rename(temporary, folder / NAME)
+        with contextlib.closing(Ledger(folder)) as ledger:
+            publish(ledger, temporary, folder / NAME)
+            ledger.seal()
     return (folder / NAME).stat().st_size
 
 

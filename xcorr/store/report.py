@@ -65,7 +65,7 @@ def make_report(
         "created": now(),
         "software": software(),
         "settings_hash": settings.hash(),
-        "shards_digest": digest_of((s.path, s.id) for s in shards),
+        "shards_digest": digest_of((s.name, s.id) for s in shards),
         "stations_asked": len(found.requested),
         "stations_used": len(used),
         "pairs": found.rows,

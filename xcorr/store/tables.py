@@ -103,7 +103,7 @@ def tables(recipe: Recipe, found: Survey, pairs: np.ndarray, starts: Sequence[in
         {
             "software": software(),
             "settings_hash": settings.hash(),
-            "shards_digest": digest_of((s.path, s.id) for s in shards),
+            "shards_digest": digest_of((s.name, s.id) for s in shards),
             "created": now(),
             "settings": to_toml(settings.as_dict()),
         },

@@ -10,11 +10,14 @@ from typing import Any
 from urllib.parse import quote
 
 from xcorr.pes.stacking.result_file import NAME as RESULTS
-from xcorr.pes.storing.shards import ShardBusy, ShardError, digest_of, read_all, read_shard
+from xcorr.pes.stacking.sums_file import SUMS
+from xcorr.pes.storing.shards import ShardBusy, ShardError, digest_of, read_shard
+from xcorr.settings import Settings
 from xcorr.store import folder as campaign
 from xcorr.store import lock
 from xcorr.store.accounts import Totals
-from xcorr.store.ledger import LedgerError, read_ledger
+from xcorr.store.derived import DIFFERS, differs, unreadable
+from xcorr.store.ledger import Ledger, LedgerError, read_ledger
 from xcorr.store.report import read_report
 
 
@@ -26,10 +29,20 @@ def problems(folder: Path) -> Iterator[str]:
     settings = campaign.frozen_settings(folder)
     if campaign.recorded_hash(folder) != settings.hash():
         yield "campaign.toml: the settings do not match the identity in the same file"
-    known = _known(folder)
-    if isinstance(known, str):
-        yield known
-        known = {}
+    with contextlib.ExitStack() as stack:
+        try:
+            ledger = stack.enter_context(contextlib.closing(read_ledger(folder)))
+        except LedgerError as error:
+            yield str(error)
+            ledger = None
+        yield from _in_all(folder, settings, ledger)
+
+
+def _in_all(folder: Path, settings: Settings, ledger: Ledger | None) -> Iterator[str]:
+    known = {} if ledger is None else _expected(ledger)
+    if ledger is not None and not ledger.is_whole():
+        yield "ledger.sqlite: damaged: its rows are not those that were sealed"
+        known, ledger = {}, None
     found: dict[str, str] = {}
     whole = settings.stack.keep_series  # of shards that are lacking or damaged, the digest says nothing
     for file in sorted((folder / "shards").glob("*.h5")):
@@ -46,22 +59,16 @@ def problems(folder: Path) -> Iterator[str]:
         known.pop(f"shards/{file.name}", None)
     yield from (f"{Path(path).name}: missing" for path in known)
     digest = digest_of(found.items()) if whole and not known else None
-    yield from _in_results(folder, settings.hash(), digest)
+    yield from _in_results(folder, settings.hash(), digest, ledger)
     yield from _in_report(folder, digest)
     yield from _in_provenance(folder)
     if not lock.is_running(folder):  # a run has unfinished files of its own
         yield from (f"{p.name}: left over from a run that was ended" for p in campaign.leftovers(folder, settings.keep))
 
 
-def _known(folder: Path) -> dict[str, Any] | str:
-    """Return the shards that should exist according to the ledger, or a text if the ledger cannot be read."""
-    try:
-        with contextlib.closing(read_ledger(folder)) as ledger:
-            if not ledger.is_whole():
-                return "ledger.sqlite: damaged: its rows are not those that were sealed"
-            shards, expected = ledger.shards(), int(ledger.fact("expected") or 0)
-    except LedgerError as error:
-        return str(error)
+def _expected(ledger: Ledger) -> dict[str, None]:
+    """Return the shards that should exist according to the ledger."""
+    shards, expected = ledger.shards(), int(ledger.fact("expected") or 0)
     lacking = [f"shard {k} of {expected}" for k in range(len(shards) + 1, expected + 1)]
     return dict.fromkeys([*(s.path for s in shards if s.kept), *lacking])
 
@@ -95,21 +102,24 @@ def _in_provenance(folder: Path) -> Iterator[str]:
         yield f"provenance/store.sqlite: damaged: {verdict}".splitlines()[0]
 
 
-def _in_results(folder: Path, settings_hash: str, digest: str | None) -> Iterator[str]:
+def _in_results(folder: Path, settings_hash: str, digest: str | None, ledger: Ledger | None) -> Iterator[str]:
     import h5py
 
     if not (folder / RESULTS).exists():
         yield f"{RESULTS}: missing"
         return
-    try:
-        with h5py.File(folder / RESULTS) as file:
-            if file.attrs["settings_hash"] != settings_hash:
-                yield f"{RESULTS}: made with other settings"
-            if digest is not None and file.attrs.get("shards_digest", digest) != digest:
-                yield f"{RESULTS}: older than the shards, or of others"
-            file.visititems(read_all)
-    except Exception as error:  # HDF5 raises anything on damage
-        yield f"{RESULTS}: damaged: {type(error).__name__}: {error}".splitlines()[0]
+    wrong = {name: unreadable(folder / name) for name in (RESULTS, SUMS) if (folder / name).exists()}
+    yield from (f"{name}: {text}" for name, text in wrong.items() if text)
+    if wrong[RESULTS]:
+        return
+    with h5py.File(folder / RESULTS) as file:
+        made_with, made_of = file.attrs.get("settings_hash"), file.attrs.get("shards_digest", digest)
+    if made_with != settings_hash:
+        yield f"{RESULTS}: made with other settings"
+    elif digest not in (None, made_of):
+        yield f"{RESULTS}: older than the shards, or of others"
+    elif ledger is not None:
+        yield from (f"{name}: {DIFFERS}" for name, text in wrong.items() if not text and differs(ledger, folder / name))
 
 
 def state(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,149 @@
+"""The files that are made from shards, ``xcorr.h5`` and ``sums.h5``: which of them are whole, and of which shards.
+
+The ledger has a mark of each: size, time of change, and a digest of what HDF5 keeps without checksum.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from xcorr.pes.stacking.result_file import NAME as RESULTS
+from xcorr.pes.stacking.result_file import WriteResults
+from xcorr.pes.storing.shards import read_all, sync_and_rename
+from xcorr.store.ledger import Ledger
+
+DIFFERS = "damaged, or not what the last run made"
+
+
+class WriteMarkedResults(WriteResults):
+    """Writes results as :class:`WriteResults` does. It enters the mark of each file before the file is visible."""
+
+    def _publish(self, temporary: Path, name: str) -> None:
+        with contextlib.closing(Ledger(Path(self.folder))) as ledger:
+            publish(ledger, temporary, Path(self.folder, name))
+
+
+def publish(ledger: Ledger, temporary: Path, final: Path) -> None:
+    """Make a finished file visible. Its mark is entered before, beside that of the file that it replaces."""
+    set_marks(ledger, final.name, [_mark(temporary), *_marks(ledger, final.name)[:1]])
+    sync_and_rename(temporary, final)
+
+
+def set_marks(ledger: Ledger, name: str, marks: list[dict[str, Any]]) -> None:
+    """Enter the marks that a file may have: two while it is replaced, else one."""
+    ledger.keep_fact(f"marks of {name}", json.dumps(marks))
+
+
+def settle(ledger: Ledger, path: Path) -> None:
+    """Enter the mark that a whole file has now, and no other."""
+    if path.exists():
+        set_marks(ledger, path.name, [_mark(path)])
+
+
+def is_ours(ledger: Ledger, path: Path) -> bool:
+    """Return whether a file is one that was marked. If it only looks changed, read it in full, and mark it again.
+
+    A campaign that was copied has other times of change. Earlier versions entered no marks.
+    """
+    if not path.is_file():
+        return False
+    status = path.stat()
+    looks = status.st_size, status.st_mtime_ns
+    if any((m["bytes"], m["mtime_ns"]) == looks for m in _marks(ledger, path.name)):
+        return True
+    if damage(ledger, path):
+        return False
+    settle(ledger, path)
+    return True
+
+
+def damage(ledger: Ledger, path: Path) -> str:
+    """Read a whole file, and return what is wrong with it; an empty text if nothing is."""
+    return unreadable(path) or (DIFFERS if differs(ledger, path) else "")
+
+
+def differs(ledger: Ledger, path: Path) -> bool:
+    """Return whether a file that can be read is none of those that were marked."""
+    marks = _marks(ledger, path.name)
+    return bool(marks) and digest(path) not in [m["digest"] for m in marks]
+
+
+def unreadable(path: Path) -> str:
+    """Compare all checksums of an HDF5 file; return why it cannot be read, an empty text if it can."""
+    import h5py
+
+    try:
+        with h5py.File(path) as file:
+            file.visititems(read_all)
+        digest(path)
+    except Exception as error:  # HDF5 raises anything on damage
+        return f"damaged: {type(error).__name__}: {error}".splitlines()[0]
+    return ""
+
+
+def _marks(ledger: Ledger, name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(ledger.fact(f"marks of {name}") or "[]")
+    return found
+
+
+def _mark(path: Path) -> dict[str, Any]:
+    status = path.stat()
+    return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "digest": digest(path)}
+
+
+def digest(path: Path) -> str:
+    """Return a digest of an HDF5 file: names, types, attributes, links to shards, and data without a checksum."""
+    import h5py
+
+    made = hashlib.blake2b(digest_size=16)
+
+    def add(name: str, item: Any) -> None:
+        told = [name, sorted((k, repr(v)) for k, v in item.attrs.items())]
+        if isinstance(item, h5py.Dataset):
+            told += [item.shape, str(item.dtype)]
+            if item.is_virtual:
+                told += [(*s.vspace.get_regular_hyperslab(), s.file_name, s.dset_name) for s in item.virtual_sources()]
+            elif not item.chunks and item.shape is not None:
+                told.append(item[...].tobytes())
+        made.update(repr(told).encode())
+
+    with h5py.File(path) as file:
+        add("/", file)
+        file.visititems(add)
+    return made.hexdigest()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stacks:
+    """What a result file says of its stacks: ``of`` [method] are digest of shards, pieces and parameters."""
+
+    shards_digest: str
+    pieces: int
+    rows: int
+    of: dict[str, dict[str, Any]]
+
+    def behind(self) -> dict[str, str]:
+        """Return the methods whose stacks lack data that the campaign has, and what they lack."""
+        return {
+            method: f"stacked from {about['pieces']} of {self.pieces} pieces"
+            if about["pieces"] != self.pieces
+            else "stacked before some of the pieces were made again, or pairs were added"
+            for method, about in self.of.items()
+            if about.get("shards_digest", self.shards_digest) != self.shards_digest
+        }
+
+
+def read_stacks(folder: Path) -> Stacks:
+    """Return what the result file of a campaign says of its stacks. Raises OSError or KeyError if it is damaged."""
+    import h5py
+
+    with h5py.File(folder / RESULTS) as file:
+        of = {}
+        for method, group in file["stacks"].items():
+            of[method] = {name: v.item() if hasattr(v, "item") else v for name, v in group.attrs.items()}
+        return Stacks(str(file.attrs.get("shards_digest", "")), len(file["pieces"]), len(file["pairs"]), of)
