@@ -96,6 +96,7 @@ class WriteResults(GenericPE):
             self._add_virtual(series_path(band, pair), series_path(band, pair), (*shape, lags))
             counts = series_path(band, pair, "series_n_windows")
             self._add_virtual(counts, counts, shape)
+        self._copies: dict[int, str] = {}
         if t.kept:
             with h5py.File(folder / NAME) as old:
                 for band, method in itertools.product(t.bands, t.kept):
@@ -143,6 +144,8 @@ class WriteResults(GenericPE):
 
     def _copy_stack(self, old: Any, band: str, method: str) -> None:
         """Copy a stack from the result file that is replaced. Rows of new pairs are NaN."""
+        import h5py
+
         rows, stack = len(self.tables.pairs), old[stack_path(band, method, self.tables.components[0])].parent
         shared = None if self.tables.kept[method] or not self.tables.methods else self.tables.methods[0]
         for pair in self.tables.components:
@@ -150,6 +153,10 @@ class WriteResults(GenericPE):
             for name, data in stack[pair].items():
                 if shared is not None and name in ("std_error", "n_windows"):
                     target[name] = self._file[stack_path(band, shared, pair)][name]
+                    continue
+                first = self._copies.setdefault(h5py.h5o.get_info(data.id).addr, f"{target.name}/{name}")
+                if first != f"{target.name}/{name}":  # methods share it in the old file, too
+                    target[name] = self._file[first]
                     continue
                 shape = (rows, *data.shape[1:])
                 chunks = chunk_shape(shape[1], rows) if len(shape) == 2 else True

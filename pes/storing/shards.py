@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import hashlib
@@ -9,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from xcorr.core import XcorrError
 from xcorr.pes.items import Chunk, SlotAccount
 
 FORMAT, VERSION = "xcorr-shard", 2
+COMPACT_FORMAT = "xcorr-shards"  # of a file that holds the shards of a strip in a month as groups
 READABLE = (1, 2)
 # windows by position, as version 1 of shards and version 2 of ledgers have them
 FIRST_REASONS = (
@@ -58,30 +60,49 @@ class ShardContent:
         return shard_name(Chunk(0, *self.times), self.strip, self.generation)
 
 
-def read_shard(path: Path, thorough: bool = False) -> ShardContent:
-    """Return the contents of a shard besides series. With ``thorough``, read the whole file to check all checksums.
+def read_shard(path: Path, thorough: bool = False, part: str = "") -> ShardContent:
+    """Return the contents of a shard besides series, or of a ``part`` of a file of several shards.
 
-    Raises ShardError, with the reason, if the file is no shard or is damaged.
+    With ``thorough``, read the whole file to check all checksums. Raises ShardError, with the reason, if the file is no
+    shard or is damaged, ShardBusy if it cannot be read now.
     """
     import h5py
 
+    with _telling_damage(path), h5py.File(path) as file:
+        return _content(file[part] if part else file, path.name, thorough)
+
+
+def part_names(path: Path) -> list[str]:
+    """Return the names of the shards in a file of several; none for a file that is one shard."""
+    import h5py
+
+    with _telling_damage(path), h5py.File(path) as file:
+        return sorted(file) if file.attrs["format"] == COMPACT_FORMAT else []
+
+
+def _content(group: Any, name: str, thorough: bool) -> ShardContent:
+    if group.attrs["format"] != FORMAT or group.attrs["version"] not in READABLE:
+        raise ShardError(f"{name}: not a shard of this version")
+    if thorough:
+        group.visititems(read_all)
+    accounts = json.loads(group["accounts"][...].tobytes())
+    a, b, c, d = (int(group.attrs[name]) for name in CHUNK_TIMES)
+    return ShardContent(
+        str(group.attrs["settings_hash"]),
+        (a, b, c, d),
+        int(group.attrs["generation"]),
+        int(group.attrs["strip"]),
+        tuple(_account(each) for each in accounts),
+        group["members"][...].tobytes().decode(),
+        str(group.attrs.get("id", "")),  # shards of version 0.1.0 have none
+    )
+
+
+@contextlib.contextmanager
+def _telling_damage(path: Path) -> Iterator[None]:
+    """Turn the errors of HDF5 into ShardError, or into ShardBusy where the file is not at fault."""
     try:
-        with h5py.File(path) as file:
-            if file.attrs["format"] != FORMAT or file.attrs["version"] not in READABLE:
-                raise ShardError(f"{path.name}: not a shard of this version")
-            if thorough:
-                file.visititems(read_all)
-            accounts = json.loads(file["accounts"][...].tobytes())
-            a, b, c, d = (int(file.attrs[name]) for name in CHUNK_TIMES)
-            return ShardContent(
-                str(file.attrs["settings_hash"]),
-                (a, b, c, d),
-                int(file.attrs["generation"]),
-                int(file.attrs["strip"]),
-                tuple(_account(each) for each in accounts),
-                file["members"][...].tobytes().decode(),
-                str(file.attrs.get("id", "")),  # shards of version 0.1.0 have none
-            )
+        yield
     except ShardError:
         raise
     except Exception as error:  # HDF5 raises anything on damage
@@ -122,6 +143,29 @@ def named_windows(stored: dict[str, int] | list[int]) -> dict[str, int]:
 def shard_name(chunk: Chunk, strip: int, generation: int) -> str:
     """Return the path of a shard within its campaign: the chunk's start, generation and strip."""
     return f"shards/{chunk.name}_{generation:02d}-{strip:02d}.h5"
+
+
+def compact_name(name: str) -> str:
+    """Return the file of a strip and month in which a shard is stored once it is compacted.
+
+    >>> compact_name("shards/20240301T000000_00-02.h5")
+    'shards/202403_00-02.h5'
+    """
+    own = name.removeprefix("shards/")
+    return f"shards/{own[:6]}{own[15:]}"
+
+
+def place_of(folder: Path, name: str) -> tuple[Path, str]:
+    """Return the file that holds a shard, and the part of it; the file does not exist if nobody made the shard."""
+    if not (folder / name).exists() and (larger := in_larger(folder, name)) is not None:
+        return larger
+    return folder / name, ""
+
+
+def in_larger(folder: Path, name: str) -> tuple[Path, str] | None:
+    """Return the file of several shards that holds a shard, and the part of it; None if there is none."""
+    file, part = folder / compact_name(name), name.removeprefix("shards/")
+    return (file, part) if file.exists() and part in part_names(file) else None
 
 
 def name_of(path: str) -> str:

@@ -25,6 +25,7 @@ from xcorr.pes.storing.shards import (
     VERSION,
     ShardError,
     chunk_shape,
+    place_of,
     read_shard,
     require_space,
     series_path,
@@ -151,17 +152,20 @@ class WriteShards(GenericPE):
         """
         import h5py
 
-        path = Path(self.folder, shard_name(end.chunk, end.strip, self.generation))
-        if not path.is_file():
-            return end.accounts
+        path, part = Path(self.folder, shard_name(end.chunk, end.strip, self.generation)), ""
         try:
-            old = read_shard(path)
+            path, part = place_of(Path(self.folder), shard_name(end.chunk, end.strip, self.generation))
+            if not path.is_file():
+                return end.accounts
+            old = read_shard(path, part=part)
         except ShardError as error:  # bits may rot between two runs, in a file that looks unchanged
-            self.log(f"{error}; set aside as {set_aside(path)}")
+            # the next run looks after the other shards in a larger file; nothing is written in its place here
+            self.log(f"{error}" if part or not path.is_file() else f"{error}; set aside as {set_aside(path)}")
             return end.accounts
         accounts, kept = merge.joined(end.accounts, old.accounts)
         if kept:
-            with h5py.File(path) as file:
+            with h5py.File(path) as whole:
+                file = whole[part] if part else whole
                 for name, series in shard.series.items():
                     rows = {kind: values[name] for kind, values in shard.rows.items()}
                     paths = {kind: series_path(*name, kind) for kind in ("series", *rows)}

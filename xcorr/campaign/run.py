@@ -34,12 +34,13 @@ from xcorr.results.report_page import prepare_page, write_page
 from xcorr.settings import Settings
 from xcorr.settings.recipe import Recipe
 from xcorr.store import folder as folders
-from xcorr.store.derived import read_stacks
 from xcorr.store.ledger import Ledger
 from xcorr.store.lock import CampaignLock
+from xcorr.store.reconcile import reconcile, remove_redundant
 from xcorr.store.report import make_report, write_report
 from xcorr.store.software import kernel, software
 from xcorr.store.tables import pair_table
+from xcorr.store.verify import behind
 
 FINISHED, NOTHING, SOME_FAILED = 0, 1, 3
 _log = logging.getLogger("xcorr")
@@ -121,7 +122,7 @@ class _Run:
     def execute(self, found: Survey | None) -> dict[str, Any]:
         """Compute missing shards, stack, and return the report. ``found``: an earlier survey of the list, if any."""
         folder, ledger, settings = self.folder, self.ledger, self.recipe.settings
-        repaired = ledger.reconcile()
+        repaired = reconcile(ledger)
         roster = Roster.from_json(ledger.fact("members"))
         if found is None or roster is not None:
             found = survey_list(self.list_path, settings, roster)
@@ -156,13 +157,14 @@ class _Run:
                 how = settings.run
                 workers += run(graph, None, how.mapping, how.workers, watch, mapping_options(settings)).workers
             stack_campaign(folder, self.recipe, found, pairs.result(), ledger, record)
+        remove_redundant(ledger)
         report = make_report(settings, found, ledger, _pairs_with_data(folder), folder)
         report |= {
             "shards_kept": len(done - wanted),
             "repaired": repaired,
             "warnings": warnings,
             "workers": summarize(workers),
-            "behind": [f"{method}: {what}" for method, what in read_stacks(folder).behind().items()],
+            "behind": behind(folder),
         }
         return report
 

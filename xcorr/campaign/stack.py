@@ -32,6 +32,7 @@ from xcorr.store import folder as folders
 from xcorr.store.derived import damage, is_ours, settle
 from xcorr.store.ledger import Ledger
 from xcorr.store.lock import CampaignLock
+from xcorr.store.reconcile import reconcile
 from xcorr.store.software import kernel, software
 from xcorr.store.tables import pair_table, tables
 
@@ -58,7 +59,7 @@ def restack(folder: Path, assignments: Sequence[str] = ()) -> Path:
         folders.remove_leftovers(folder)
         ledger = Ledger(folder, settings.hash(), not settings.stack.keep_series)
         try:
-            ledger.reconcile()
+            reconcile(ledger)
             roster = Roster.from_json(ledger.fact("members"))
             if roster is None:
                 raise folders.CampaignError(f"{folder} has no shards to stack")
@@ -147,7 +148,7 @@ def stack_campaign(
         made = dataclasses.replace(
             made, methods=plan.methods, made=plan.about(settings, len(made.pieces)), kept=plan.kept
         )
-        if keeps_sums(len(made.pieces), settings.stack.keep_series):
+        if plan.methods and keeps_sums(len(made.pieces), settings.stack.keep_series):
             made = dataclasses.replace(made, summed=tuple((s.name, s.id) for s in plan.ordered))
         try:
             _pass(folder, recipe, found, made, plan, record)
@@ -174,7 +175,7 @@ def _pass(folder: Path, recipe: Recipe, found: Survey, made: Tables, plan: Stack
     settings = recipe.settings
     number = {start: k for k, start in enumerate(sorted({s.start_ns for s in plan.ordered}))}
     requests: list[StackRequest] = []
-    for g in found.generations:
+    for g in found.generations if plan.methods else ():
         own = [(number[s.start_ns], s.strip, s.path) for s in plan.ordered if s.generation == g.number]
         summed = {strip: count for (generation, strip), count in plan.summed.items() if generation == g.number}
         azimuths, outputs = made.pairs["azimuth_deg"], len(settings.outputs)

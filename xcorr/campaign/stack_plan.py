@@ -22,10 +22,11 @@ Strip = tuple[int, int]  # generation and number of a strip
 
 @dataclasses.dataclass(frozen=True)
 class StackPlan:
-    """``methods`` are made; ``kept`` are copied from the present results, and whether they then lack new data.
+    """What the stack pass makes.
 
-    ``ordered`` are all shards, those of a strip in the order in which they are added to the sums. The first
-    ``summed`` [strip] of a strip are in the sums already.
+    ``methods`` are made (none, if only the series have moved). ``kept`` are copied from the present results; its values
+    say whether they then lack new data. ``ordered`` are all shards, those of a strip in the order in which they are
+    added to the sums. The first ``summed`` [strip] of a strip are in the sums already.
     """
 
     methods: tuple[str, ...]
@@ -63,14 +64,18 @@ def stack_plan(folder: Path, settings: Settings, ledger: Ledger, rows: int, ever
     if everything:
         methods = asked
     elif ours and old and _is_current(old, digest, rows, asked, settings):
-        return None
+        if not old.paths or old.paths == {s.path for s in shards}:
+            return None
+        methods = ()  # the series have moved
     elif old and shards and not any(s.kept for s in shards):
         return None  # all is in the stacks, and no series are left
     else:
         new = [m for m in asked if m not in there or there[m].get("parameters") != parameters(settings, m)]
         methods = tuple(m for m in dict.fromkeys((*asked, *there)) if m == "linear" or (m in new and readable))
-    ordered, summed = _in_sums(folder, ledger, shards, readable)
     kept = {m: about.get("shards_digest") != digest for m, about in there.items() if m not in methods}
+    if not methods:
+        return StackPlan((), kept, tuple(shards), {})
+    ordered, summed = _in_sums(folder, ledger, shards, readable)
     return StackPlan(methods, {} if everything else kept, ordered, summed)
 
 

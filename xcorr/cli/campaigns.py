@@ -64,8 +64,10 @@ def status(campaign: Path, as_json: bool) -> None:
 def verify(campaign: Path) -> None:
     """Read every byte of a campaign and name what is missing or damaged (exit code 1). A new run repairs it."""
     from xcorr.pes.storing import aside
-    from xcorr.store.verify import problems
+    from xcorr.store.verify import behind, problems
 
+    for text in behind(campaign):
+        click.echo(f"note: stack {text}; xcorr stack brings it up to date")
     for name in aside.names(campaign):
         click.echo(f"note: {aside.ASIDE}/{name} was set aside by an earlier run; remove it if you do not need it")
     bad = "problem(s); running the campaign again repairs them"
@@ -80,6 +82,16 @@ def stack(campaign: Path, assignments: tuple[str, ...]) -> None:
     from xcorr.campaign.stack import restack
 
     click.echo(f"wrote {restack(campaign, assignments)}")
+
+
+@click.command()
+@click.argument("campaign", type=EXISTING)
+def compact(campaign: Path) -> None:
+    """Join the shards of each strip of pairs and month in one file. The data keep their bits."""
+    from xcorr.campaign.compact import compact as join
+
+    before, after = join(campaign)
+    click.echo(f"{before} file(s) of shards became {after}")
 
 
 @click.command()

@@ -85,7 +85,7 @@ def main() -> None:
     xcorr plan stations.txt --source sds:DIR    forecast time, memory and space of a run
     xcorr info stations.xcorr                   show what the results hold
     xcorr plot stations.xcorr                   draw a record section
-    xcorr status | verify | stack | export | pack   campaigns, see their --help
+    xcorr status | verify | stack | compact | export | pack   campaigns, see their --help
     xcorr prov stations.xcorr                   export provenance; prov query asks questions
     xcorr doctor                                check the installation, say how to repair it
     xcorr workflow | pe | registry | storm      other workflows, their elements, a Storm cluster

@@ -16,7 +16,7 @@ from xcorr.pes.items import Chunk, SlotAccount
 from xcorr.pes.preparing.orient import stored_pairs
 from xcorr.pes.reading.segments import NS
 from xcorr.pes.stacking.result_file import stack_path
-from xcorr.pes.storing.shards import series_path
+from xcorr.pes.storing.shards import name_of, series_path
 from xcorr.provenance.lineage import Lineage
 from xcorr.provenance.store import ProvenanceError, reading
 from xcorr.provenance.where import Where
@@ -36,7 +36,7 @@ class CampaignLineage:
         self._open = contextlib.ExitStack()
         self.results = self._open.enter_context(Results(folder))
         self.ledger = self._open.enter_context(contextlib.closing(read_ledger(folder)))
-        self.generation = {s.path: s.generation for s in self.ledger.shards()}
+        self.generation = {s.name: s.generation for s in self.ledger.shards()}
         self.stations = self.results.dataset("stations")["id"].astype(str).tolist()
         self.ends = self.results.dataset("pairs")[["station_1", "station_2"]]
         self.starts = self.results.dataset("pieces")["start_ns"]
@@ -97,7 +97,7 @@ class CampaignLineage:
         numbers = [int(k) for k in self.ends[row]]
         first, second = (self.stations[k] for k in numbers)
         chunk_start, shard = self._shard(row, piece)
-        name = f"{Chunk(0, chunk_start, 0, 0, 0).name}.{self.generation.get(shard, 0):02d}"
+        name = f"{Chunk(0, chunk_start, 0, 0, 0).name}.{self.generation.get(name_of(shard), 0):02d}"
         at = f"{name}/{(int(self.starts[piece]) - chunk_start) // NS}/{band or 'main'}/{components}/{first}-{second}"
         spectra = [
             self._add_station(found, k, chunk_start, name, letter)

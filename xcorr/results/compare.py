@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from xcorr.pes.storing.shards import name_of
 from xcorr.results import Results
 
 
@@ -21,11 +22,19 @@ def differences(first: Path, second: Path) -> Iterator[str]:
         for name in sorted(names[0] ^ names[1]):
             yield f"{name}: only in {first if name in names[0] else second}"
         for name in sorted(names[0] & names[1]):
-            x, y = a.dataset(name), b.dataset(name)
+            x, y = (_values(results, name) for results in (a, b))
             if x.shape != y.shape or x.dtype != y.dtype:
                 yield f"{name}: {x.dtype} {x.shape} and {y.dtype} {y.shape}"
             elif x.tobytes() != y.tobytes():  # as bytes, because NaN is not equal to NaN
                 yield f"{name}: {_where(x, y)}"
+
+
+def _values(results: Results, name: str) -> np.ndarray:
+    """Return a dataset. Of shards, their names count, and not the files in which they are (xcorr compact)."""
+    values = results.dataset(name)
+    if name == "shards":
+        values["path"] = [name_of(path.decode()).encode() for path in values["path"]]
+    return values
 
 
 def _datasets(results: Results) -> set[str]:

@@ -209,17 +209,23 @@ class Results:
 
         if series_path(band, components) not in self.file:
             raise ResultsError(f"{self.path}: the series were not kept (stack.keep_series = false); only stacks exist")
-        windows = self.file[series_path(band, components, "series_n_windows")][:, row]
         virtual = self.file[series_path(band, components)]
         if not virtual.is_virtual:  # packed
-            return virtual[:, row], windows
+            return virtual[:, row], self.file[series_path(band, components, "series_n_windows")][:, row]
+        windows = np.zeros(len(self.pieces), np.int32)
         series = np.full((len(self.pieces), len(self.lags_s)), np.nan, np.float32)
-        shards, name = self.file["shards"][...], series_path(band, components).encode()
+        shards = self.file["shards"][...]
         holds = (shards["first_row"] <= row) & (row < shards["first_row"] + shards["rows"])
+        open_files: dict[bytes, Any] = {}
         for piece, first, _, path in shards[holds].tolist():
-            file = h5py.h5f.open(os.fsencode(self.path.parent) + b"/" + path, h5py.h5f.ACC_RDONLY)  # faster than File
-            part = h5py.Dataset(h5py.h5d.open(file, name))[:, row - first]
-            series[piece : piece + len(part)] = part
+            file, _, group = path.partition(b"#")
+            if file not in open_files:  # by h5f, which is faster than File
+                open_files = {file: h5py.h5f.open(os.fsencode(self.path.parent) + b"/" + file, h5py.h5f.ACC_RDONLY)}
+            inside = group + b"/" if group else b""
+            for values, kind in ((series, "series"), (windows, "series_n_windows")):
+                name = inside + series_path(band, components, kind).encode()
+                part = h5py.Dataset(h5py.h5d.open(open_files[file], name))[:, row - first]
+                values[piece : piece + len(part)] = part
         return series, windows
 
     def _attributes(self, row: int, first: str, second: str, components: str, swapped: bool) -> dict[str, Any]:

@@ -120,12 +120,16 @@ def digest(path: Path) -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Stacks:
-    """What a result file says of its stacks: ``of`` [method] are digest of shards, pieces and parameters."""
+    """What a result file says of its stacks: ``of`` [method] are digest of shards, pieces and parameters.
+
+    ``paths`` are those of the shards whose series the file shows; empty if the file shows none, or has copies.
+    """
 
     shards_digest: str
     pieces: int
     rows: int
     of: dict[str, dict[str, Any]]
+    paths: frozenset[str]
 
     def behind(self) -> dict[str, str]:
         """Return the methods whose stacks lack data that the campaign has, and what they lack."""
@@ -146,4 +150,6 @@ def read_stacks(folder: Path) -> Stacks:
         of = {}
         for method, group in file["stacks"].items():
             of[method] = {name: v.item() if hasattr(v, "item") else v for name, v in group.attrs.items()}
-        return Stacks(str(file.attrs.get("shards_digest", "")), len(file["pieces"]), len(file["pairs"]), of)
+        shows = "series" in file and all(data.is_virtual for data in file["series"].values())
+        paths = frozenset(path.decode() for path in file["shards"]["path"]) if shows else frozenset()
+        return Stacks(str(file.attrs.get("shards_digest", "")), len(file["pieces"]), len(file["pairs"]), of, paths)

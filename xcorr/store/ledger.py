@@ -20,7 +20,7 @@ from xcorr.pes.correlating.rows import ShardRecord
 from xcorr.pes.items import SlotAccount
 from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.pes.storing.aside import set_aside
-from xcorr.pes.storing.shards import CHUNK_TIMES, ShardContent, ShardError, named_windows, read_shard
+from xcorr.pes.storing.shards import CHUNK_TIMES, ShardContent, named_windows
 from xcorr.store.ledger_schema import ADDED, COLUMNS, ENTER, READABLE, SCHEMA, VERSION, Shard
 from xcorr.store.sqlite_errors import is_damage
 
@@ -114,119 +114,79 @@ class Ledger:
         """Close the database."""
         self._database.close()
 
-    def reconcile(self) -> list[str]:
-        """Make the ledger agree with the shards in the folder; return a line for each problem found.
+    def begin(self) -> Path | None:
+        """Begin to change the ledger: remove its seal until the end of the run, so that a killed run leaves none.
 
-        Shards that are not in the ledger, or that have changed, are read in full. Shards that are damaged, or were
-        made with other settings, are set aside, so that the run recomputes them. Raises ShardBusy, and changes nothing,
-        if a shard cannot be read now.
+        If rows are not what they were when the ledger was sealed, begin a new ledger instead; return where the old one
+        then is.
         """
-        wrong = self._restored()
-        known = {
-            path: (size, mtime)
-            for path, size, mtime in self._database.execute("SELECT path, bytes, mtime_ns FROM shard WHERE kept")
-        }
-        removed = {path for (path,) in self._database.execute("SELECT path FROM shard WHERE NOT kept")}
-        misplaced: list[tuple[Path, ShardContent]] = []
-        for file in sorted((self.folder / "shards").glob("*.h5")):
-            path, status = f"shards/{file.name}", file.stat()
-            if path in removed and self.removes_series:
-                file.unlink()  # an earlier run stacked its series and was stopped before it removed the file
-                continue
-            if known.pop(path, None) == (status.st_size, status.st_mtime_ns):
-                continue
-            try:
-                content = read_shard(file, thorough=True)
-                if content.settings_hash != self.settings_hash:
-                    raise ShardError(f"{file.name}: made with other settings")
-            except ShardError as error:
-                wrong.append(f"{error}; set aside as {set_aside(file).relative_to(self.folder)}")
-                known[path] = (0, 0)
-                continue
-            if content.path == path:
-                self._enter(content)
-            else:  # moved away first: its own place may be taken by another that is misplaced
-                misplaced.append((set_aside(file), content))
-                known[path] = (0, 0)
-        self._forget(known, wrong)
-        for place, content in misplaced:
-            text = f"{content.path}: found under another name"
-            if (self.folder / content.path).exists():
-                wrong.append(f"{text}, but there is one; set aside as {place.relative_to(self.folder)}")
-            else:
-                place.rename(self.folder / content.path)
-                self._enter(content)
-                known.pop(content.path, None)
-                wrong.append(f"{text}, and put back")
-        wrong += [f"{Path(path).name}: missing" for path, size in known.items() if size != (0, 0)]
-        return wrong
-
-    def _restored(self) -> list[str]:
-        """Begin anew if rows are not what they were when the ledger was sealed; return a line if so."""
-        if not self.is_whole():
-            self._database.close()
-            place = self._begin_anew()
-            return [f"{NAME}: damaged; set aside as {place.relative_to(self.folder)}, and restored from the shards"]
-        self.keep_fact(SEAL, "")  # until the end of the run: a killed run leaves whole transactions, and no seal
-        return []
+        if self.is_whole():
+            self.keep_fact(SEAL, "")
+            return None
+        self._database.close()
+        return self._begin_anew()
 
     def seal(self) -> None:
         """Enter a digest of all rows: a flipped bit in one of them is noticed, which SQLite itself does not do."""
         self.keep_fact(SEAL, self._digest())
 
     def is_whole(self) -> bool:
-        """Return whether all rows are what they were when the ledger was sealed, if it was."""
-        return self.fact(SEAL) in ("", self._digest())
+        """Return whether all rows can be read, and are what they were when the ledger was sealed, if it was."""
+        try:
+            return self.fact(SEAL) in ("", self._digest())
+        except sqlite3.DatabaseError:  # such as a text that is no text any more
+            return False
 
     def _digest(self) -> str:
         digest = hashlib.blake2b(digest_size=16)
         tables = {"shard": "path", "channel_chunk": "start_ns, slot", "requested": "line", "fact": "name"}
-        try:
-            for table, key in tables.items():
-                for row in self._database.execute(f"SELECT * FROM {table} ORDER BY {key}"):
-                    if row[0] != SEAL:
-                        digest.update(repr(row).encode())
-        except sqlite3.DatabaseError as error:  # such as a text that is no text any more
-            return f"unreadable: {error}"
+        for table, key in tables.items():
+            for row in self._database.execute(f"SELECT * FROM {table} ORDER BY {key}"):
+                if row[0] != SEAL:
+                    digest.update(repr(row).encode())
         return digest.hexdigest()
 
-    def _enter(self, content: ShardContent) -> None:
-        """Enter what a shard says of itself."""
-        self._keep(content.path, content.times, content.generation, content.strip, content.accounts, content.id)
-        self._keep_members(content)
+    def enter(self, path: str, status: tuple[int, int], content: ShardContent) -> None:
+        """Enter what a shard at a path says of itself; ``status`` is its size and time of change (ns)."""
+        where = content.times, content.generation, content.strip
+        self._keep(path, status, *where, content.accounts, content.id)
+        if len(content.members) > len(self.fact("members")):  # stations are only ever appended
+            self.keep_fact("members", content.members)
 
-    def _forget(self, paths: Iterable[str], wrong: list[str]) -> None:
-        """Delete the rows of shards; the accounts of their chunks then are those of the shards that are left.
-
-        One of these that turns out to be damaged is set aside and forgotten too, and added to what is ``wrong``.
-        """
+    def forget(self, paths: Iterable[str]) -> set[int]:
+        """Delete the rows of shards and all accounts of their chunks. Return the starts (ns) of these chunks."""
         gone = list(paths)
-        while gone:
-            of_path = "SELECT start_ns FROM shard WHERE path = ?"
-            starts = {start for path in gone for (start,) in self._database.execute(of_path, (path,))}
-            with self._database as database:
-                database.execute("BEGIN")
-                database.executemany("DELETE FROM shard WHERE path = ?", [(p,) for p in gone])
-                database.executemany("DELETE FROM channel_chunk WHERE start_ns = ?", [(s,) for s in starts])
-            gone = []
-            for shard in self.shards():
-                if shard.start_ns in starts and shard.kept:
-                    try:
-                        self._enter(read_shard(self.folder / shard.path))
-                    except ShardError as error:
-                        place = set_aside(self.folder / shard.path)
-                        wrong.append(f"{error}; set aside as {place.relative_to(self.folder)}")
-                        gone.append(shard.path)
+        of_path = "SELECT start_ns FROM shard WHERE path = ?"
+        starts = {start for path in gone for (start,) in self._database.execute(of_path, (path,))}
+        with self._database as database:
+            database.execute("BEGIN")
+            database.executemany("DELETE FROM shard WHERE path = ?", [(p,) for p in gone])
+            database.executemany("DELETE FROM channel_chunk WHERE start_ns = ?", [(s,) for s in starts])
+        return starts
+
+    def move(self, rows: Iterable[tuple[str, int, int, str]]) -> None:
+        """Enter new places of shards: (new path, size, time of change, old path), all or none."""
+        with self._database as database:
+            database.execute("BEGIN")
+            database.executemany("UPDATE shard SET path = ?, bytes = ?, mtime_ns = ? WHERE path = ?", list(rows))
 
     def keep(self, record: ShardRecord) -> None:
         """Enter a finished shard."""
         times = tuple(getattr(record.chunk, name) for name in CHUNK_TIMES)
-        self._keep(record.path, times, record.generation, record.strip, record.accounts, record.id)
+        status = (self.folder / record.path).stat()
+        where = times, record.generation, record.strip
+        self._keep(record.path, (status.st_size, status.st_mtime_ns), *where, record.accounts, record.id)
 
     def _keep(
-        self, path: str, times: Sequence[int], generation: int, strip: int, accounts: Iterable[SlotAccount], name: str
+        self,
+        path: str,
+        status: tuple[int, int],
+        times: Sequence[int],
+        generation: int,
+        strip: int,
+        accounts: Iterable[SlotAccount],
+        name: str,
     ) -> None:
-        status = (self.folder / path).stat()
         rows = [
             (
                 *(times[0], a.slot, a.status, a.reason, a.seed_id, json.dumps(a.files)),
@@ -234,11 +194,18 @@ class Ledger:
             )
             for a in accounts
         ]
-        shard = (path, status.st_size, status.st_mtime_ns, *times, generation, strip, 1, name)
+        shard = (path, *status, *times, generation, strip, 1, name)
         with self._database as database:
             database.execute("BEGIN")
+            key = times[0], generation, strip
+            database.execute("DELETE FROM shard WHERE start_ns = ? AND generation = ? AND strip = ?", key)
             database.execute("INSERT OR REPLACE INTO shard VALUES (?,?,?,?,?,?,?,?,?,?,?)", shard)
             database.executemany(ENTER, rows)
+
+    def known(self) -> dict[str, tuple[int, int, str]]:
+        """Return size, time of change (ns) and id of every shard that is kept, by path."""
+        rows = self._database.execute("SELECT path, bytes, mtime_ns, id FROM shard WHERE kept")
+        return {path: (size, mtime, name) for path, size, mtime, name in rows}
 
     def remove_shards(self) -> None:
         """Remove the files of all shards, after stacking. The rows of shards and accounts stay in the ledger."""
@@ -296,7 +263,3 @@ class Ledger:
     def keep_fact(self, name: str, value: str) -> None:
         """Enter a fact about the campaign."""
         self._database.execute("INSERT OR REPLACE INTO fact VALUES (?,?)", (name, value))
-
-    def _keep_members(self, content: ShardContent) -> None:
-        if len(content.members) > len(self.fact("members")):  # stations are only ever appended
-            self.keep_fact("members", content.members)

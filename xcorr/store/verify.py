@@ -11,13 +11,14 @@ from urllib.parse import quote
 
 from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.pes.stacking.sums_file import SUMS
-from xcorr.pes.storing.shards import ShardBusy, ShardError, digest_of, read_shard
+from xcorr.pes.storing.shards import ShardBusy, ShardError, digest_of, name_of, part_names, read_shard
 from xcorr.settings import Settings
 from xcorr.store import folder as campaign
 from xcorr.store import lock
 from xcorr.store.accounts import Totals
-from xcorr.store.derived import DIFFERS, differs, unreadable
+from xcorr.store.derived import DIFFERS, differs, read_stacks, unreadable
 from xcorr.store.ledger import Ledger, LedgerError, read_ledger
+from xcorr.store.reconcile import redundant
 from xcorr.store.report import read_report
 
 
@@ -39,31 +40,46 @@ def problems(folder: Path) -> Iterator[str]:
 
 
 def _in_all(folder: Path, settings: Settings, ledger: Ledger | None) -> Iterator[str]:
-    known = {} if ledger is None else _expected(ledger)
     if ledger is not None and not ledger.is_whole():
         yield "ledger.sqlite: damaged: its rows are not those that were sealed"
-        known, ledger = {}, None
+        ledger = None
+    known = {} if ledger is None else _expected(ledger)
     found: dict[str, str] = {}
+    expected = set(known)
     whole = settings.stack.keep_series  # of shards that are lacking or damaged, the digest says nothing
     for file in sorted((folder / "shards").glob("*.h5")):
         try:
-            content = read_shard(file, thorough=True)
-            found[f"shards/{file.name}"] = content.id
-            if content.settings_hash != settings.hash():
-                yield f"{file.name}: made with other settings"
-            if content.path != f"shards/{file.name}":
-                yield f"{file.name}: holds another strip or chunk than its name says"
+            for part in part_names(file) or [""]:
+                content = read_shard(file, thorough=True, part=part)
+                path = f"shards/{file.name}#{part}" if part else f"shards/{file.name}"
+                if path in expected or not expected:
+                    found[content.path] = content.id
+                if content.settings_hash != settings.hash():
+                    yield f"{file.name}: made with other settings"
+                if content.path != name_of(path):
+                    yield f"{file.name}: holds another strip or chunk than its name says"
         except (ShardError, ShardBusy) as error:
             whole = False
             yield str(error)
-        known.pop(f"shards/{file.name}", None)
+        for path in [p for p in known if p.partition("#")[0] == f"shards/{file.name}"]:
+            del known[path]
     yield from (f"{Path(path).name}: missing" for path in known)
     digest = digest_of(found.items()) if whole and not known else None
     yield from _in_results(folder, settings.hash(), digest, ledger)
     yield from _in_report(folder, digest)
     yield from _in_provenance(folder)
     if not lock.is_running(folder):  # a run has unfinished files of its own
+        if ledger is not None:
+            yield from (f"{p.name}: left over from a compaction that was ended" for p in redundant(ledger))
         yield from (f"{p.name}: left over from a run that was ended" for p in campaign.leftovers(folder, settings.keep))
+
+
+def behind(folder: Path) -> list[str]:
+    """Return the stacks that lack data which the campaign has, and what they lack. Nothing is wrong with them."""
+    try:
+        return [f"{method}: {what}" for method, what in read_stacks(folder).behind().items()]
+    except (OSError, KeyError):  # no results, or damaged ones, which are problems
+        return []
 
 
 def _expected(ledger: Ledger) -> dict[str, None]:

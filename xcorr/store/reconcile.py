@@ -1,0 +1,199 @@
+"""Makes the ledger agree with the shards in the folder, and sets aside what is damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from xcorr.pes.storing.aside import set_aside
+from xcorr.pes.storing.shards import ShardContent, ShardError, in_larger, part_names, read_shard, sync_and_rename
+from xcorr.store.ledger import NAME, Ledger
+
+Found = tuple[str, tuple[int, int], ShardContent]  # path, size and time of change, content
+
+
+def reconcile(ledger: Ledger) -> list[str]:
+    """Make the ledger agree with the shards in the folder; return a line for each problem found.
+
+    Shards that are not in the ledger, or that have changed, are read in full. Shards that are damaged, or were made
+    with other settings, are set aside, so that the run recomputes them. Raises ShardBusy, and changes nothing, if a
+    shard cannot be read now.
+    """
+    wrong: list[str] = []
+    if (place := ledger.begin()) is not None:
+        wrong.append(f"{NAME}: damaged; set aside as {_told(ledger, place)}, and restored from the shards")
+    known = ledger.known()
+    in_file: dict[str, list[str]] = {}
+    for path in known:
+        in_file.setdefault(path.partition("#")[0], []).append(path)
+    removed = {s.path for s in ledger.shards() if not s.kept}
+    misplaced: list[tuple[Path, ShardContent]] = []
+    for file in sorted((ledger.folder / "shards").glob("*.h5")):
+        if f"shards/{file.name}" in removed and ledger.removes_series:
+            file.unlink()  # an earlier run stacked its series and was stopped before it removed the file
+            continue
+        if _looks_known(file, in_file.get(f"shards/{file.name}", []), known):
+            continue
+        try:
+            for path, status, content in _contents(ledger, file, wrong):
+                if content.path == path.replace(f"{file.name}#", ""):
+                    _enter(ledger, path, status, content)
+                    known.pop(path, None)
+                else:  # moved away first: its own place may be taken by another that is misplaced
+                    misplaced.append((set_aside(file), content))
+        except ShardError as error:
+            wrong.append(f"{error}; set aside as {_told(ledger, set_aside(file))}")
+    lost = [path for path in known if path in ledger.known()]  # not entered again under another path
+    _forget(ledger, lost, wrong)
+    for place, content in misplaced:
+        text = f"{content.path}: found under another name"
+        if (ledger.folder / content.path).exists():
+            wrong.append(f"{text}, but there is one; set aside as {_told(ledger, place)}")
+        else:
+            place.rename(ledger.folder / content.path)
+            _enter(ledger, content.path, _status(ledger.folder / content.path), content)
+            lost = [path for path in lost if path != content.path]
+            wrong.append(f"{text}, and put back")
+    named = " ".join(wrong)
+    wrong += [f"{Path(path).name}: missing" for path in lost if Path(path.partition("#")[0]).name not in named]
+    return wrong
+
+
+def redundant(ledger: Ledger) -> Iterator[Path]:
+    """Yield the files of shards that are in a larger file now: a compaction was stopped before it removed them."""
+    known = ledger.known()
+    inside = {f"shards/{path.partition('#')[2]}": name for path, (_, _, name) in known.items() if "#" in path}
+    for file in (ledger.folder / "shards").glob("*.h5"):
+        if f"shards/{file.name}" in inside and f"shards/{file.name}" not in known:
+            yield file
+
+
+def remove_redundant(ledger: Ledger) -> None:
+    """Remove the files of shards that are in a larger file, once ``xcorr.h5`` no longer shows them."""
+    for file in list(redundant(ledger)):
+        file.unlink()
+
+
+def _looks_known(file: Path, inside: list[str], known: dict[str, tuple[int, int, str]]) -> bool:
+    """Return whether a file has the size and the time that the ledger knows, and take its shards out of ``known``."""
+    size, mtime = _status(file)
+    if sum(known[p][0] for p in inside) != size or {known[p][1] for p in inside} != {mtime}:
+        return False
+    for path in inside:
+        del known[path]
+    return True
+
+
+def _contents(ledger: Ledger, file: Path, wrong: list[str]) -> Iterator[Found]:
+    """Yield the shards in a file, after reading the file in full.
+
+    Of a damaged file of several shards, the whole ones are stored again as files of their own.
+    """
+    parts = part_names(file)
+    if not parts:
+        yield f"shards/{file.name}", _status(file), _checked(ledger, file)
+        return
+    good: dict[str, ShardContent] = {}
+    for part in parts:
+        try:
+            good[part] = _checked(ledger, file, part)
+        except ShardError as error:
+            wrong.append(f"{error} (in {part})")
+    if len(good) == len(parts):
+        size, mtime = _status(file)
+        for k, (part, content) in enumerate(good.items()):
+            yield f"shards/{file.name}#{part}", (share(size, len(parts), k), mtime), content
+        return
+    place = set_aside(file)
+    wrong.append(f"{file.name}: damaged; set aside as {_told(ledger, place)}, {len(good)} of {len(parts)} shards saved")
+    for part in parts:
+        single = file.parent / part
+        if part in good and not single.exists():
+            _extract(place, part, single)
+        if single.exists():
+            yield f"shards/{part}", _status(single), _checked(ledger, single)
+
+
+def _checked(ledger: Ledger, file: Path, part: str = "") -> ShardContent:
+    content = read_shard(file, thorough=True, part=part)
+    if content.settings_hash != ledger.settings_hash:
+        raise ShardError(f"{file.name}: made with other settings")
+    return content
+
+
+def _enter(ledger: Ledger, path: str, status: tuple[int, int], content: ShardContent) -> None:
+    """Enter a shard. A file of its own that differs from the shard in a larger file is newer, and stays entered."""
+    single = ledger.folder / content.path
+    if "#" in path and single.exists():
+        try:
+            if read_shard(single).id != content.id:
+                return
+        except ShardError:
+            pass  # the file is set aside when its turn comes
+    elif "#" not in path and _id_in_larger(ledger, content.path) == content.id:
+        return  # its row is, or will be, that of the larger file
+    ledger.enter(path, status, content)
+
+
+def _id_in_larger(ledger: Ledger, name: str) -> str | None:
+    """Return the id that a shard has in a file of several; None if it is in none that can be read."""
+    try:
+        larger = in_larger(ledger.folder, name)
+        return None if larger is None else read_shard(larger[0], part=larger[1]).id
+    except ShardError:  # set aside when its turn comes
+        return None
+
+
+def _extract(source: Path, part: str, target: Path) -> None:
+    """Store a shard of a larger file as a file of its own."""
+    import h5py
+
+    temporary = target.with_name(f".{target.name}.part")
+    with h5py.File(source) as old, h5py.File(temporary, "w", libver="latest") as new:
+        new.attrs.update(old[part].attrs)
+        for name in old[part]:
+            old.copy(f"{part}/{name}", new, name=name)
+    sync_and_rename(temporary, target)
+
+
+def _forget(ledger: Ledger, paths: list[str], wrong: list[str]) -> None:
+    """Delete the rows of shards; the accounts of their chunks then are those of the shards that are left.
+
+    One of these that turns out to be damaged is set aside and forgotten too, and added to what is ``wrong``.
+    """
+    gone, starts = list(paths), set[int]()
+    while gone:
+        starts |= ledger.forget(gone)
+        gone = []
+        for shard in [s for s in ledger.shards() if s.start_ns in starts and s.kept]:
+            name, _, part = shard.path.partition("#")
+            file = ledger.folder / name
+            try:
+                ledger.enter(shard.path, (shard.bytes, file.stat().st_mtime_ns), read_shard(file, part=part))
+            except ShardError:
+                gone = _give_up(ledger, file, wrong)
+                break
+
+
+def _give_up(ledger: Ledger, file: Path, wrong: list[str]) -> list[str]:
+    """Set a damaged file aside, save the whole shards in it, and return the paths of the others."""
+    try:
+        for path, status, content in _contents(ledger, file, wrong):
+            ledger.enter(path, status, content)
+    except ShardError as error:
+        wrong.append(f"{error}; set aside as {_told(ledger, set_aside(file))}")
+    return [path for path in ledger.known() if path.partition("#")[0] == f"shards/{file.name}"]
+
+
+def share(size: int, count: int, number: int) -> int:
+    """Return the part of a size that is entered for one of several shards in a file; the parts add up to the size."""
+    return size // count + (size % count if number == 0 else 0)
+
+
+def _status(file: Path) -> tuple[int, int]:
+    status = file.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _told(ledger: Ledger, place: Path) -> Path:
+    return place.relative_to(ledger.folder)
