@@ -17,10 +17,25 @@ from xcorr.core.interrupt import is_interrupt
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a text file atomically: readers see the old file or the whole new one."""
+    """Write a text file atomically and durably: readers see the old file or the whole new one, also after a crash."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     temporary.write_text(text)
-    temporary.replace(path)
+    rename_synced(temporary, path)
+
+
+def rename_synced(temporary: Path, final: Path) -> None:
+    """Make a finished file visible under its final name, durably."""
+    _sync(temporary, os.O_RDONLY)  # before the rename: after a power cut the name must not show a cut file
+    os.replace(temporary, final)
+    _sync(final.parent, os.O_RDONLY | os.O_DIRECTORY)  # a rename lasts only when its folder is synced
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def source_of(module: str) -> Path | None:

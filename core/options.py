@@ -6,9 +6,16 @@ import dataclasses
 from typing import Any
 
 
-def option(default: Any, doc: str, *, choices: tuple[str, ...] = (), least: float | None = None) -> Any:
-    """Declare a field of a dataclass of options: default, meaning and reason, allowed choices, least value."""
-    return dataclasses.field(default=default, metadata={"doc": doc, "choices": choices, "least": least})
+def option(
+    default: Any,
+    doc: str,
+    *,
+    choices: tuple[str, ...] = (),
+    least: float | None = None,
+    most: float | None = None,
+) -> Any:
+    """Declare a field of a dataclass of options: default, meaning and reason, allowed choices, least and most."""
+    return dataclasses.field(default=default, metadata={"doc": doc, "choices": choices, "least": least, "most": most})
 
 
 @dataclasses.dataclass(frozen=True)

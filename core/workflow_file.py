@@ -38,7 +38,7 @@ def read_workflow(path: Path) -> WorkflowGraph:
     """
     try:
         plain = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WorkflowLoadError(f"{path}: {error}") from None
     for key in plain:
         if key not in SECTIONS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime
 import io
+import os
 
 from xcorr.core import XcorrError
 from xcorr.core.interrupt import shielded
@@ -21,6 +22,8 @@ def read_catalogue(path: str, smallest: float) -> list[int]:
     A CSV file has a header with the columns ``time`` (ISO 8601) and ``magnitude`` or ``mag`` (USGS). ObsPy reads
     QuakeML. Raises CatalogueError, with file and line, if the catalogue cannot be read.
     """
+    if not os.path.isfile(path):
+        raise CatalogueError(f"quality.catalogue: {path!r} is no file")
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read()

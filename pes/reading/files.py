@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from xcorr.pes.items import Candidate
+from xcorr.pes.reading.places import files_at
 from xcorr.pes.reading.segments import NS
 from xcorr.pes.reading.source import Coordinates, Coverage, Fingerprint, Index, Source, SourceError, Wanted
 from xcorr.pes.reading.waveform_file import read_headers, read_traces
@@ -85,13 +86,9 @@ def _is_text(path: str) -> bool:
 
 
 def _expand(place: str) -> list[str]:
-    if os.path.isdir(place):
-        place = os.path.join(glob.escape(place), "**")
-    found = glob.glob(place, recursive=True)
-    inside = [os.path.join(f, "**") for f in found if os.path.isdir(f)] if "**" not in place else []
-    found += [p for pattern in inside for p in glob.glob(pattern, recursive=True)]
+    found = files_at(glob.escape(place) if os.path.isdir(place) else place)
     ours = {os.path.dirname(p) for p in found if os.path.basename(p) == CAMPAIGN_MARK}
-    return sorted({p for p in found if os.path.isfile(p) and not _is_below(p, ours)})
+    return [p for p in found if not _is_below(p, ours)]
 
 
 def _is_below(path: str, folders: set[str]) -> bool:
@@ -99,7 +96,14 @@ def _is_below(path: str, folders: set[str]) -> bool:
 
 
 def _headers(path: str) -> list[tuple[Coverage, Coordinates | None]]:
-    return [(_coverage(stats, path), _sac_coordinates(stats)) for stats in read_headers(path)]
+    found = [(_coverage(stats, path), _sac_coordinates(stats)) for stats in read_headers(path)]
+    for coverage, _ in found:
+        for code in (coverage.network, coverage.station, coverage.location, coverage.channel):
+            if not code.isprintable() or set(code) & set("./\\"):
+                raise SourceError(
+                    f"the header has the code {code!r}; codes have no dots, slashes or control characters"
+                )
+    return found
 
 
 def _coverage(stats: Any, path: str) -> Coverage:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Callable
 from typing import Any
 
@@ -11,11 +10,14 @@ import numpy as np
 from xcorr.core import XcorrError
 from xcorr.core.interrupt import shielded
 from xcorr.pes.reading.formats import read
+from xcorr.pes.reading.places import files_at
 from xcorr.pes.reading.source import Coordinates
 
 UNITS = {"displacement": "DISP", "velocity": "VEL", "acceleration": "ACC"}
 GRID_POINTS = 4096
 InverseResponse = Callable[[np.ndarray], np.ndarray]  # 1/R at frequencies (Hz)
+
+MOST_FILES = 50_000  # of station metadata
 
 
 class MetadataError(XcorrError, ValueError):
@@ -29,9 +31,11 @@ def read_inventory(place: str) -> Any:
     """
     import obspy
 
-    paths = sorted(glob.glob(place, recursive=True))
+    paths = files_at(place, MOST_FILES + 1)
     if not paths:
         raise MetadataError(f"data.metadata: there is no file at {place!r}")
+    if len(paths) > MOST_FILES:
+        raise MetadataError(f"data.metadata: {place!r} stands for more than {MOST_FILES} files; name their folder")
     inventory = obspy.Inventory()
     for path in paths:
         try:

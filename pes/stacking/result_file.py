@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from xcorr.core import GenericPE
+from xcorr.core.files import rename_synced
 from xcorr.pes.stacking.stack import StackedRows
 from xcorr.pes.stacking.sums_file import SUMS, SumsWriter
-from xcorr.pes.storing.shards import chunk_shape, require_space, series_path, sync_and_rename
+from xcorr.pes.storing.shards import chunk_shape, require_space, series_path
 
 FORMAT, VERSION = "xcorr-results", 1
 LAG_CONVENTION = "C(tau) = sum x1(t) x2(t + tau): positive lag = the wave travels from station 1 to station 2"
@@ -193,7 +194,7 @@ class WriteResults(GenericPE):
 
     def _publish(self, temporary: Path, name: str) -> None:
         """Make a finished file visible."""
-        sync_and_rename(temporary, Path(self.folder, name))
+        rename_synced(temporary, Path(self.folder, name))
 
 
 def _add_table(file: Any, name: str, table: np.ndarray) -> None:

@@ -7,7 +7,6 @@ import dataclasses
 import errno
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
@@ -205,18 +204,3 @@ def require_space(folder: Path, needed: int) -> None:
             f"the disk of {folder} is full: {free / 1e6:.1f} MB free, {needed / 1e6:.1f} MB needed now; "
             "make room and run again: what is finished is kept, so the run resumes"
         )
-
-
-def sync_and_rename(temporary: Path, final: Path) -> None:
-    """Make a finished file visible under its final name, durably."""
-    _sync(temporary, os.O_RDONLY)  # before the rename: after a power cut the name must not show a cut file
-    os.replace(temporary, final)
-    _sync(final.parent, os.O_RDONLY | os.O_DIRECTORY)  # a rename lasts only when its folder is synced
-
-
-def _sync(path: Path, flags: int) -> None:
-    descriptor = os.open(path, flags)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

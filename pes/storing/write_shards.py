@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from xcorr.core import GenericPE
+from xcorr.core.files import rename_synced
 from xcorr.pes.correlating.layout import Layout
 from xcorr.pes.correlating.rows import CorrelationRows, ShardRecord, StripEnd
 from xcorr.pes.correlating.snr import quality
@@ -30,7 +31,6 @@ from xcorr.pes.storing.shards import (
     require_space,
     series_path,
     shard_name,
-    sync_and_rename,
 )
 
 WRITE_BYTES = 16 << 20  # after so many bytes the system is asked to begin writing to disk
@@ -224,7 +224,7 @@ class WriteShards(GenericPE):
         shard.file.close()
         temporary = self._temporary(end.chunk, end.strip)
         path = shard_name(end.chunk, end.strip, self.generation)
-        sync_and_rename(temporary, Path(self.folder, path))
+        rename_synced(temporary, Path(self.folder, path))
         if not self.cached:  # after the sync, because only pages that are on disk can leave memory
             shard.push()
         os.close(shard.descriptor)

@@ -54,12 +54,24 @@ def calibrated(settings: Settings, folder: Path) -> MeasuredCosts:
     machine = f"{platform.node()} {available_cores()} {software()} {kernel()} {settings.hash()}"
     machine += f" {' '.join(f.name for f in dataclasses.fields(MeasuredCosts))}"
     key = hashlib.sha256(machine.encode()).hexdigest()
-    known = json.loads(cache.read_text()) if cache.exists() else {}
+    known = _cached(cache)
     if key not in known:
-        known[key] = dataclasses.asdict(calibrate(settings, folder))
+        known[key] = calibrate(settings, folder)
         cache.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(cache, json.dumps(known))
-    return MeasuredCosts(**known[key])
+        replace_text(cache, json.dumps({name: dataclasses.asdict(costs) for name, costs in known.items()}))
+    return known[key]
+
+
+def _cached(cache: Path) -> dict[str, MeasuredCosts]:
+    """Return the costs in the cache. What is damaged is measured again."""
+    found: dict[str, MeasuredCosts] = {}
+    try:
+        for key, plain in json.loads(cache.read_text()).items():
+            if all(isinstance(v, float) and 0 < v < math.inf for v in plain.values()):
+                found[key] = MeasuredCosts(**plain)
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
+    return found
 
 
 def calibrate(settings: Settings, folder: Path) -> MeasuredCosts:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xcorr.campaign.stack import circumstances, stack_campaign
+from xcorr.core.files import rename_synced
 from xcorr.network.roster import Roster
 from xcorr.network.survey import survey_of
 from xcorr.pes.storing.shards import (
@@ -16,7 +17,6 @@ from xcorr.pes.storing.shards import (
     part_names,
     read_shard,
     require_space,
-    sync_and_rename,
 )
 from xcorr.provenance.runs import recorded
 from xcorr.settings.recipe import Recipe
@@ -85,7 +85,7 @@ def _join(folder: Path, name: str, shards: Sequence[Shard]) -> list[tuple[str, i
         if (content.path, content.id) != (shard.name, shard.id):
             raise ShardError(f"{temporary.name}: {shard.name} did not arrive whole; nothing was changed")
     assert len(part_names(temporary)) == len(shards)
-    sync_and_rename(temporary, final)
+    rename_synced(temporary, final)
     status = final.stat()
     return [
         (f"{name}#{s.name[7:]}", share(status.st_size, len(shards), k), status.st_mtime_ns, s.path)

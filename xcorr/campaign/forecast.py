@@ -48,7 +48,7 @@ def parse_bytes(text: str) -> int:
     """
     for unit, factor in UNITS.items():
         number = text.strip().removesuffix(unit).strip()
-        if text.strip().endswith(unit) and number.replace(".", "", 1).isdigit():
+        if text.strip().endswith(unit) and number.isascii() and number.replace(".", "", 1).isdigit():
             return round(float(number) * factor)
     raise SettingsError(f"run.memory = {text!r}: is not a size; write a size such as '4GB' or '800MB'")
 
@@ -122,9 +122,15 @@ def chunks_at_once(recipe: Recipe, found: Survey, workers: int, chunks: int) -> 
     for count in range(most, 0, -1):
         if memory_bytes(recipe, found, workers, count) <= limit:
             return count
-    if settings.run.memory is None:
-        return 1
     need = memory_bytes(recipe, found, workers, 1)
+    if settings.run.memory is None and need <= 2 * memory_of_machine():  # the forecast may be too high, but not so much
+        return 1
+    if settings.run.memory is None:
+        raise SettingsError(
+            f"these settings take about {need / 1e9:.1f} GB of memory for one chunk of {len(found.stations)} stations, "
+            f"and this machine has {memory_of_machine() / 1e9:.1f} GB; take a lower condition.rate_hz, or a shorter "
+            "data.chunk_s or window.length_s"
+        )
     raise SettingsError(
         f"run.memory = {settings.run.memory!r}: {len(found.stations)} stations on {workers} worker(s) take about "
         f"{need / 1e9:.1f} GB for one chunk; allow more (--memory), take fewer workers (-n) or a shorter data.chunk_s"

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from xcorr.campaign import head_start
-from xcorr.campaign.forecast import chunks_at_once, worker_count
+from xcorr.campaign.forecast import chunks_at_once, memory_limit, worker_count
 from xcorr.campaign.remaining import check_space, what_remains
 from xcorr.campaign.stack import circumstances, mapping_options, require_sums, stack_campaign
-from xcorr.campaign.workflows import bytes_to_write, correlation_workflow, element_classes, expected_items
+from xcorr.campaign.workflows import bytes_to_write, correlation_workflow, element_classes, events, expected_items
 from xcorr.core import Observer, WorkflowGraph, installed
 from xcorr.core.message import WorkerDied
 from xcorr.mappings import engine, run
@@ -72,7 +72,12 @@ def run_campaign(
     installed.load("arrays", settings.run.arrays)
     prepare_process()  # before the head start, whose threads would not get these settings
     head_start.begin(settings.run.mapping, settings.run.workers)
-    found = None if folder.exists() else survey_list(list_path, settings)  # before anything is written
+    events(settings)
+    memory_limit(settings)
+    found = None
+    if not folder.exists():  # a run that is not possible leaves no folder behind
+        found = survey_list(list_path, settings)
+        chunks_at_once(Recipe(settings), found, worker_count(settings), len(found.chunks))
     folders.make_folder(folder)
     with CampaignLock(folder):
         folders.freeze_settings(folder, settings)

@@ -59,6 +59,7 @@ class Progress(Observer):
         self.stream = stream
         self.last = time.perf_counter()
         self.drawn = 0
+        self.closed = False
         self.latest: dict[str, Any] = {}
         self.units: dict[str, float] = {}
 
@@ -74,8 +75,14 @@ class Progress(Observer):
             return
         self.last = now
         out = self.stream or sys.stderr
-        if out is None:  # a program may have closed it
+        if out is None or self.closed:  # a program may have closed it
             return
+        try:
+            self._show(out, finished)
+        except (OSError, ValueError):  # whoever read it has left; the run goes on
+            self.closed = True
+
+    def _show(self, out: TextIO, finished: bool) -> None:
         if self.style == "json":
             out.write(
                 json.dumps({"event": "finished" if finished else "progress", **self.latest, **self._rates()}) + "\n"

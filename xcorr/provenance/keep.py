@@ -10,9 +10,9 @@ from typing import Any
 
 from xcorr.core import Observer, Plan
 from xcorr.core.errors import nearest
+from xcorr.core.files import rename_synced
 from xcorr.core.observe import InstanceStatistics
 from xcorr.core.product import Product
-from xcorr.pes.storing.shards import sync_and_rename
 from xcorr.provenance.recorder import metadata_of
 from xcorr.provenance.store import INSERTS, ProvenanceError, create, worker_file
 from xcorr.provenance.where import Where
@@ -82,7 +82,7 @@ class _OfWorker(Observer):
         product.write(item, temporary)
         digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
         size = temporary.stat().st_size
-        sync_and_rename(temporary, path)  # before the row, which must not name a file that does not exist
+        rename_synced(temporary, path)  # before the row, which must not name a file that does not exist
         text = f"{rule.element}.{rule.port} where {rule.condition or 'always'}"
         database = create(worker_file(self.of.campaign, self.of.run, self.worker), indexed=False)
         try:

@@ -7,6 +7,7 @@ as an array [lag] with attributes, and the file or folder to write.
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -92,7 +93,8 @@ def _traces(pairs: list[xarray.DataArray], sac: bool) -> Iterator[tuple[str, Any
                 "user0": float(a["n_windows"]),
                 "lcalda": 0,  # so that SAC does not replace distance and azimuth by its own
             }
-        name = f"{a['station_1']}_{a['station_2']}_{a['components']}"
+        # a station code may come from the header of any file, and must not lead out of the folder
+        name = re.sub(r"[^\w.+-]", "_", f"{a['station_1']}_{a['station_2']}_{a['components']}").lstrip(".")
         yield name, obspy.Trace(np.ascontiguousarray(found.values, np.float32), header)
 
 

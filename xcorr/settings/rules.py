@@ -36,6 +36,7 @@ def check(s: Settings) -> None:
     )
     low, high = s.whiten_band_hz
     require(0 < low < high < nyquist, "whiten.band_hz", s.whiten.band_hz, f"needs 0 < f1 < f2 < {nyquist:g} Hz")
+    require(len(s.stack.methods) > 0, "stack.methods", s.stack.methods, "must name at least one method")
     _check_durations(s, require)
     require(s.correlate.block % 8 == 0, "correlate.block", s.correlate.block, "must be a multiple of 8")
     pairs = s.outputs

@@ -45,7 +45,7 @@ class Condition:
 
     rate_hz: float = option(4.0, "Common sampling rate. The VERCE campaigns used 4 Hz.", least=1e-3)
     band_hz: tuple[float, float] = option((0.05, 1.0), "Band-pass, f1 and f2. The default holds both microseism peaks.")
-    corners: int = option(4, "Order of the Butterworth band-pass, applied forward and backward.", least=1)
+    corners: int = option(4, "Order of the Butterworth band-pass, applied forward and backward.", least=1, most=20)
     edge_s: float | str = option(
         "auto", "Length tapered, then masked, at both ends of a segment. auto: 2/f1, which keeps the error below 1 %."
     )
@@ -134,7 +134,9 @@ class Correlate:
     components: tuple[str, ...] = option(
         ("ZZ",), 'Component pairs of Z, N, E, R (radial), T (transverse): "ZZ", "RT"; or "all" pairs of Z, N, E.'
     )
-    block: int = option(64, "Slots per side of a tile, a multiple of 8. A campaign cannot change this value.", least=8)
+    block: int = option(
+        64, "Slots per side of a tile, a multiple of 8. A campaign cannot change this value.", least=8, most=4096
+    )
     autocorrelations: bool = option(False, "Also correlate every station with itself.")
     whiten_autocorrelations: bool = option(
         False, "Also whiten autocorrelations. A channel with itself then gives a sinc function only."
@@ -169,12 +171,14 @@ class Stack:
     keep_series: bool = option(
         True, "Keep the series. Without them no days, stations or other stacks can be added later."
     )
-    pws_power: float = option(2.0, "pws: power of the phase coherence (Schimmel & Paulssen 1997).", least=0)
+    pws_power: float = option(2.0, "pws: power of the phase coherence (Schimmel & Paulssen 1997).", least=0, most=100)
     pws_timegate_s: float = option(0.0, "pws: length of the running mean of the coherence. 0: no mean.", least=0)
-    tf_pws_power: float = option(2.0, "tf-pws: power of the phase coherence (Schimmel & Gallart 2007).", least=0)
-    nroot_order: float = option(2.0, "nroot: order of the root (Kanasewich et al. 1973).", least=1)
+    tf_pws_power: float = option(
+        2.0, "tf-pws: power of the phase coherence (Schimmel & Gallart 2007).", least=0, most=100
+    )
+    nroot_order: float = option(2.0, "nroot: order of the root (Kanasewich et al. 1973).", least=1, most=100)
     selective_threshold: float = option(0.0, "selective: smallest correlation coefficient with the linear stack.")
-    acf_power: float = option(1.0, "acf: power of the coherence filter (Nakata et al. 2015).", least=0)
+    acf_power: float = option(1.0, "acf: power of the coherence filter (Nakata et al. 2015).", least=0, most=100)
 
 
 @dataclass(frozen=True)
@@ -190,11 +194,15 @@ class Run:
     """How to run. Only fft changes results, and only their last bits."""
 
     mapping: str = option("sequential", "Mapping that runs the workflow; see xcorr run --help.")
-    workers: int | None = option(None, "Number of workers. Default: the number of cores for this process.", least=1)
+    workers: int | None = option(
+        None, "Number of workers. Default: the number of cores for this process.", least=1, most=100_000
+    )
     memory: str | None = option(
         None, "Most memory that all processes together may take, such as '4GB'. Default: 80 % of the machine's."
     )
-    open_chunks: int = option(2, "Largest number of chunks under way at once. Less memory allows fewer.", least=1)
+    open_chunks: int = option(
+        2, "Largest number of chunks under way at once. Less memory allows fewer.", least=1, most=1000
+    )
     fft: str = option(
         "pocketfft",
         "Library that transforms windows: NumPy's pocketfft, or one to be installed. A campaign cannot change it.",

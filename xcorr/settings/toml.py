@@ -22,6 +22,9 @@ LISTS: dict[str, Any] = {"bands": FurtherBand, "keep": Keep, "insert": Insert}  
 SECTIONS: dict[str, Any] = {f.name: type(f.default) for f in dataclasses.fields(Settings) if f.name not in LISTS}
 KINDS = {**SECTIONS, **LISTS}
 Plain = dict[str, Any]
+MOST = {"_s": 366 * 86_400, "_hz": 1e6, "_db": 1e3, "_km": 1e5, "_deg": 720}  # of settings with these units
+MOST_NUMBER = 1e6
+SHOWN = 200  # characters of a value in a message
 RENAMED = {  # names in settings written before version 0.2
     "data.fdsn_retries": "fdsn.retries",
     "data.fdsn_requests_per_s": "fdsn.requests_per_s",
@@ -56,6 +59,8 @@ def load(path: Path) -> Plain:
         plain = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: not TOML: {error}") from None
+    except RecursionError:
+        raise SettingsError(f"{path}: tables or lists are nested too deeply") from None
     try:
         _sections(plain)
     except SettingsError as error:
@@ -88,6 +93,8 @@ def override(plain: Plain, assignments: Iterable[str]) -> Plain:
             value = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
             value = text.strip()
+        except RecursionError:
+            raise SettingsError(f"--set {name.strip()}: the value is nested too deeply") from None
         merged.setdefault(section, {})[key] = value
     return merged
 
@@ -165,7 +172,9 @@ def _options(section: str, table: str, keys: Plain, field: dataclasses.Field[Any
 def _checked(name: str, given: Any, kind: Any, allowed: Mapping[str, Any]) -> Any:
     """Return a value as the type of its setting. Raises SettingsError if the value is not allowed."""
     value = _convert(name, given, kind)
-    choices, least = allowed["choices"], allowed["least"]
+    choices, least, most = allowed["choices"], allowed["least"], allowed.get("most")
+    if most is None:  # larger numbers are mistakes, which would cost hours or all memory
+        most = next((limit for unit, limit in MOST.items() if name.endswith(unit)), MOST_NUMBER)
     for single in value if isinstance(value, tuple) else (value,):
         if choices and single not in choices:
             raise SettingsError(
@@ -173,6 +182,8 @@ def _checked(name: str, given: Any, kind: Any, allowed: Mapping[str, Any]) -> An
             )
         if least is not None and single is not None and single < least:
             raise SettingsError(f"{name} = {given!r}: must be at least {least:g}")
+        if isinstance(single, int | float) and abs(single) > most:
+            raise SettingsError(f"{name} = {_shown(given)}: must be at most {most:g}")
     return value
 
 
@@ -210,7 +221,13 @@ def _convert(name: str, given: Any, kind: Any) -> Any:
             return str(given.isoformat())
         elif isinstance(given, option) and not (isinstance(given, bool) and option is not bool):
             return given
-    raise SettingsError(f"{name} = {given!r}: must be {_describe(kind)}")
+    raise SettingsError(f"{name} = {_shown(given)}: must be {_describe(kind)}")
+
+
+def _shown(given: Any) -> str:
+    """Return a value as text, the middle of a long one left out."""
+    text = repr(given)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _describe(kind: Any) -> str:

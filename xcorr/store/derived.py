@@ -12,9 +12,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from xcorr.core.files import rename_synced
 from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.pes.stacking.result_file import WriteResults
-from xcorr.pes.storing.shards import read_all, sync_and_rename
+from xcorr.pes.storing.shards import read_all
 from xcorr.store.ledger import Ledger
 
 DIFFERS = "damaged, or not what the last run made"
@@ -31,7 +32,7 @@ class WriteMarkedResults(WriteResults):
 def publish(ledger: Ledger, temporary: Path, final: Path) -> None:
     """Make a finished file visible. Its mark is entered before, beside that of the file that it replaces."""
     set_marks(ledger, final.name, [_mark(temporary), *_marks(ledger, final.name)[:1]])
-    sync_and_rename(temporary, final)
+    rename_synced(temporary, final)
 
 
 def set_marks(ledger: Ledger, name: str, marks: list[dict[str, Any]]) -> None:

@@ -31,6 +31,10 @@ class CampaignError(XcorrError, OSError):
 def make_folder(folder: Path) -> None:
     """Make the folder of a campaign and its ``shards``. Raises CampaignError if it cannot be written."""
     try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise CampaignError(f"the path {str(folder)!r} is not valid UTF-8; choose another folder with -o") from None
+    try:
         (folder / "shards").mkdir(parents=True, exist_ok=True)
         probe = folder / f".probe.{os.getpid()}.part"
         probe.touch()  # mkdir also succeeds if the folder exists and cannot be written
@@ -58,15 +62,12 @@ def freeze_settings(folder: Path, settings: Settings) -> None:
 
 def frozen_settings(folder: Path) -> Settings:
     """Return the settings of a campaign as run. Raises CampaignError if there are none."""
-    try:
-        require_format(folder)
-        return build(load(folder / CAMPAIGN_MARK))
-    except CampaignError:
-        raise
-    except OSError:
+    if not (folder / CAMPAIGN_MARK).is_file():
         raise CampaignError(
             f"there is no campaign in {str(folder)!r}: no {CAMPAIGN_MARK}; name a folder that xcorr run has made"
-        ) from None
+        )
+    require_format(folder)
+    return build(load(folder / CAMPAIGN_MARK))
 
 
 def _difference(known: Path, settings: Settings) -> str:

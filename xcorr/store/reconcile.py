@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from xcorr.core.files import rename_synced
 from xcorr.pes.storing.aside import set_aside
-from xcorr.pes.storing.shards import ShardContent, ShardError, in_larger, part_names, read_shard, sync_and_rename
+from xcorr.pes.storing.shards import ShardContent, ShardError, in_larger, part_names, read_shard
 from xcorr.store.ledger import NAME, Ledger
 
 Found = tuple[str, tuple[int, int], ShardContent]  # path, size and time of change, content
@@ -153,7 +154,7 @@ def _extract(source: Path, part: str, target: Path) -> None:
         new.attrs.update(old[part].attrs)
         for name in old[part]:
             old.copy(f"{part}/{name}", new, name=name)
-    sync_and_rename(temporary, target)
+    rename_synced(temporary, target)
 
 
 def _forget(ledger: Ledger, paths: list[str], wrong: list[str]) -> None:

@@ -1,0 +1,57 @@
+"""The files that a path, folder or glob stands for."""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+
+NOT_DATA = ("/proc", "/sys", "/dev")  # files there have no end, or wait for somebody to write
+
+
+def files_at(place: str, most: int | None = None) -> list[str]:
+    """Return the regular files at a path, in a folder and the folders below it, or that match a glob, sorted.
+
+    ``**`` in a glob stands for any number of folders. Links to folders are followed, and every folder is searched once,
+    so that links in a circle do no harm. The search ends after ``most`` files.
+    """
+    head, several, tail = place.partition("**")
+    if several:
+        wanted = ("**" + tail).split("/")
+        found = (
+            path
+            for folder in glob.glob(head or ".")
+            for path in _below(folder)
+            if _matches(os.path.relpath(path, folder).split(os.sep), wanted)
+        )
+    else:
+        places = glob.glob(place)
+        found = (path for at in places for path in (_below(at) if os.path.isdir(at) else [at] if _is_data(at) else []))
+    return sorted(set(itertools.islice(found, most)))
+
+
+def _below(folder: str) -> Iterator[str]:
+    seen: set[tuple[int, int]] = set()
+    not_data = {os.stat(place).st_dev for place in NOT_DATA if os.path.exists(place)} - {os.stat("/").st_dev}
+    for at, folders, names in os.walk(folder, followlinks=True):
+        status = os.stat(at)
+        if (status.st_dev, status.st_ino) in seen or status.st_dev in not_data:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        yield from (path for path in (os.path.join(at, name) for name in names) if os.path.isfile(path))
+
+
+def _is_data(path: str) -> bool:
+    return os.path.isfile(path) and not os.path.realpath(path).startswith(NOT_DATA)
+
+
+def _matches(parts: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Return whether the parts of a path match those of a glob."""
+    if not wanted or wanted == ["**"]:
+        return not parts or bool(wanted)
+    if wanted[0] == "**":
+        return any(_matches(parts[k:], wanted[1:]) for k in range(len(parts) + 1))
+    return bool(parts) and fnmatch.fnmatchcase(parts[0], wanted[0]) and _matches(parts[1:], wanted[1:])
