@@ -1,5 +1,6 @@
 """Bad input costs at most that input, with a clear reason; everything else keeps its bits."""
 
+import contextlib
 import json
 import os
 
@@ -8,9 +9,11 @@ import numpy as np
 import pytest
 from archives import START, sds_path, settings, station_list, trace, waveform, write
 from conftest import accounts_of
+from obspy.io.sac import SACTrace
 
 from xcorr import results
 from xcorr.campaign.run import run_campaign
+from xcorr.results.export import export
 
 CODES = ("AAA", "BBB", "CCC", "DDD")
 
@@ -336,3 +339,53 @@ def test_settings_beside_the_list_are_used(archive, tmp_path, invoke):
     assert result.exit_code == 0, result.output
     with h5py.File(tmp_path / "stations.xcorr" / "xcorr.h5") as file:
         assert file["lags_s"][-1] == 25
+
+
+def sac_files(folder, *codes):
+    """A folder of SAC files whose headers have these codes of network and station."""
+    folder.mkdir()
+    for number, (network, station) in enumerate(codes):
+        time = {"nzyear": 2024, "nzjday": 61, "nzhour": 0, "nzmin": 0, "nzsec": 0, "nzmsec": 0, "b": 0.0, "delta": 0.1}
+        data = waveform(number).astype(np.float32)
+        sac = SACTrace(data=data, knetwk=network, kstnm=station, kcmpnm="BHZ", **time)
+        sac.write(str(folder / f"{number}.sac"))
+    return settings(folder, data={"source": f"files:{folder}"})
+
+
+def test_codes_that_lead_out_of_a_folder_are_refused(tmp_path):
+    how = sac_files(tmp_path / "any", ("XX", "./../.."), ("XX", "A/B"), ("XX", "GOOD"), ("XX", "ALSOGOOD"))
+    (tmp_path / "stations.txt").write_text("XX *\n")
+    finished = run_campaign(tmp_path / "stations.txt", tmp_path / "x.xcorr", how)
+    assert finished.report["stations_used"] == 2
+    assert sum("is not a code" in line for line in finished.report["errors"]) == 2
+    with results.open(tmp_path / "x.xcorr") as found:
+        assert list(found.stations["id"]) == ["XX.ALSOGOOD", "XX.GOOD"]
+
+
+def test_exports_of_an_older_campaign_stay_in_their_folder(tmp_path):
+    """Version 0.1.0 took any code."""
+    how = sac_files(tmp_path / "any", ("XX", "AAAAAAAA"), ("XX", "BBBBBBBB"))
+    (tmp_path / "stations.txt").write_text("XX *\n")
+    run_campaign(tmp_path / "stations.txt", tmp_path / "x.xcorr", how)
+    with h5py.File(tmp_path / "x.xcorr" / "xcorr.h5", "r+") as file:
+        table = file["stations"][...]
+        table["id"][0], table["station"][0] = b"XX./../../A", b"/../../A"
+        file["stations"][...] = table
+    deep = tmp_path / "deep"
+    deep.mkdir()
+    with results.open(tmp_path / "x.xcorr") as found:
+        for kind in ("sac", "mseed"):
+            with contextlib.suppress(ValueError):  # obspy.Trace may refuse the code
+                export(found, deep / kind, kind)
+    assert {p.name for p in tmp_path.iterdir()} == {"any", "deep", "stations.txt", "x.xcorr"}
+
+
+def test_identifiers_of_eight_and_eight_characters(tmp_path):
+    """As in FDSN source identifiers."""
+    how = sac_files(tmp_path / "any", ("NETWORK8", "ABCDEFGH"), ("NETWORK8", "ABCDEFGI"))
+    (tmp_path / "stations.txt").write_text("NETWORK8.*\n")
+    run_campaign(tmp_path / "stations.txt", tmp_path / "x.xcorr", how)
+    with results.open(tmp_path / "x.xcorr") as found:
+        assert list(found.stations["id"]) == ["NETWORK8.ABCDEFGH", "NETWORK8.ABCDEFGI"]
+        assert found.dataset("slots")["id"].tolist() == [b"NETWORK8.ABCDEFGH.Z", b"NETWORK8.ABCDEFGI.Z"]
+        assert found.get("NETWORK8.ABCDEFGH", "NETWORK8.ABCDEFGI").n_windows > 0

@@ -28,6 +28,7 @@ from xcorr import results
 from xcorr.campaign.run import run_campaign
 from xcorr.network.roster import Roster
 from xcorr.results.compare import differences
+from xcorr.store import sqlite_files
 from xcorr.store.folder import CampaignError
 from xcorr.store.ledger import Ledger, LedgerError
 from xcorr.store.lock import CampaignLock, Locked, is_running
@@ -215,8 +216,11 @@ def test_a_ledger_that_cannot_be_used_now_is_not_lost(days, tmp_path, monkeypatc
     before = (folder / "ledger.sqlite").read_bytes()
     with monkeypatch.context() as patch, contextlib.ExitStack() as held:
         if code == sqlite3.SQLITE_BUSY:
+            patch.setattr(sqlite_files, "WAIT_S", 0.1)
+            patch.setattr(sqlite_files, "_is_local", lambda _: False)  # else readers and writers do not meet
+            Ledger(folder).close()
+            before = (folder / "ledger.sqlite").read_bytes()
             connect = sqlite3.connect
-            patch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, **{**k, "timeout": 0.1}))
             other = held.enter_context(contextlib.closing(connect(folder / "ledger.sqlite", isolation_level=None)))
             other.execute("BEGIN EXCLUSIVE")
         else:
@@ -375,7 +379,7 @@ def test_a_full_disk_is_seen_before_the_start_and_stops_cleanly(days, tmp_path, 
         wide = daily(days, 4, correlate={"max_lag_s": 1800.0})
         with pytest.raises(CampaignError, match=r"the run would write 0\.5 MB and the disk has 0\.\d MB free"):
             run_campaign(stations, disk / "x.xcorr", wide)
-        subprocess.run(["mount", "-o", "remount,size=1450k", disk], check=True)
+        subprocess.run(["mount", "-o", "remount,size=1800k", disk], check=True)
         with monkeypatch.context() as patch:
             patch.setattr(
                 "xcorr.campaign.run.bytes_to_write", lambda *_: 0

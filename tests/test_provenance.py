@@ -32,6 +32,7 @@ from xcorr.provenance.where import Where
 from xcorr.results.compare import differences
 from xcorr.settings.sections import Keep
 from xcorr.settings.toml import build, load, to_toml
+from xcorr.store import sqlite_files
 from xcorr.store.ledger import read_ledger
 from xcorr.store.verify import problems
 
@@ -567,6 +568,7 @@ def test_a_store_that_is_in_use_is_not_damaged(tmp_path, monkeypatch):
     graph = WorkflowGraph()
     graph.connect(ListSource([1]), "output", Gather(), "input")
     record(tmp_path, graph)
+    monkeypatch.setattr(sqlite_files, "_is_local", lambda _: False)  # else readers and writers do not meet
     path = folder_of(tmp_path) / "run-00009-worker-0.sqlite"
     other = create(path, indexed=False)
     other.execute("BEGIN EXCLUSIVE")

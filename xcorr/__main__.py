@@ -86,6 +86,7 @@ def _name_exits() -> None:
             code = code or 1
         end(code)
 
+    named.unnamed = end  # type: ignore[attr-defined]
     os._exit = named  # type: ignore[assignment]
 
 

@@ -98,11 +98,7 @@ def _is_below(path: str, folders: set[str]) -> bool:
 def _headers(path: str) -> list[tuple[Coverage, Coordinates | None]]:
     found = [(_coverage(stats, path), _sac_coordinates(stats)) for stats in read_headers(path)]
     for coverage, _ in found:
-        for code in (coverage.network, coverage.station, coverage.location, coverage.channel):
-            if not code.isprintable() or set(code) & set("./\\"):
-                raise SourceError(
-                    f"the header has the code {code!r}; codes have no dots, slashes or control characters"
-                )
+        coverage.check_codes()
     return found
 
 

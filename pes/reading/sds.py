@@ -13,7 +13,7 @@ from pathlib import Path
 
 from xcorr.pes.reading.files import FileSource, in_order
 from xcorr.pes.reading.segments import NS
-from xcorr.pes.reading.source import Coverage, Index, SourceError, Wanted
+from xcorr.pes.reading.source import CODE_LENGTH, Coverage, Index, SourceError, Wanted
 
 DAY_NS = 86_400 * NS
 SLACK_NS = 3_600 * NS  # the last record of a day's file may run on into the next day
@@ -52,7 +52,7 @@ def _sds_days(folder: str) -> Iterator[Coverage]:
     with os.scandir(folder) as entries:
         for entry in entries:
             parts = entry.name.split(".")
-            if len(parts) == 7 and parts[5].isdigit() and parts[6].isdigit():
+            if len(parts) == 7 and parts[5].isdigit() and parts[6].isdigit() and max(map(len, parts)) <= CODE_LENGTH:
                 network, station, location, channel, _, year, day = parts
                 ordinal = datetime.date(int(year), 1, 1).toordinal() + int(day) - 1
                 start = (ordinal - EPOCH) * DAY_NS

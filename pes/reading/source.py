@@ -17,6 +17,7 @@ from xcorr.core.options import NoOptions
 from xcorr.pes.items import Candidate
 
 Fingerprint = tuple[str, int, int]
+CODE_LENGTH = 8  # of networks and stations, in FDSN source identifiers
 Patterns = tuple[tuple[str, str], ...]
 
 
@@ -39,6 +40,14 @@ class Coverage:
     start_ns: int
     end_ns: int
     path: str
+
+    def check_codes(self) -> None:
+        """Raise SourceError if a code is none: it becomes a part of identifiers, and of names of files."""
+        for code in (self.network, self.station, self.location, self.channel):
+            if not (code.isascii() and code.isprintable()) or set(code) & set("./\\") or len(code) > CODE_LENGTH:
+                raise SourceError(
+                    f"{code!r} is not a code: codes have up to {CODE_LENGTH} ASCII characters, and no dots and slashes"
+                )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from xcorr.store.ledger import Ledger
 from xcorr.store.ledger_schema import Shard
 from xcorr.store.lock import CampaignLock
 from xcorr.store.reconcile import reconcile, remove_redundant, share
+from xcorr.store.sqlite_files import telling_who_waits
 from xcorr.store.tables import pair_table
 
 
@@ -36,7 +37,7 @@ def compact(folder: Path) -> tuple[int, int]:
     """
     folder = folder.absolute()
     settings = folders.frozen_settings(folder)
-    with CampaignLock(folder):
+    with CampaignLock(folder), telling_who_waits(folder):
         folders.remove_leftovers(folder)
         ledger = Ledger(folder, settings.hash(), not settings.stack.keep_series)
         try:

@@ -39,6 +39,7 @@ from xcorr.store.lock import CampaignLock
 from xcorr.store.reconcile import reconcile, remove_redundant
 from xcorr.store.report import make_report, write_report
 from xcorr.store.software import kernel, software
+from xcorr.store.sqlite_files import telling_who_waits
 from xcorr.store.tables import pair_table
 from xcorr.store.verify import behind
 
@@ -79,7 +80,7 @@ def run_campaign(
         found = survey_list(list_path, settings)
         chunks_at_once(Recipe(settings), found, worker_count(settings), len(found.chunks))
     folders.make_folder(folder)
-    with CampaignLock(folder):
+    with CampaignLock(folder), telling_who_waits(folder):
         folders.freeze_settings(folder, settings)
         folders.remove_leftovers(folder, settings.keep)
         ledger = Ledger(folder, settings.hash(), not settings.stack.keep_series)

@@ -34,6 +34,7 @@ from xcorr.store.ledger import Ledger
 from xcorr.store.lock import CampaignLock
 from xcorr.store.reconcile import reconcile
 from xcorr.store.software import kernel, software
+from xcorr.store.sqlite_files import telling_who_waits
 from xcorr.store.tables import pair_table, tables
 
 LITTLE = 16_000_000  # up to so many values of series, stacking takes less time than starting workers
@@ -55,7 +56,7 @@ def restack(folder: Path, assignments: Sequence[str] = ()) -> Path:
             "choose another folder for a new campaign"
         )
     prepare_process()
-    with CampaignLock(folder):
+    with CampaignLock(folder), telling_who_waits(folder):
         folders.remove_leftovers(folder)
         ledger = Ledger(folder, settings.hash(), not settings.stack.keep_series)
         try:

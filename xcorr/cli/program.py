@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
 import os
+import re
 import signal
+import sqlite3
+import sys
 from typing import Any
 
 import click
@@ -17,6 +21,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # OpenBLAS's own threads are
 gc.set_threshold(50_000)  # importing makes many objects and no garbage
 atexit.register(gc.freeze)  # so that the collections at the end of the process skip these objects too
 
+FULL = "the disk is full; make room and run again: what is finished is kept, so the run resumes"
 USAGE_ERRORS = (
     "SettingsError",
     "StationListError",
@@ -29,6 +34,25 @@ USAGE_ERRORS = (
     "RegistryError",
     "ProvenanceError",
 )
+
+
+def full_disk(error: BaseException | None) -> str:
+    """Return what to do if a full disk is behind an error, of the system, SQLite or HDF5, here or in a worker."""
+    while error is not None:
+        if known := re.search(r"the disk of .* is full: .*", str(error)):  # the room that was needed is known
+            return known[0]
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        if full or any(text in str(error) for text in ("No space left on device", "database or disk is full")):
+            return FULL
+        error = error.__cause__ or error.__context__
+    return ""
+
+
+def _leave_at_once(code: int) -> None:
+    """End the program, without the end of HDF5: it crashes where it cannot write what is left of a file."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    getattr(os._exit, "unnamed", os._exit)(code)
 
 
 def _give_up(text: str) -> None:
@@ -63,8 +87,12 @@ class _Group(click.Group):
         except Exception as error:
             from xcorr.core.errors import XcorrError
 
-            if isinstance(error, OSError) and not isinstance(error, XcorrError) and error.filename is not None:
-                click.echo(f"error: {error.filename}: {error.strerror}", err=True)
+            if text := full_disk(error):
+                click.echo(f"error: {text}", err=True)
+                _leave_at_once(1)
+            if isinstance(error, OSError | sqlite3.Error) and not isinstance(error, XcorrError):
+                name = getattr(error, "filename", None)
+                click.echo(f"error: {name}: {getattr(error, 'strerror', '')}" if name else f"error: {error}", err=True)
                 ctx.exit(1)
             if not isinstance(error, XcorrError):
                 raise

@@ -60,25 +60,29 @@ class _LogOfWorker(Observer):
         """Log the instances of this worker."""
         names = [f"{node.name}[{k}]" for node in plan.nodes for k, w in enumerate(node.workers) if w == worker]
         place = f"process {os.getpid()} on {socket.gethostname()}"
-        ROOT.info("worker %d of %d, %s: %s", worker, plan.workers, place, ", ".join(names))
+        self._note(logging.INFO, "worker %d of %d, %s: %s", worker, plan.workers, place, ", ".join(names))
 
     def skipped(self, statistics: InstanceStatistics, inputs: dict[str, Any], error: Exception) -> None:
         """Log a dropped item and the traceback of its error."""
         text = "".join(traceback.format_exception(error))
-        ROOT.warning("%s[%d] dropped an item: %s", statistics.element, statistics.instance, text)
+        self._note(logging.WARNING, "%s[%d] dropped an item: %s", statistics.element, statistics.instance, text)
 
     def ended(self, statistics: Sequence[InstanceStatistics]) -> None:
         """Note the numbers of every instance and close the file."""
         for s in statistics:
             counts = f"{s.received} received, {s.written} written, {s.skipped} skipped, {s.retried} retried"
-            ROOT.info("%s[%d]: %s, %.3f s", s.element, s.instance, counts, s.seconds)
+            self._note(logging.INFO, "%s[%d]: %s, %.3f s", s.element, s.instance, counts, s.seconds)
         self._close()
 
     def failed(self, error: BaseException) -> None:
         """Note why the worker gave up and close the file."""
         text = f"\n{error.traceback_text}" if isinstance(error, ElementError) else ""
-        ROOT.error("%s: %s%s", type(error).__name__, error, text)
+        self._note(logging.ERROR, "%s: %s%s", type(error).__name__, error, text)
         self._close()
+
+    def _note(self, level: int, message: str, *values: object) -> None:
+        """Write a line to this log alone: the program tells the user itself how a run has ended."""
+        self.handler.handle(ROOT.makeRecord(ROOT.name, level, __file__, 0, message, values, None))
 
     def _close(self) -> None:
         ROOT.removeHandler(self.handler)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from xcorr.core import XcorrError
 from xcorr.pes.storing.aside import set_aside
-from xcorr.store.sqlite_errors import is_damage
+from xcorr.store.sqlite_files import BESIDE, is_damage, open_to_read, open_to_write
 
 FOLDER, NAME = "provenance", "store.sqlite"
 VERSION = 1
@@ -60,7 +60,7 @@ def worker_file(campaign: Path, run: int, worker: int) -> Path:
 
 def create(path: Path, indexed: bool) -> sqlite3.Connection:
     """Open a file, and make its tables if they are missing."""
-    database = sqlite3.connect(path, timeout=60, isolation_level=None)
+    database = open_to_write(path)
     # fewer syncs; take_in puts a file aside that a power cut has damaged
     database.execute("PRAGMA synchronous = NORMAL")
     if database.execute("PRAGMA user_version").fetchone()[0] != VERSION:
@@ -82,7 +82,7 @@ def require_whole(campaign: Path) -> None:
     if not path.exists():
         return
     try:
-        with contextlib.closing(sqlite3.connect(path, timeout=60)) as store:
+        with contextlib.closing(open_to_read(path)) as store:
             verdict = store.execute("PRAGMA quick_check").fetchone()[0]
     except sqlite3.DatabaseError as error:
         if not is_damage(error):
@@ -91,7 +91,8 @@ def require_whole(campaign: Path) -> None:
         verdict = str(error)
     if verdict != "ok":
         place = set_aside(path)
-        path.with_name(f"{NAME}-journal").unlink(missing_ok=True)  # SQLite would apply it to the new store
+        for end in BESIDE:
+            path.with_name(f"{NAME}{end}").unlink(missing_ok=True)
         _log.warning("%s is damaged (%s); it is set aside as %s, and a new one begins", path, verdict, place)
 
 
@@ -128,7 +129,8 @@ def _take_in_one(store: sqlite3.Connection, path: Path) -> None:
                 store.execute("ROLLBACK")
             store.execute("DETACH worker")
     path.unlink()
-    path.with_name(f"{path.name}-journal").unlink(missing_ok=True)
+    for end in BESIDE:
+        path.with_name(f"{path.name}{end}").unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -142,7 +144,7 @@ def reading(campaign: Path) -> Iterator[sqlite3.Connection]:
         raise ProvenanceError(
             f"there is no provenance in {str(campaign)!r}; xcorr run records it, unless provenance.level = 'off'"
         )
-    database = sqlite3.connect(f"{(folder / NAME).resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    database = open_to_read((folder / NAME).resolve())
     try:
         waiting = sorted(folder.glob("run-*.sqlite"))
         if len(waiting) > ATTACHED:
@@ -156,6 +158,7 @@ def reading(campaign: Path) -> Iterator[sqlite3.Connection]:
             except sqlite3.DatabaseError as error:  # cut in the middle of a batch: the next run takes in the rest
                 _log.warning("%s is left out for now: %s", path, error)
         if len(parts) > 1:
+            database.execute("PRAGMA query_only = OFF")  # for the views, which are in memory
             for table in TABLES:
                 union = " UNION ALL ".join(f"SELECT * FROM {part}.{table}" for part in parts)
                 # SQLite looks for temporary names first, so queries see all parts

@@ -220,7 +220,14 @@ class Results:
         for piece, first, _, path in shards[holds].tolist():
             file, _, group = path.partition(b"#")
             if file not in open_files:  # by h5f, which is faster than File
-                open_files = {file: h5py.h5f.open(os.fsencode(self.path.parent) + b"/" + file, h5py.h5f.ACC_RDONLY)}
+                try:
+                    found = h5py.h5f.open(os.fsencode(self.path.parent) + b"/" + file, h5py.h5f.ACC_RDONLY)
+                except OSError as error:
+                    raise ResultsError(
+                        f"{self.path}: the shard {file.decode()} cannot be read ({error}); open the results again if a "
+                        "run or xcorr compact has changed the campaign, else run xcorr verify"
+                    ) from error
+                open_files = {file: found}
             inside = group + b"/" if group else b""
             for values, kind in ((series, "series"), (windows, "series_n_windows")):
                 name = inside + series_path(band, components, kind).encode()

@@ -13,7 +13,6 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from xcorr.core import XcorrError
 from xcorr.pes.correlating.rows import ShardRecord
@@ -22,7 +21,7 @@ from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.pes.storing.aside import set_aside
 from xcorr.pes.storing.shards import CHUNK_TIMES, ShardContent, named_windows
 from xcorr.store.ledger_schema import ADDED, COLUMNS, ENTER, READABLE, SCHEMA, VERSION, Shard
-from xcorr.store.sqlite_errors import is_damage
+from xcorr.store.sqlite_files import BESIDE, is_damage, open_to_read, open_to_write
 
 NAME = "ledger.sqlite"
 SEAL = "seal"  # name of the fact that holds the digest of all rows
@@ -39,8 +38,7 @@ def read_ledger(folder: Path) -> Ledger:
     if not (folder / NAME).exists():
         raise LedgerError(f"{NAME}: missing")
     try:
-        ledger._database = sqlite3.connect(f"file:{quote(str(folder / NAME))}?mode=ro", timeout=30, uri=True)
-        ledger._database.isolation_level = None
+        ledger._database = open_to_read(folder / NAME)
         _check(ledger._database)
     except sqlite3.DatabaseError as error:
         raise LedgerError(f"{NAME}: {'damaged' if is_damage(error) else 'cannot be read now'}: {error}") from error
@@ -87,16 +85,15 @@ class Ledger:
                 f"{self.folder / NAME} is damaged, and there are no shards to restore it from (stack.keep_series = "
                 "false removes them); put a copy of the ledger back, or choose another folder with -o"
             )
-        journal = self.folder / f"{NAME}-journal"
-        if journal.exists():
-            set_aside(journal)  # SQLite would roll it back into the new file
+        for beside in (self.folder / f"{NAME}{end}" for end in BESIDE):
+            if beside.exists():
+                set_aside(beside)
         place = set_aside(self.folder / NAME)
         self._database = self._open()
         return place
 
     def _open(self) -> sqlite3.Connection:
-        # None: transactions begin only where the code says BEGIN
-        database = sqlite3.connect(self.folder / NAME, timeout=30, isolation_level=None)
+        database = open_to_write(self.folder / NAME)
         try:
             if not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 # in one transaction, so that a crash leaves all tables or none
@@ -204,7 +201,8 @@ class Ledger:
 
     def known(self) -> dict[str, tuple[int, int, str]]:
         """Return size, time of change (ns) and id of every shard that is kept, by path."""
-        rows = self._database.execute("SELECT path, bytes, mtime_ns, id FROM shard WHERE kept")
+        key = "id" if self._has("shard", "id") else "''"
+        rows = self._database.execute(f"SELECT path, bytes, mtime_ns, {key} FROM shard WHERE kept")
         return {path: (size, mtime, name) for path, size, mtime, name in rows}
 
     def remove_shards(self) -> None:

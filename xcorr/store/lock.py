@@ -24,7 +24,8 @@ class Locked(XcorrError, OSError):
 class CampaignLock:
     """Holds the lock of a campaign folder, in a ``with`` block.
 
-    The system releases the lock when the process ends, even when it crashes. Raises Locked, with host and process,
+    The file names the holder. The folder itself is locked too, so that a file that vanished unlocks nothing. The system
+    releases both locks when the process ends, even when it crashes. Raises Locked, with host and process,
     while another run on this host holds the lock. Raises Locked also for a lock that a run on another host has not
     given back, because this host cannot see whether that run is alive.
     """
@@ -41,8 +42,9 @@ class CampaignLock:
         except OSError as error:
             why = f"{error.strerror}; a lock is a plain file: remove it"
             raise Locked(f"{self.path} cannot be locked: {why}") from error
-        if not self._taken():
-            self._file.close()
+        self._folder = os.open(self.path.parent, os.O_RDONLY)
+        if not (self._taken(self._file.fileno()) and self._taken(self._folder)):
+            self._close()
             other = holder(self.path.parent) or {"pid": "?", "host": "?"}
             raise Locked(
                 f"{self.path.parent} is in use by process {other['pid']} on {other['host']}; "
@@ -50,7 +52,7 @@ class CampaignLock:
             )
         owner = holder(self.path.parent)
         if owner is not None and owner["host"] != socket.gethostname():
-            self._file.close()
+            self._close()
             raise Locked(
                 f"{self.path.parent} is locked by process {owner['pid']} on {owner['host']}. This host cannot see "
                 f"whether that process has ended; if it has ended, remove {self.path}"
@@ -58,15 +60,21 @@ class CampaignLock:
         self._write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
         return self
 
-    def _taken(self) -> bool:
-        """Return whether the lock could be taken. Try several times: :func:`is_running` takes the lock for a moment."""
+    def _taken(self, descriptor: int) -> bool:
+        """Return whether a lock could be taken. Try several times: :func:`is_running` takes the lock for a moment."""
         for _ in range(ATTEMPTS):
             try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return True
             except BlockingIOError:
                 time.sleep(PAUSE_S)
+            except OSError:  # network file systems lock no folders; the file alone is locked there
+                return descriptor == self._folder
         return False
+
+    def _close(self) -> None:
+        self._file.close()
+        os.close(self._folder)
 
     def _write(self, text: str) -> None:
         self._file.seek(0)
@@ -79,27 +87,32 @@ class CampaignLock:
     ) -> None:
         """Give the lock back."""
         self._write("")  # emptied, not removed: another run may have opened the file meanwhile
-        self._file.close()
+        self._close()
 
 
 def holder(folder: Path) -> dict[str, Any] | None:
     """Return host and process of the run that holds the lock, or died with it; None if the lock was given back."""
     path = folder / NAME
     try:
-        found: dict[str, Any] = json.loads(path.read_text())
+        found = json.loads(path.read_text()) if path.is_file() else None
     except (OSError, ValueError):
         return None
-    return found if {"host", "pid"} <= set(found) else None
+    return found if isinstance(found, dict) and {"host", "pid"} <= set(found) else None
 
 
 def is_running(folder: Path) -> bool:
     """Return whether a run on this host has the campaign now."""
-    path = folder / NAME
-    if not path.exists():
-        return False
-    with path.open() as file:
+    for path in (folder, folder / NAME):
         try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        except OSError:  # no lock, or one that nobody may read
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
+        except OSError:  # network file systems lock no folders
+            continue
+        finally:
+            os.close(descriptor)
     return False

@@ -10,6 +10,7 @@ from xcorr.network.pairs import geometry
 from xcorr.network.station_list import Station
 from xcorr.network.survey import Survey
 from xcorr.pes.reading.segments import NS
+from xcorr.pes.reading.source import CODE_LENGTH
 from xcorr.pes.stacking.result_file import Tables
 from xcorr.pes.storing.shards import digest_of
 from xcorr.settings import Settings
@@ -23,9 +24,9 @@ from xcorr.store.software import software
 def station_table(stations: Sequence[Station]) -> np.ndarray:
     """Return the table of stations."""
     kind = [
-        ("id", "S16"),
-        ("network", "S8"),
-        ("station", "S8"),
+        ("id", f"S{2 * CODE_LENGTH + 1}"),
+        ("network", f"S{CODE_LENGTH}"),
+        ("station", f"S{CODE_LENGTH}"),
         ("latitude", "f8"),
         ("longitude", "f8"),
         ("elevation_m", "f8"),
@@ -47,7 +48,7 @@ def station_table(stations: Sequence[Station]) -> np.ndarray:
 def slot_table(stations: Sequence[Station], components: Sequence[str]) -> np.ndarray:
     """Return the table of slots: ``NET.STA.C``, the station's number and the component."""
     rows = [(f"{s.name}.{c}", i, c) for i, s in enumerate(stations) for c in components]
-    return np.array(rows, [("id", "S20"), ("station", "i4"), ("component", "S1")])
+    return np.array(rows, [("id", f"S{2 * CODE_LENGTH + 3}"), ("station", "i4"), ("component", "S1")])
 
 
 def pair_table(found: Survey) -> np.ndarray:

@@ -7,7 +7,6 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.pes.stacking.sums_file import SUMS
@@ -20,6 +19,7 @@ from xcorr.store.derived import DIFFERS, differs, read_stacks, unreadable
 from xcorr.store.ledger import Ledger, LedgerError, read_ledger
 from xcorr.store.reconcile import redundant
 from xcorr.store.report import read_report
+from xcorr.store.sqlite_files import open_to_read
 
 
 def problems(folder: Path) -> Iterator[str]:
@@ -110,7 +110,7 @@ def _in_provenance(folder: Path) -> Iterator[str]:
     if not path.exists():  # level off
         return
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as store:
+        with contextlib.closing(open_to_read(path)) as store:
             verdict = store.execute("PRAGMA quick_check").fetchone()[0]
     except sqlite3.DatabaseError as error:
         verdict = str(error)
