@@ -11,7 +11,7 @@ from xcorr.pes.correlating.layout import Layout
 from xcorr.pes.correlating.rows import CorrelationRows, StripEnd
 from xcorr.pes.items import Chunk, ConditionedStation, SlotAccount, Tombstone
 from xcorr.pes.preparing.estimator import Estimator
-from xcorr.pes.preparing.whiten import Band
+from xcorr.pes.preparing.whiten import Band, Whitening
 from xcorr.pes.preparing.windows import LOW_COVERAGE, USED
 
 CHUNK = Chunk(0, 0, 86_400 * 10**9, 0, 86_400 * 10**9)
@@ -119,7 +119,7 @@ def correlate_all(
         correlator.keyed, correlator.numprocesses = False, instances
     rows = run_chain(
         items,
-        TransformStation(made, length, whitening, smooth, per, estimator, auto, substacks),
+        TransformStation(made, length, Whitening(whitening, smooth, per), estimator, auto, substacks),
         correlator,
         mapping=mapping,
         workers=workers,

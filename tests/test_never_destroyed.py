@@ -1,5 +1,6 @@
 """Nothing that may be the only copy of a result is destroyed, whatever happens to archive, list and ledger."""
 
+import dataclasses
 import os
 import re
 import sqlite3
@@ -15,7 +16,9 @@ from conftest import accounts_of
 
 from xcorr import results
 from xcorr.campaign.run import run_campaign
+from xcorr.core.errors import XcorrError
 from xcorr.pes.storing.shards import ShardBusy
+from xcorr.store.folder import CampaignError
 from xcorr.store.ledger import LedgerError
 from xcorr.store.verify import problems
 
@@ -346,3 +349,30 @@ def test_a_file_that_can_no_longer_be_read_is_an_error_until_it_can(made):
     finished = go_on(made, *CODES)
     assert (finished.exit_code, finished.report["stale"], finished.report["errors"]) == (0, [], [])
     assert held(folder / "x.xcorr") == before
+
+
+@pytest.mark.parametrize("how", ["lost", "emptied", "altered"])
+def test_settings_that_were_lost_let_no_others_in(made, how):
+    folder, settings_made = made
+    before, toml = held(folder / "x.xcorr"), folder / "x.xcorr" / "campaign.toml"
+    text = toml.read_text()
+    if how == "lost":
+        toml.unlink()
+    else:
+        toml.write_text("" if how == "emptied" else text.replace("kurtosis = 0.0", "kurtosis = 9.0"))
+    said = []
+    try:
+        said += problems(folder / "x.xcorr")
+    except XcorrError as error:
+        said.append(str(error))
+    assert any("campaign.toml" in line for line in said)
+    other = dataclasses.replace(settings_made, window=dataclasses.replace(settings_made.window, step_s=300.0))
+    shards = sorted(p.read_bytes() for p in (folder / "x.xcorr" / "shards").iterdir())
+    with pytest.raises(CampaignError, match="holds a campaign with other settings"):
+        run_campaign(station_list(folder, *CODES), folder / "x.xcorr", other)
+    assert sorted(p.read_bytes() for p in (folder / "x.xcorr" / "shards").iterdir()) == shards
+    finished = go_on(made, *CODES)
+    assert finished.report["shards_kept"] == 2
+    assert held(folder / "x.xcorr") == before
+    assert toml.read_text() == text
+    assert list(problems(folder / "x.xcorr")) == []

@@ -16,7 +16,7 @@ from xcorr.pes.correlating.layout import Layout
 from xcorr.pes.correlating.rows import StripEnd
 from xcorr.pes.correlating.tiles import full_products_per_lag, products_per_lag, to_lags
 from xcorr.pes.preparing.normalize import one_bit
-from xcorr.pes.preparing.whiten import Band, spectral_grid, whiten, window_spectra
+from xcorr.pes.preparing.whiten import Band, Whitening, spectral_grid, whiten, window_spectra
 
 RATE, LENGTH, LAGS, BAND = 4.0, 2400, 80, (0.05, 1.5)
 
@@ -179,7 +179,7 @@ def test_a_spectrum_that_is_zero_at_a_quarter_of_the_rate_leaves_everything_fini
     spectra = window_spectra(one_bit(signs.astype(np.float32))[:, None], grid)
     spectra[:, :, quarter] = 0  # exactly, whatever the rounding of the library
     for method in ("phase", "running-mean"):
-        white = whiten(spectra, method, grid, np.ones(grid.bins, np.float32), 0.02)
+        white = whiten(spectra, Whitening(method), grid, np.ones(grid.bins, np.float32))
         assert np.isfinite(white).all()
         assert (white[:, :, quarter] == 0).all()
     found, _ = correlate(signs, LAGS, BAND)

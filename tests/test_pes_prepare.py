@@ -268,7 +268,9 @@ def test_whitening_is_the_plain_one(rng, method):
     x = rng.standard_normal(1200)
     grid = whiten.spectral_grid(1200, 100, 4.0, (0.1, 1.0))
     taper = whiten.band_taper(grid, (0.1, 1.0), 0.05)
-    got = whiten.whiten(whiten.window_spectra(x[None, None].astype(np.float32), grid), method, grid, taper, 0.04)
+    got = whiten.whiten(
+        whiten.window_spectra(x[None, None].astype(np.float32), grid), whiten.Whitening(method, 0.04), grid, taper
+    )
     expected, nfft = reference.window_spectrum(x, 100, 4.0, (0.1, 1.0), 0.05, method, 0.04)
     assert nfft == grid.nfft
     assert np.abs(got[0, 0] - expected[grid.first : grid.stop]).max() < 1e-5 * np.abs(expected).max()
@@ -280,16 +282,18 @@ def test_shared_whitening_keeps_ratios(rng):
     spectra = whiten.window_spectra(np.concatenate([base, 4 * base]), grid)
     taper = np.ones(grid.bins, np.float32)
     for method in ("phase", "running-mean"):
-        shared = whiten.whiten(spectra, method, grid, taper, 0.02, "station")
+        shared = whiten.whiten(spectra, whiten.Whitening(method, 0.02, "station"), grid, taper)
         np.testing.assert_allclose(shared[1], 4 * shared[0], rtol=1e-5)
-        alone = whiten.whiten(spectra, method, grid, taper, 0.02, "channel")
+        alone = whiten.whiten(spectra, whiten.Whitening(method), grid, taper)
         np.testing.assert_allclose(alone[1], alone[0], rtol=1e-5)
 
 
 def test_unknown_whitening():
     grid = whiten.spectral_grid(100, 10, 4.0, (0.1, 1.0))
     with pytest.raises(ValueError, match="not one of none, phase"):
-        whiten.whiten(np.ones((1, 1, grid.bins), np.complex64), "white", grid, np.ones(grid.bins, np.float32), 0.02)
+        whiten.whiten(
+            np.ones((1, 1, grid.bins), np.complex64), whiten.Whitening("white"), grid, np.ones(grid.bins, np.float32)
+        )
 
 
 # -- stacks --------------------------------------------------------------------------------------------------

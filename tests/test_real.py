@@ -17,7 +17,7 @@ from xcorr.pes.items import Segment
 from xcorr.pes.preparing import whiten
 from xcorr.pes.preparing.condition import Conditioning, condition
 from xcorr.pes.preparing.normalize import Normalization
-from xcorr.pes.preparing.whiten import Band
+from xcorr.pes.preparing.whiten import Band, Whitening
 from xcorr.pes.reading.metadata import find_response, inverse_response, read_inventory
 from xcorr.pes.reading.segments import clean, exact_rate
 from xcorr.provenance.campaign_lineage import CampaignLineage
@@ -238,7 +238,9 @@ def test_ratios_of_components_are_kept_with_weights_per_station_only(real_data):
     for per in ("station", "channel"):
         item = streams.conditioned(0, data, mask, verdict == 0, 24, rate=1.0, components=3)
         (block,) = streams.run_chain(
-            [item], NormalizeStation(Normalization("none")), TransformStation(bands, 3600, "phase", 0.02, per)
+            [item],
+            NormalizeStation(Normalization("none")),
+            TransformStation(bands, 3600, Whitening("phase", 0.02, per)),
         )
         white = block.spectra[0].swapaxes(1, 2)[:, 1:23]
         ratio = np.abs(white[2]) / np.maximum(np.abs(white[0]), 1e-12)

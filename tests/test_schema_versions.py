@@ -61,16 +61,13 @@ def test_a_new_setting_that_is_used_makes_another_campaign_and_says_so(later, tm
     assert "unknown setting quality.made_up" in refused.stderr
 
 
-def test_a_refusal_always_shows_a_difference(tmp_path):
+def test_an_identity_that_was_altered_is_mended_where_the_data_tell_it(tmp_path):
     assert program(tmp_path).returncode == 0
     path = tmp_path / "x.xcorr" / "campaign.toml"
     text = path.read_text()
     path.write_text(text.replace("# identity: ", "# identity: 0"))
-    assert "the settings are the same, but campaign.toml has an identity that is not theirs" in program(tmp_path).stderr
-    insert = '[[insert]]\nelement = "Nothing"\nafter = "ReadStation"\n'
-    path.write_text(text + insert)
-    said = program(tmp_path).stderr
-    assert "error" not in said or "insert" in said
+    assert "campaign.toml: was lost or altered; written again" in program(tmp_path).stdout
+    assert path.read_text() == text
 
 
 def test_identities_of_version_0_1_0_stay_as_they_were():

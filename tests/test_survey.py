@@ -224,8 +224,10 @@ def test_a_component_that_is_absent_does_not_weaken_shared_weights(rng):
     grid = whiten.spectral_grid(1200, 100, 4.0, (0.1, 1.0))
     spectra, ones = whiten.window_spectra(pair[:, None], grid), np.ones(grid.bins, np.float32)
     for method in ("phase", "running-mean"):
-        both = whiten.whiten(spectra, method, grid, ones, 0.02, "station")
-        np.testing.assert_allclose(both[:1], whiten.whiten(spectra[:1], method, grid, ones, 0.02), rtol=1e-5)
+        both = whiten.whiten(spectra, whiten.Whitening(method, 0.02, "station"), grid, ones)
+        np.testing.assert_allclose(
+            both[:1], whiten.whiten(spectra[:1], whiten.Whitening(method), grid, ones), rtol=1e-5
+        )
 
 
 def test_the_floor_of_the_running_mean(rng):
@@ -234,7 +236,7 @@ def test_the_floor_of_the_running_mean(rng):
     grid = whiten.spectral_grid(1200, 100, 4.0, (0.1, 1.0))
     spectra = np.full((1, 1, grid.bins), 1e-9, np.complex64)
     spectra[0, 0, : grid.bins // 2] = 1.0
-    white = whiten.whiten(spectra, "running-mean", grid, np.ones(grid.bins, np.float32), grid.step_hz)
+    white = whiten.whiten(spectra, whiten.Whitening("running-mean", grid.step_hz), grid, np.ones(grid.bins, np.float32))
     mean = np.abs(spectra[0, 0]).mean()
     np.testing.assert_allclose(np.abs(white[0, 0, -1]), 1e-9 / (1e-3 * mean), rtol=1e-4)
 

@@ -12,6 +12,7 @@ from xcorr.pes.preparing import whiten, windows
 from xcorr.pes.preparing.estimator import Estimator
 from xcorr.pes.preparing.kept_items import SPECTRA
 from xcorr.pes.preparing.prepare import StationStep
+from xcorr.pes.preparing.whiten import Whitening
 from xcorr.pes.preparing.windows import USED
 from xcorr.pes.transforms.analytic import phasor_spectra, phasors
 
@@ -23,9 +24,9 @@ class TransformStation(StationStep):
     deconvolution get spectra without band taper. Unbiased estimates also get the masks of incomplete windows. With
     ``autocorrelations`` the item also holds the power before whitening, summed over ``substacks`` (None: the chunk).
 
-    >>> from xcorr.pes.preparing.whiten import Band
-    >>> TransformStation((Band.of(3600, 120, 1.0, (0.1, 0.4)),), 3600, "running-mean").method
-    'running-mean'
+    >>> from xcorr.pes.preparing.whiten import Band, Whitening
+    >>> TransformStation((Band.of(3600, 120, 1.0, (0.1, 0.4)),), 3600, Whitening("running-mean")).whitening.smooth_hz
+    0.02
     """
 
     products: ClassVar = {"output": SPECTRA}
@@ -35,9 +36,7 @@ class TransformStation(StationStep):
         self,
         bands: Sequence[whiten.Band],
         step: int,
-        method: str = "phase",
-        smooth_hz: float = 0.02,
-        per: str = "channel",
+        whitening: Whitening | None = None,
         estimator: Estimator | None = None,
         autocorrelations: bool = False,
         substacks: Sequence[tuple[int, int]] | None = None,
@@ -45,15 +44,13 @@ class TransformStation(StationStep):
         super().__init__()
         self.bands = bands
         self.window_step = step
-        self.method = method
-        self.smooth_hz = smooth_hz
-        self.per = per
+        self.whitening = whitening or Whitening()
         self.estimator = estimator
         self.autocorrelations = autocorrelations
         self.substacks = substacks
 
     def _preprocess(self) -> None:
-        self._how = self.estimator or Estimator(unbiased=self.method == "none")
+        self._how = self.estimator or Estimator(unbiased=self.whitening.method == "none")
         self._union = whiten.union(b.grid for b in self.bands)
         ratio = self._how.method in ("coherency", "deconvolution")
         self._tapers = [np.ones(b.grid.bins, np.float32) if ratio else b.taper() for b in self.bands]
@@ -95,7 +92,7 @@ class TransformStation(StationStep):
         spectra, power = [], []
         for band, taper in zip(self.bands, self._tapers, strict=True):
             part = whole[..., band.grid.first - self._union.first : band.grid.stop - self._union.first]
-            spectra.append(whiten.whiten(part, self.method, band.grid, taper, self.smooth_hz, self.per))
+            spectra.append(whiten.whiten(part, self.whitening, band.grid, taper))
             if self.autocorrelations:
                 squares = np.square(np.abs(part * taper), dtype=np.float64)
                 substacks = self.substacks or ((0, valid.shape[1]),)

@@ -22,6 +22,18 @@ FLOOR = 1e-3
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Whitening:
+    """How spectra are evened out: the method, its parameters, and whether the slots of a station share their weights.
+
+    ``smooth_hz``: full width of the running mean of |X|.
+    """
+
+    method: str = "phase"
+    smooth_hz: float = 0.02
+    per: str = "channel"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class SpectralGrid:
     """Lengths and bins of the window spectra.
 
@@ -128,32 +140,25 @@ def window_spectra(windows: np.ndarray, grid: SpectralGrid) -> Complex64:
     return scaled
 
 
-def whiten(
-    spectra: Complex64,
-    method: str,
-    grid: SpectralGrid,
-    taper: Float32,
-    smooth_hz: float,
-    per: str = "channel",
-) -> Complex64:
+def whiten(spectra: Complex64, how: Whitening, grid: SpectralGrid, taper: Float32) -> Complex64:
     """Whiten ``spectra`` [slot, window, bin] and apply the band taper.
 
     ``none``: X T. ``phase``: X/|X| T, 0 where X is 0 (Bensen et al. 2007 with full equalisation).
     ``running-mean``: X T / A, where A is the mean of |X| over ``smooth_hz`` (in-band bins only), at least 1e-3 of its
     mean over the band. With ``per = "station"``, |X| is the mean over all slots whose window is not all zero.
     """
-    if method == "none":
+    if how.method == "none":
         return spectra * taper
     amplitude = np.abs(spectra).astype(np.float64)
-    if per == "station":
+    if how.per == "station":
         present = amplitude.any(axis=-1, keepdims=True)  # a slot without this window must not lower the shared weight
         shared = amplitude.sum(axis=0, keepdims=True) / np.maximum(present.sum(axis=0, keepdims=True), 1)
         amplitude = np.broadcast_to(shared, spectra.shape)
-    if method == "running-mean":
-        n = half_width(smooth_hz, 1.0 / grid.step_hz)
+    if how.method == "running-mean":
+        n = half_width(how.smooth_hz, 1.0 / grid.step_hz)
         amplitude = running_mean(amplitude, np.ones(grid.bins), n)
         amplitude = np.maximum(amplitude, FLOOR * amplitude.mean(axis=-1, keepdims=True))
-    elif method != "phase":
-        raise ValueError(f"whitening {method!r} is not one of {', '.join(METHODS)}")
+    elif how.method != "phase":
+        raise ValueError(f"whitening {how.method!r} is not one of {', '.join(METHODS)}")
     weight = np.divide(taper, amplitude, out=np.zeros(amplitude.shape), where=amplitude > SMALLEST)
     return np.multiply(spectra, weight, dtype=np.complex64, casting="same_kind")

@@ -21,6 +21,7 @@ from xcorr.pes.storing.shards import (
 from xcorr.provenance.runs import recorded
 from xcorr.settings.recipe import Recipe
 from xcorr.store import folder as folders
+from xcorr.store.derived import settle_all
 from xcorr.store.ledger import Ledger
 from xcorr.store.ledger_schema import Shard
 from xcorr.store.lock import CampaignLock
@@ -56,6 +57,7 @@ def compact(folder: Path) -> tuple[int, int]:
                     found = survey_of(roster, settings)
                     stack_campaign(folder, Recipe(settings), found, pair_table(found), ledger, record)
             remove_redundant(ledger)
+            settle_all(ledger)
             ledger.seal()
         finally:
             ledger.close()

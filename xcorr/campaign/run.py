@@ -26,6 +26,7 @@ from xcorr.observers.progress import Progress, summarize
 from xcorr.observers.worker_log import WorkerLog
 from xcorr.pes.items import Chunk
 from xcorr.pes.process_setup import prepare_process
+from xcorr.pes.reading.files import CAMPAIGN_MARK
 from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.pes.transforms.fft import library
 from xcorr.provenance.keep import KeepItems, check_rules, products_of
@@ -34,6 +35,7 @@ from xcorr.results.report_page import prepare_page, write_page
 from xcorr.settings import Settings
 from xcorr.settings.recipe import Recipe
 from xcorr.store import folder as folders
+from xcorr.store.derived import settle, settle_all
 from xcorr.store.ledger import Ledger
 from xcorr.store.lock import CampaignLock
 from xcorr.store.reconcile import reconcile, remove_redundant
@@ -81,21 +83,23 @@ def run_campaign(
         chunks_at_once(Recipe(settings), found, worker_count(settings), len(found.chunks))
     folders.make_folder(folder)
     with CampaignLock(folder), telling_who_waits(folder):
-        folders.freeze_settings(folder, settings)
+        rewritten = folders.freeze_settings(folder, settings)
         folders.remove_leftovers(folder, settings.keep)
         ledger = Ledger(folder, settings.hash(), not settings.stack.keep_series)
         one = _Run(list_path, folder, Recipe(settings), ledger, progress, refresh)
         try:
             report = _persist(folder, settings, lambda: one.execute(found))
+            report["repaired"] = [*rewritten, *report["repaired"]]
+            report["seconds"] = round(time.perf_counter() - start, 3)
+            write_report(folder, report)
+            write_page(folder, report)
+            settle_all(ledger)
             ledger.seal()
         except BaseException:
             folders.remove_leftovers(folder, settings.keep)
             raise
         finally:
             ledger.close()
-        report["seconds"] = round(time.perf_counter() - start, 3)
-        write_report(folder, report)
-        write_page(folder, report)
     code = NOTHING if not report["pairs_with_data"] else SOME_FAILED if report["errors"] else FINISHED
     return Finished(folder, report, code)
 
@@ -129,6 +133,7 @@ class _Run:
         """Compute missing shards, stack, and return the report. ``found``: an earlier survey of the list, if any."""
         folder, ledger, settings = self.folder, self.ledger, self.recipe.settings
         repaired = reconcile(ledger)
+        settle(ledger, folder / CAMPAIGN_MARK)
         roster = Roster.from_json(ledger.fact("members"))
         if found is None or roster is not None:
             found = survey_list(self.list_path, settings, roster)

@@ -29,7 +29,7 @@ from xcorr.settings import Settings, SettingsError
 from xcorr.settings.recipe import Recipe
 from xcorr.settings.toml import build, override, to_toml
 from xcorr.store import folder as folders
-from xcorr.store.derived import damage, is_ours, settle
+from xcorr.store.derived import damage, is_ours, settle, settle_all
 from xcorr.store.ledger import Ledger
 from xcorr.store.lock import CampaignLock
 from xcorr.store.reconcile import reconcile
@@ -70,6 +70,7 @@ def restack(folder: Path, assignments: Sequence[str] = ()) -> Path:
             with recorded(folder, circumstances(settings)) as record:
                 found = survey_of(roster, settings)
                 stack_campaign(folder, Recipe(settings), found, pair_table(found), ledger, record, True)
+            settle_all(ledger)
             ledger.seal()
         finally:
             ledger.close()

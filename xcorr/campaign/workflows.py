@@ -95,9 +95,7 @@ def preparing(recipe: Recipe) -> tuple[ConditionStation, NormalizeStation, Trans
         TransformStation(
             recipe.bands,
             recipe.windowing.step,
-            s.whiten.method,
-            s.whiten.smooth_hz,
-            s.whiten.per,
+            recipe.whitening,
             recipe.estimator,
             recipe.keeps_power,
             recipe.substacks,

@@ -10,7 +10,7 @@ from typing import Any
 from xcorr.pes.preparing.condition import Conditioning
 from xcorr.pes.preparing.estimator import Estimator
 from xcorr.pes.preparing.normalize import Normalization
-from xcorr.pes.preparing.whiten import Band
+from xcorr.pes.preparing.whiten import Band, Whitening
 from xcorr.pes.preparing.windows import Windowing, window_count
 from xcorr.pes.stacking.methods import Stacking
 from xcorr.pes.stacking.stack import SeriesShape
@@ -44,6 +44,11 @@ class Recipe:
         """How amplitudes are evened out in time."""
         same = _same_names(Normalization, self.settings.normalize)
         return Normalization(**same | {"window_s": self.settings.normalize_window_s})
+
+    @functools.cached_property
+    def whitening(self) -> Whitening:
+        """How spectra are evened out."""
+        return Whitening(**_same_names(Whitening, self.settings.whiten))
 
     @functools.cached_property
     def bands(self) -> tuple[Band, ...]:

@@ -1,6 +1,6 @@
-"""The files that are made from shards, ``xcorr.h5`` and ``sums.h5``: which of them are whole, and of which shards.
+"""The files that are made from shards, and the other files of a campaign: which are whole, and of which shards.
 
-The ledger has a mark of each: size, time of change, and a digest of what HDF5 keeps without checksum.
+The ledger has a mark of each: size, time of change, and a digest.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from xcorr.core.files import rename_synced
+from xcorr.pes.reading.files import CAMPAIGN_MARK
 from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.pes.stacking.result_file import WriteResults
+from xcorr.pes.stacking.sums_file import SUMS
 from xcorr.pes.storing.shards import read_all
 from xcorr.store.ledger import Ledger
 
+MARKED = (RESULTS, SUMS, CAMPAIGN_MARK, "report.json", "report.html", "provenance/store.sqlite")
 DIFFERS = "damaged, or not what the last run made"
 
 
@@ -44,6 +47,16 @@ def settle(ledger: Ledger, path: Path) -> None:
     """Enter the mark that a whole file has now, and no other."""
     if path.exists():
         set_marks(ledger, path.name, [_mark(path)])
+
+
+def settle_all(ledger: Ledger) -> None:
+    """Enter the marks of all files of a campaign besides shards and ledger, at the end of a run."""
+    for name in MARKED:
+        path = ledger.folder / name
+        if path.with_name(f"{path.name}-wal").exists():  # somebody reads it: SQLite may still move pages within it
+            set_marks(ledger, path.name, [])
+        else:
+            settle(ledger, path)
 
 
 def is_ours(ledger: Ledger, path: Path) -> bool:
@@ -98,7 +111,13 @@ def _mark(path: Path) -> dict[str, Any]:
 
 
 def digest(path: Path) -> str:
-    """Return a digest of an HDF5 file: names, types, attributes, links to shards, and data without a checksum."""
+    """Return a digest of a file: of all its bytes, or of an HDF5 file what this format keeps without checksum.
+
+    These are names, types, attributes, links to shards, and data without a checksum.
+    """
+    if path.suffix not in (".h5", ".part"):
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     import h5py
 
     made = hashlib.blake2b(digest_size=16)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from xcorr.core import XcorrError
 from xcorr.core.files import replace_text
 from xcorr.pes.reading import source
 from xcorr.pes.reading.files import CAMPAIGN_MARK
+from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.settings.schema import Settings, SettingsError
 from xcorr.settings.sections import Keep
 from xcorr.settings.toml import build, load, to_toml
@@ -45,19 +47,39 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
-def freeze_settings(folder: Path, settings: Settings) -> None:
+def freeze_settings(folder: Path, settings: Settings) -> list[str]:
     """Write ``campaign.toml``, after checking that the settings are those of the campaign.
 
+    Return a line if the file was lost or altered, and the data of the campaign show that the settings are the same.
     Raises CampaignError if the folder holds a campaign with other settings. The text lists the settings that differ.
     """
-    known = folder / CAMPAIGN_MARK
+    known, repaired = folder / CAMPAIGN_MARK, []
     require_format(folder)
-    if known.exists() and recorded_hash(folder) != settings.hash():
-        raise CampaignError(
-            f"{folder} holds a campaign with other settings:\n{_difference(known, settings)}\n"
-            "choose another folder with -o, or remove it"
-        )
-    replace_text(known, _campaign_text(settings))
+    if not known.exists() or recorded_hash(folder) != settings.hash():
+        made_with = identity_of_data(folder)
+        if made_with == settings.hash():
+            repaired.append(f"{CAMPAIGN_MARK}: was lost or altered; written again")
+        elif known.exists() or made_with:
+            what = _difference(known, settings) if known.exists() else f"  (its {CAMPAIGN_MARK} is lost)"
+            raise CampaignError(
+                f"{folder} holds a campaign with other settings:\n{what}\nchoose another folder with -o, or remove it"
+            )
+    text = _campaign_text(settings)
+    if repaired or not known.exists() or known.read_text() != text:
+        replace_text(known, text)
+    return repaired
+
+
+def identity_of_data(folder: Path) -> str:
+    """Return the settings' hash in a shard, or in the results; an empty text if there are none that can be read."""
+    import h5py
+
+    for file in (*sorted((folder / "shards").glob("*.h5")), folder / RESULTS):
+        with contextlib.suppress(OSError, KeyError, RuntimeError), h5py.File(file) as found:  # perhaps damaged
+            # in a file of several shards, each has its own
+            of = found if "settings_hash" in found.attrs else found[next(iter(found))]
+            return str(of.attrs["settings_hash"])
+    return ""
 
 
 def frozen_settings(folder: Path) -> Settings:

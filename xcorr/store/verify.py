@@ -15,8 +15,8 @@ from xcorr.settings import Settings
 from xcorr.store import folder as campaign
 from xcorr.store import lock
 from xcorr.store.accounts import Totals
-from xcorr.store.derived import DIFFERS, differs, read_stacks, unreadable
-from xcorr.store.ledger import Ledger, LedgerError, read_ledger
+from xcorr.store.derived import DIFFERS, MARKED, differs, read_stacks, unreadable
+from xcorr.store.ledger import SEAL, Ledger, LedgerError, read_ledger
 from xcorr.store.reconcile import redundant
 from xcorr.store.report import read_report
 from xcorr.store.sqlite_files import open_to_read
@@ -28,8 +28,6 @@ def problems(folder: Path) -> Iterator[str]:
     Every byte of every shard is read and compared with its checksum. Nothing is changed.
     """
     settings = campaign.frozen_settings(folder)
-    if campaign.recorded_hash(folder) != settings.hash():
-        yield "campaign.toml: the settings do not match the identity in the same file"
     with contextlib.ExitStack() as stack:
         try:
             ledger = stack.enter_context(contextlib.closing(read_ledger(folder)))
@@ -66,8 +64,13 @@ def _in_all(folder: Path, settings: Settings, ledger: Ledger | None) -> Iterator
     yield from (f"{Path(path).name}: missing" for path in known)
     digest = digest_of(found.items()) if whole and not known else None
     yield from _in_results(folder, settings.hash(), digest, ledger)
-    yield from _in_report(folder, digest)
-    yield from _in_provenance(folder)
+    told = [*_in_settings(folder, settings), *_in_report(folder, digest), *_in_provenance(folder)]
+    yield from told
+    if ledger is not None and ledger.fact(SEAL):  # else a run was stopped, and has not entered what it wrote
+        for name in MARKED:
+            known_of = name.endswith(".h5") or any(line.startswith(name) for line in told)
+            if not known_of and (folder / name).exists() and differs(ledger, folder / name):
+                yield f"{name}: {DIFFERS}"
     if not lock.is_running(folder):  # a run has unfinished files of its own
         if ledger is not None:
             yield from (f"{p.name}: left over from a compaction that was ended" for p in redundant(ledger))
@@ -87,6 +90,11 @@ def _expected(ledger: Ledger) -> dict[str, None]:
     shards, expected = ledger.shards(), int(ledger.fact("expected") or 0)
     lacking = [f"shard {k} of {expected}" for k in range(len(shards) + 1, expected + 1)]
     return dict.fromkeys([*(s.path for s in shards if s.kept), *lacking])
+
+
+def _in_settings(folder: Path, settings: Settings) -> Iterator[str]:
+    if campaign.recorded_hash(folder) != settings.hash():
+        yield "campaign.toml: the settings do not match the identity in the same file"
 
 
 def _in_report(folder: Path, digest: str | None) -> Iterator[str]:
