@@ -191,7 +191,7 @@ class FurtherBand:
 
 @dataclass(frozen=True)
 class Run:
-    """How to run. Only fft changes results, and only their last bits."""
+    """How to run. Only fft and arrays change results, and only their last bits."""
 
     mapping: str = option("sequential", "Mapping that runs the workflow; see xcorr run --help.")
     workers: int | None = option(
