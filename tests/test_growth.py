@@ -1,6 +1,10 @@
 """Campaigns grow: new hours and stations cost what they cost alone, and give the bits of one run over everything."""
 
+import contextlib
 import os
+import signal
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -201,3 +205,48 @@ def test_a_pass_that_is_cut_between_sums_and_results_goes_on(archive, tmp_path, 
         run_campaign(listed(tmp_path, *codes), tmp_path / f"once-{name}.xcorr", hours(archive, HOURS))
         with results.open(folder) as found, results.open(tmp_path / f"once-{name}.xcorr") as expected:
             assert found.gather().tobytes() == expected.gather().tobytes()
+
+
+def program(folder, name, archive, operation):
+    """The command for one step in the life of a campaign."""
+    if operation[0] == "run":
+        _, last, codes, mapping = operation
+        listed(folder, *codes)
+        options = ["--source", f"sds:{archive}", "--start", "2024-03-01", "--end", f"2024-03-01T{last:02d}:00:00"]
+        plain = ["data.channels=['BH?']", "data.chunk_s=3600", "condition.rate_hz=2", "condition.band_hz=[0.1,0.5]"]
+        plain += ["window.length_s=600", "window.step_s=600", "correlate.max_lag_s=30", "correlate.block=8"]
+        plain += ["correlate.components=['ZZ','RT']", "stack.methods=['linear','nroot']"]
+        options += [word for each in plain for word in ("--set", each)]
+        words = ["run", "stations.txt", "-o", name, *options, "-m", mapping, "-n", "2"]
+    else:
+        words = [operation[0], name]
+    return [sys.executable, "-m", "xcorr", *words]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mapping", ["sequential", "threads", "processes", "mpi"])
+def test_kills_while_days_and_stations_are_added_and_shards_compacted(archive, tmp_path, mapping):
+    three, four = ("AAA", "BBB", "CCC"), ("AAA", "BBB", "CCC", "DDD")
+    life = [("run", 2, three), ("run", 5, three), ("compact",), ("run", 9, four), ("stack",), ("run", 11, four)]
+    life += [("compact",), ("run", HOURS, four), ("stack",)]
+    rng, kills = np.random.default_rng(3), 0
+    for operation in life:
+        whole = program(tmp_path, "whole.xcorr", archive, (*operation, "sequential"))
+        assert subprocess.run(whole, cwd=tmp_path, capture_output=True).returncode == 0
+    for operation in life:
+        command = program(tmp_path, "killed.xcorr", archive, (*operation, mapping))
+        for _ in range(3):
+            with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                  start_new_session=True) as running:  # fmt: skip
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    running.wait(float(rng.uniform(0.3, 2.0)))
+                kills += running.poll() is None
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(running.pid, signal.SIGKILL)
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert kills >= 15
+    assert list(differences(tmp_path / "killed.xcorr", tmp_path / "whole.xcorr")) == []
+    assert list(problems(tmp_path / "killed.xcorr")) == []
+    assert [p for p in (tmp_path / "killed.xcorr").rglob("*") if p.name.endswith(".part")] == []
+    assert not (tmp_path / "killed.xcorr" / "aside").exists()

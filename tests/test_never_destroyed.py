@@ -376,3 +376,19 @@ def test_settings_that_were_lost_let_no_others_in(made, how):
     assert held(folder / "x.xcorr") == before
     assert toml.read_text() == text
     assert list(problems(folder / "x.xcorr")) == []
+
+
+def test_a_quick_look_names_what_changed_or_is_missing(made, invoke):
+    folder, _ = made
+    assert list(problems(folder / "x.xcorr", quick=True)) == []
+    shard = sorted((folder / "x.xcorr" / "shards").iterdir())[0]
+    os.utime(shard)
+    (folder / "x.xcorr" / "report.html").unlink()
+    told = invoke("verify", "--quick", folder / "x.xcorr")
+    assert told.exit_code == 1
+    assert told.output.splitlines()[:2] == [
+        f"{shard.name}: not in the ledger, or changed since",
+        "report.html: missing, or changed since the last run",
+    ]
+    go_on(made, *CODES)
+    assert invoke("verify", "--quick", folder / "x.xcorr").output == "everything is there\n"

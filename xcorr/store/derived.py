@@ -66,14 +66,21 @@ def is_ours(ledger: Ledger, path: Path) -> bool:
     """
     if not path.is_file():
         return False
-    status = path.stat()
-    looks = status.st_size, status.st_mtime_ns
-    if any((m["bytes"], m["mtime_ns"]) == looks for m in _marks(ledger, path.name)):
+    if _marks(ledger, path.name) and looks_marked(ledger, path):
         return True
     if damage(ledger, path):
         return False
     settle(ledger, path)
     return True
+
+
+def looks_marked(ledger: Ledger, path: Path) -> bool:
+    """Return whether a file has the size and time of change of one of its marks; True without marks."""
+    marks = _marks(ledger, path.name)
+    if not marks or not path.is_file():
+        return not marks
+    status = path.stat()
+    return (status.st_size, status.st_mtime_ns) in [(m["bytes"], m["mtime_ns"]) for m in marks]
 
 
 def damage(ledger: Ledger, path: Path) -> str:

@@ -24,16 +24,16 @@ def reconcile(ledger: Ledger) -> list[str]:
     if (place := ledger.begin()) is not None:
         wrong.append(f"{NAME}: damaged; set aside as {_told(ledger, place)}, and restored from the shards")
     known = ledger.known()
-    in_file: dict[str, list[str]] = {}
-    for path in known:
-        in_file.setdefault(path.partition("#")[0], []).append(path)
+    in_file = files_of(known)
     removed = {s.path for s in ledger.shards() if not s.kept}
     misplaced: list[tuple[Path, ShardContent]] = []
     for file in sorted((ledger.folder / "shards").glob("*.h5")):
         if f"shards/{file.name}" in removed and ledger.removes_series:
             file.unlink()  # an earlier run stacked its series and was stopped before it removed the file
             continue
-        if _looks_known(file, in_file.get(f"shards/{file.name}", []), known):
+        if looks_known(file, inside := in_file.get(f"shards/{file.name}", {})):
+            for path in inside:
+                del known[path]
             continue
         try:
             for path, status, content in _contents(ledger, file, wrong):
@@ -75,14 +75,18 @@ def remove_redundant(ledger: Ledger) -> None:
         file.unlink()
 
 
-def _looks_known(file: Path, inside: list[str], known: dict[str, tuple[int, int, str]]) -> bool:
-    """Return whether a file has the size and the time that the ledger knows, and take its shards out of ``known``."""
+def files_of(known: dict[str, tuple[int, int, str]]) -> dict[str, dict[str, tuple[int, int, str]]]:
+    """Return what the ledger knows of shards, by the file that they are in."""
+    in_file: dict[str, dict[str, tuple[int, int, str]]] = {}
+    for path, about in known.items():
+        in_file.setdefault(path.partition("#")[0], {})[path] = about
+    return in_file
+
+
+def looks_known(file: Path, inside: dict[str, tuple[int, int, str]]) -> bool:
+    """Return whether a file has the size and the time of change that the ledger knows of the shards in it."""
     size, mtime = _status(file)
-    if sum(known[p][0] for p in inside) != size or {known[p][1] for p in inside} != {mtime}:
-        return False
-    for path in inside:
-        del known[path]
-    return True
+    return sum(about[0] for about in inside.values()) == size and {about[1] for about in inside.values()} == {mtime}
 
 
 def _contents(ledger: Ledger, file: Path, wrong: list[str]) -> Iterator[Found]:

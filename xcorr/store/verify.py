@@ -15,17 +15,18 @@ from xcorr.settings import Settings
 from xcorr.store import folder as campaign
 from xcorr.store import lock
 from xcorr.store.accounts import Totals
-from xcorr.store.derived import DIFFERS, MARKED, differs, read_stacks, unreadable
+from xcorr.store.derived import DIFFERS, MARKED, differs, looks_marked, read_stacks, unreadable
 from xcorr.store.ledger import SEAL, Ledger, LedgerError, read_ledger
-from xcorr.store.reconcile import redundant
+from xcorr.store.reconcile import files_of, looks_known, redundant
 from xcorr.store.report import read_report
 from xcorr.store.sqlite_files import open_to_read
 
 
-def problems(folder: Path) -> Iterator[str]:
+def problems(folder: Path, quick: bool = False) -> Iterator[str]:
     """Yield a line for everything that a rerun would repair. Raises CampaignError where there is no campaign.
 
-    Every byte of every shard is read and compared with its checksum. Nothing is changed.
+    Every byte of every file is read and compared with its checksum. With ``quick``, files are only compared with the
+    ledger by size and time of change: files that rot on the disk are not noticed. Nothing is changed.
     """
     settings = campaign.frozen_settings(folder)
     with contextlib.ExitStack() as stack:
@@ -34,7 +35,27 @@ def problems(folder: Path) -> Iterator[str]:
         except LedgerError as error:
             yield str(error)
             ledger = None
-        yield from _in_all(folder, settings, ledger)
+        if quick and ledger is not None:
+            yield from _in_settings(folder, settings)
+            yield from _by_looks(folder, ledger)
+        else:
+            yield from _in_all(folder, settings, ledger)
+
+
+def _by_looks(folder: Path, ledger: Ledger) -> Iterator[str]:
+    """Yield the files that are missing, or have another size or time of change than the ledger says."""
+    expected = _expected(ledger)
+    for path in expected:
+        if not (folder / path.partition("#")[0]).exists():
+            yield f"{Path(path).name}: missing"
+    in_file = files_of(ledger.known())
+    for file in sorted((folder / "shards").glob("*.h5")):
+        if not looks_known(file, in_file.get(f"shards/{file.name}", {})):
+            yield f"{file.name}: not in the ledger, or changed since"
+    if ledger.fact(SEAL):
+        for name in MARKED:
+            if not looks_marked(ledger, folder / name):
+                yield f"{name}: missing, or changed since the last run"
 
 
 def _in_all(folder: Path, settings: Settings, ledger: Ledger | None) -> Iterator[str]:
