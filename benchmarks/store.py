@@ -6,7 +6,7 @@
 ``stack``: shards of real size with noise in them are stacked from nothing, then a day is added, and a day is stacked
 alone (keep_series = false, so that sums are made). Each time beside it: reading the same bytes in one go, with nothing
 in the page cache (as root). ``accounts``: an SDS archive of three components whose files are empty; all chunks are in
-the ledger. Then survey, plan, resume, report and ``verify --quick``, each in a process of its own: time, largest memory.
+the ledger. Then survey, plan, resume, report and ``verify --quick``, each in a process of its own: time and memory.
 """
 
 from __future__ import annotations

@@ -336,7 +336,8 @@ def test_every_setting_reaches_its_element(three, tmp_path):
     assert (norm.method, norm.window_s, norm.per) == ("running-absolute-mean", 4.2, "station")
     t = e["TransformStation"]
     (band,) = t.bands
-    assert (t.method, t.smooth_hz, t.per) == ("running-mean", 0.044, "station")
+    how = t.whitening
+    assert (how.method, how.smooth_hz, how.per) == ("running-mean", 0.044, "station")
     assert (band.band_hz, band.taper_hz, band.grid.fft) == ((0.2, 1.1), 0.033, "fftw")
     assert (t.window_step, band.grid.length, band.grid.lags, band.grid.rate_hz) == (750, 1500, 105, 5.0)
     c = e["CorrelateStrips"]

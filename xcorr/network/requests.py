@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from xcorr.network.channels import COMPONENT_OF, own_name_first, patterns_of, preference
 from xcorr.network.station_list import Station
 from xcorr.network.survey import Survey
@@ -56,40 +58,47 @@ class Requests:
 
 def slots_of(found: Survey, settings: Settings) -> Callable[[int, Chunk], tuple[SlotRequest, ...]]:
     """Return a function of station number and chunk that returns the slots with their candidates."""
-    chosen: dict[int, dict[int, dict[str, list[Candidate]]]] = {}
+    known: dict[int, _Channels] = {}
 
     def of(number: int, chunk: Chunk) -> tuple[SlotRequest, ...]:
-        if number not in chosen:
-            chosen[number] = _candidates_by_chunk(found.stations[number], found, settings)
-        return _slots(number, chosen[number].get(chunk.start_ns, {}), settings)
+        if number not in known:
+            known[number] = _Channels(found.stations[number], found, settings)
+        return _slots(number, known[number].candidates(chunk), settings)
 
     return of
 
 
-def _candidates_by_chunk(station: Station, found: Survey, settings: Settings) -> dict[int, dict[str, list[Candidate]]]:
-    """Return the channels that could fill a slot, best first, by start of chunk (ns) and component."""
-    size = settings.data.chunk_s * NS
-    starts = {chunk.start_ns for chunk in found.chunks}
-    patterns = patterns_of(station.channels, settings)
-    components = ("Z", "N", "E")  # all, because rotation may need components that are not wanted
-    files: dict[tuple[int, str, int, str, tuple[bool, str]], list[str]] = defaultdict(list)
-    for coverage in found.index.coverages.get((station.network, station.code), []):
-        rank = preference(coverage, patterns, components)
-        if rank is None:
-            continue
-        first, stop = coverage.start_ns // size, -(-(coverage.end_ns + found.index.slack_ns) // size)
-        for number in range(first, stop):
-            if number * size not in starts:
+class _Channels:
+    """The channels of a station, by time. What could fill its slots is found for one chunk when it is asked for."""
+
+    def __init__(self, station: Station, found: Survey, settings: Settings) -> None:
+        self.station = station
+        self.patterns = patterns_of(station.channels, settings)
+        self.size, self.slack = settings.data.chunk_s * NS, found.index.slack_ns
+        coverages = found.index.coverages.get((station.network, station.code), [])
+        self.coverages = sorted(coverages, key=lambda c: c.start_ns)  # stable: else the order of the source stays
+        self.starts = np.array([c.start_ns for c in self.coverages], np.int64)
+        self.longest = max((c.end_ns - c.start_ns for c in self.coverages), default=0)
+
+    def candidates(self, chunk: Chunk) -> dict[str, list[Candidate]]:
+        """Return the channels that could fill a slot in a chunk, best first, by component."""
+        start, end = chunk.start_ns, chunk.start_ns + self.size
+        first, stop = np.searchsorted(self.starts, [start - self.longest - self.slack, end]).tolist()
+        files: dict[tuple[str, int, str, tuple[bool, str]], list[str]] = defaultdict(list)
+        for coverage in self.coverages[first:stop]:
+            # all components, because rotation may need some that are not wanted
+            rank = preference(coverage, self.patterns, ("Z", "N", "E"))
+            if rank is None or coverage.end_ns + self.slack <= start:
                 continue
             letter = COMPONENT_OF[coverage.channel[-1]]
-            key = number * size, letter, rank, coverage.location, own_name_first(coverage.channel)
-            if coverage.path not in files[key]:
-                files[key].append(coverage.path)
-    by_chunk: dict[int, dict[str, list[Candidate]]] = defaultdict(lambda: defaultdict(list))
-    for (start, letter, _, location, (_, channel)), paths in sorted(files.items()):
-        candidate = Candidate(station.network, station.code, location, channel, tuple(paths))
-        by_chunk[start][letter].append(candidate)
-    return by_chunk
+            paths = files[letter, rank, coverage.location, own_name_first(coverage.channel)]
+            if coverage.path not in paths:
+                paths.append(coverage.path)
+        by_component: dict[str, list[Candidate]] = defaultdict(list)
+        for (letter, _, location, (_, channel)), paths in sorted(files.items()):
+            network, code = self.station.network, self.station.code
+            by_component[letter].append(Candidate(network, code, location, channel, tuple(paths)))
+        return by_component
 
 
 def _slots(number: int, by_component: dict[str, list[Candidate]], settings: Settings) -> tuple[SlotRequest, ...]:
