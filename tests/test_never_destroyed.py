@@ -392,3 +392,26 @@ def test_a_quick_look_names_what_changed_or_is_missing(made, invoke):
     ]
     go_on(made, *CODES)
     assert invoke("verify", "--quick", folder / "x.xcorr").output == "everything is there\n"
+
+
+@pytest.mark.parametrize("name", ["shard", "xcorr.h5", "sums.h5"])
+def test_what_rots_unseen_is_mended_once_verify_has_named_it(tmp_path, name):
+    for code in CODES:
+        write(tmp_path / "sds", code)
+    how = settings(tmp_path / "sds", data={"chunk_s": 600}, window={"length_s": 100.0, "step_s": 100.0})
+    folder = tmp_path / "x.xcorr"
+    run_campaign(station_list(tmp_path, *CODES), folder, how)
+    before = held(folder)
+    path = sorted((folder / "shards").iterdir())[2] if name == "shard" else folder / name
+    place = {"shard": "series/ZZ", "xcorr.h5": "stacks/linear/ZZ/mean", "sums.h5": "ZZ/weighted"}[name]
+    with h5py.File(path) as file:
+        at = file[place].id.get_chunk_info(0).byte_offset
+    data, status = bytearray(path.read_bytes()), path.stat()
+    data[at + 7] ^= 8
+    path.write_bytes(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert any(line.startswith(f"{path.name}: damaged") for line in list(problems(folder)))
+    run_campaign(station_list(tmp_path, *CODES), folder, how)
+    assert list(problems(folder)) == []
+    assert held(folder) == before
+    assert not (folder / "doubts.json").exists()

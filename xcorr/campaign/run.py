@@ -34,6 +34,7 @@ from xcorr.provenance.runs import recorded
 from xcorr.results.report_page import prepare_page, write_page
 from xcorr.settings import Settings
 from xcorr.settings.recipe import Recipe
+from xcorr.store import doubts
 from xcorr.store import folder as folders
 from xcorr.store.derived import settle, settle_all
 from xcorr.store.ledger import Ledger
@@ -94,6 +95,7 @@ def run_campaign(
             write_report(folder, report)
             write_page(folder, report)
             settle_all(ledger)
+            doubts.clear(folder)
             ledger.seal()
         except BaseException:
             folders.remove_leftovers(folder, settings.keep)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xcorr.pes.stacking.result_file import NAME as RESULTS
+from xcorr.pes.stacking.sums import keeps_sums
 from xcorr.pes.stacking.sums_file import SUMS, summed_shards
 from xcorr.pes.storing.shards import digest_of
 from xcorr.settings import Settings
@@ -64,9 +65,12 @@ def stack_plan(folder: Path, settings: Settings, ledger: Ledger, rows: int, ever
     if everything:
         methods = asked
     elif ours and old and _is_current(old, digest, rows, asked, settings):
-        if not old.paths or old.paths == {s.path for s in shards}:
+        if old.paths and old.paths != {s.path for s in shards}:
+            methods = ()  # the series have moved
+        elif keeps_sums(old.pieces, settings.stack.keep_series) and readable and not is_ours(ledger, folder / SUMS):
+            methods = tuple(m for m in asked if m == "linear") or asked  # the sums are made again
+        else:
             return None
-        methods = ()  # the series have moved
     elif old and shards and not any(s.kept for s in shards):
         return None  # all is in the stacks, and no series are left
     else:

@@ -18,6 +18,7 @@ from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.pes.stacking.result_file import WriteResults
 from xcorr.pes.stacking.sums_file import SUMS
 from xcorr.pes.storing.shards import read_all
+from xcorr.store import doubts
 from xcorr.store.ledger import Ledger
 
 MARKED = (RESULTS, SUMS, CAMPAIGN_MARK, "report.json", "report.html", "provenance/store.sqlite")
@@ -66,7 +67,7 @@ def is_ours(ledger: Ledger, path: Path) -> bool:
     """
     if not path.is_file():
         return False
-    if _marks(ledger, path.name) and looks_marked(ledger, path):
+    if _marks(ledger, path.name) and looks_marked(ledger, path) and path.name not in doubts.noted(ledger.folder):
         return True
     if damage(ledger, path):
         return False

@@ -8,6 +8,7 @@ from pathlib import Path
 from xcorr.core.files import rename_synced
 from xcorr.pes.storing.aside import set_aside
 from xcorr.pes.storing.shards import ShardContent, ShardError, in_larger, part_names, read_shard
+from xcorr.store import doubts
 from xcorr.store.ledger import NAME, Ledger
 
 Found = tuple[str, tuple[int, int], ShardContent]  # path, size and time of change, content
@@ -24,14 +25,15 @@ def reconcile(ledger: Ledger) -> list[str]:
     if (place := ledger.begin()) is not None:
         wrong.append(f"{NAME}: damaged; set aside as {_told(ledger, place)}, and restored from the shards")
     known = ledger.known()
-    in_file = files_of(known)
+    in_file, doubted = files_of(known), doubts.noted(ledger.folder)
     removed = {s.path for s in ledger.shards() if not s.kept}
     misplaced: list[tuple[Path, ShardContent]] = []
     for file in sorted((ledger.folder / "shards").glob("*.h5")):
         if f"shards/{file.name}" in removed and ledger.removes_series:
             file.unlink()  # an earlier run stacked its series and was stopped before it removed the file
             continue
-        if looks_known(file, inside := in_file.get(f"shards/{file.name}", {})):
+        inside = in_file.get(f"shards/{file.name}", {})
+        if looks_known(file, inside) and file.name not in doubted:
             for path in inside:
                 del known[path]
             continue

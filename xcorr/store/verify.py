@@ -12,8 +12,8 @@ from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.pes.stacking.sums_file import SUMS
 from xcorr.pes.storing.shards import ShardBusy, ShardError, digest_of, name_of, part_names, read_shard
 from xcorr.settings import Settings
+from xcorr.store import doubts, lock
 from xcorr.store import folder as campaign
-from xcorr.store import lock
 from xcorr.store.accounts import Totals
 from xcorr.store.derived import DIFFERS, MARKED, differs, looks_marked, read_stacks, unreadable
 from xcorr.store.ledger import SEAL, Ledger, LedgerError, read_ledger
@@ -26,7 +26,8 @@ def problems(folder: Path, quick: bool = False) -> Iterator[str]:
     """Yield a line for everything that a rerun would repair. Raises CampaignError where there is no campaign.
 
     Every byte of every file is read and compared with its checksum. With ``quick``, files are only compared with the
-    ledger by size and time of change: files that rot on the disk are not noticed. Nothing is changed.
+    ledger by size and time of change: files that rot on the disk are not noticed. Nothing is changed, but damaged
+    files that look unchanged are noted for the next run.
     """
     settings = campaign.frozen_settings(folder)
     with contextlib.ExitStack() as stack:
@@ -38,8 +39,11 @@ def problems(folder: Path, quick: bool = False) -> Iterator[str]:
         if quick and ledger is not None:
             yield from _in_settings(folder, settings)
             yield from _by_looks(folder, ledger)
-        else:
-            yield from _in_all(folder, settings, ledger)
+            return
+        damaged: set[str] = set()
+        yield from _in_all(folder, settings, ledger, damaged)
+    if damaged:
+        doubts.note(folder, damaged)
 
 
 def _by_looks(folder: Path, ledger: Ledger) -> Iterator[str]:
@@ -58,7 +62,7 @@ def _by_looks(folder: Path, ledger: Ledger) -> Iterator[str]:
                 yield f"{name}: missing, or changed since the last run"
 
 
-def _in_all(folder: Path, settings: Settings, ledger: Ledger | None) -> Iterator[str]:
+def _in_all(folder: Path, settings: Settings, ledger: Ledger | None, damaged: set[str]) -> Iterator[str]:
     if ledger is not None and not ledger.is_whole():
         yield "ledger.sqlite: damaged: its rows are not those that were sealed"
         ledger = None
@@ -79,12 +83,15 @@ def _in_all(folder: Path, settings: Settings, ledger: Ledger | None) -> Iterator
                     yield f"{file.name}: holds another strip or chunk than its name says"
         except (ShardError, ShardBusy) as error:
             whole = False
+            damaged |= {file.name} if isinstance(error, ShardError) else set()
             yield str(error)
         for path in [p for p in known if p.partition("#")[0] == f"shards/{file.name}"]:
             del known[path]
     yield from (f"{Path(path).name}: missing" for path in known)
     digest = digest_of(found.items()) if whole and not known else None
-    yield from _in_results(folder, settings.hash(), digest, ledger)
+    for line in _in_results(folder, settings.hash(), digest, ledger):
+        damaged.add(line.partition(":")[0])
+        yield line
     told = [*_in_settings(folder, settings), *_in_report(folder, digest), *_in_provenance(folder)]
     yield from told
     if ledger is not None and ledger.fact(SEAL):  # else a run was stopped, and has not entered what it wrote
