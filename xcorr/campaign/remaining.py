@@ -35,7 +35,7 @@ def what_remains(
     letters, slots = len(settings.components), slots_of(found, settings)
     chunk_at = {c.start_ns: c for c in found.chunks}
     source = open_source(found.index.source, settings.data.options)
-    for start, account in ledger.accounts():
+    for start, account in ledger.accounts(files=refresh):
         number = account.slot // letters
         if start not in chunk_at or not found.stations[number].channels:
             continue

@@ -64,7 +64,7 @@ def availability(folder: Path) -> Availability:
         column = {start: k for k, start in enumerate(starts)}
         share = np.full((len(names), len(starts)), np.nan, np.float32)
         failed, rejected = np.zeros(share.shape, bool), np.zeros(len(names), np.int64)
-        for start, account in ledger.accounts():
+        for start, account in ledger.accounts(files=False):
             if start in column:
                 at, total = (account.slot, column[start]), sum(account.windows.values())
                 share[at] = account.windows_used / total if total else 0.0

@@ -7,10 +7,11 @@ lines of the station list.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,11 @@ def _check(database: sqlite3.Connection) -> None:
     if verdict != "ok" or version not in READABLE:
         database.close()
         raise sqlite3.DatabaseError(verdict if verdict != "ok" else f"version {version} of the schema, not {VERSION}")
+
+
+@functools.lru_cache(maxsize=10_000)
+def _windows(text: str) -> Mapping[str, int]:
+    return named_windows(json.loads(text))  # shared by many accounts
 
 
 class Ledger:
@@ -224,22 +230,25 @@ class Ledger:
         """Return the starts (ns) of the chunks that have shards."""
         return tuple(start for (start,) in self._database.execute("SELECT DISTINCT start_ns FROM shard ORDER BY 1"))
 
-    def accounts(self, where: str = "", values: Sequence[Any] = ()) -> Iterator[tuple[int, SlotAccount]]:
+    def accounts(
+        self, where: str = "", values: Sequence[Any] = (), files: bool = True
+    ) -> Iterator[tuple[int, SlotAccount]]:
         """Yield the start of the chunk (ns) and the account of every slot in every chunk, by time and slot.
 
-        ``where`` is a condition in SQL on the columns, with ``values`` for its question marks.
+        ``where`` is a condition in SQL on the columns, with ``values`` for its question marks. Without ``files``, the
+        accounts lack their files, and come five times as fast.
         """
+        listed, stale = "files" if files else "'[]'", "stale" if self._has("channel_chunk", "stale") else "''"
+        columns = f"start_ns, slot, status, reason, seed_id, {listed}, samples, gaps, gap_s, zeros_s, windows, {stale}"
+        condition = f"WHERE {where}" if where else ""
         rows = self._database.execute(
-            "SELECT start_ns, slot, status, reason, seed_id, files, samples, gaps, gap_s, zeros_s, windows, "
-            f"{'stale' if self._has('channel_chunk', 'stale') else repr('')} FROM channel_chunk "
-            f"{'WHERE ' + where if where else ''} ORDER BY start_ns, slot",
-            values,
+            f"SELECT {columns} FROM channel_chunk {condition} ORDER BY start_ns, slot", values
         )
-        for start, slot, status, reason, seed_id, files, samples, gaps, gap_s, zeros_s, windows, stale in rows:
-            inputs = tuple((name, size, time) for name, size, time in json.loads(files))
-            by_name = named_windows(json.loads(windows))
+        for start, slot, status, reason, seed_id, named, samples, gaps, gap_s, zeros_s, windows, why in rows:
+            inputs = () if named == "[]" else tuple((name, size, time) for name, size, time in json.loads(named))
+            by_name = _windows(windows)
             numbers = samples, gaps, gap_s, zeros_s
-            yield start, SlotAccount(slot, 0, status, reason, seed_id, inputs, *numbers, by_name, stale)
+            yield start, SlotAccount(slot, 0, status, reason, seed_id, inputs, *numbers, by_name, why)
 
     def _has(self, table: str, column: str) -> bool:
         """Return whether a table has a column: a ledger of an earlier version that is only read may lack it."""

@@ -49,7 +49,7 @@ def make_report(
     for path, reason in found.index.unreadable.items():
         errors.add(f"{path}: {reason}")
     stale = _Listed("xcorr info --accounts lists all")
-    for _, account in ledger.accounts():
+    for _, account in ledger.accounts(files=False):
         totals.add(account)
         if account.windows_used:
             used.add(names[account.slot].rpartition(".")[0])

@@ -182,7 +182,7 @@ def state(folder: Path) -> dict[str, Any]:
     campaign.frozen_settings(folder)
     with contextlib.closing(read_ledger(folder)) as ledger:
         shards, totals = ledger.shards(), Totals()
-        for _, account in ledger.accounts():
+        for _, account in ledger.accounts(files=False):
             totals.add(account)
         expected = int(ledger.fact("expected") or 0)
     running, owner = lock.is_running(folder), lock.holder(folder)
