@@ -236,7 +236,7 @@ class Ledger:
         """Yield the start of the chunk (ns) and the account of every slot in every chunk, by time and slot.
 
         ``where`` is a condition in SQL on the columns, with ``values`` for its question marks. Without ``files``, the
-        accounts lack their files, and come five times as fast.
+        accounts lack their files, which take most of the time.
         """
         listed, stale = "files" if files else "'[]'", "stale" if self._has("channel_chunk", "stale") else "''"
         columns = f"start_ns, slot, status, reason, seed_id, {listed}, samples, gaps, gap_s, zeros_s, windows, {stale}"
