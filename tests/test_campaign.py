@@ -718,3 +718,16 @@ def test_data_written_at_the_end_of_a_day_in_progress(tmp_path):
     run_campaign(stations, tmp_path / "x.xcorr", made, refresh=True)
     run_campaign(stations, tmp_path / "y.xcorr", made)
     assert same(tmp_path / "x.xcorr", tmp_path / "y.xcorr")
+
+
+def test_accounts_as_csv_and_json(demo, invoke):
+    import csv
+    import io
+
+    rows = list(csv.DictReader(io.StringIO(invoke("info", demo, "--accounts", "--format", "csv").output)))
+    plain = [json.loads(line) for line in invoke("info", demo, "--accounts", "--format", "json").output.splitlines()]
+    assert len(rows) == len(plain) == 56
+    for row, one in zip(rows, plain, strict=True):
+        assert (row["slot"], int(row["start_ns"]), row["status"]) == (one["slot"], one["start_ns"], one["status"])
+        assert row["windows"] == ", ".join(f"{n} {reason}" for reason, n in one["windows"].items())
+        assert row["files"].split() == [name for name, _, _ in one["files"]]

@@ -14,9 +14,10 @@ from xcorr.cli.options import EXISTING, OPTIONAL_PATH, installed_name
 
 @click.command()
 @click.argument("results", type=EXISTING)
-@click.option("--accounts", is_flag=True, help="Print, as CSV, what became of every channel in every chunk.")
+@click.option("--accounts", is_flag=True, help="Print what became of every channel in every chunk.")
+@click.option("--format", "kind", type=click.Choice(["csv", "json"]), default="csv", help="Format of --accounts.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def info(results: Path, accounts: bool, as_json: bool) -> None:
+def info(results: Path, accounts: bool, kind: str, as_json: bool) -> None:
     """Show what a campaign folder or its xcorr.h5 holds."""
     from xcorr.results import Results
 
@@ -24,7 +25,7 @@ def info(results: Path, accounts: bool, as_json: bool) -> None:
         from xcorr.store.accounts import account_rows, write_csv
 
         rows = account_rows(results if results.is_dir() else results.parent)
-        if as_json:
+        if as_json or kind == "json":  # a line for each
             for row in rows:
                 click.echo(json.dumps(row))
         else:
