@@ -19,6 +19,7 @@ from xcorr.pes.stacking.sums_file import SUMS
 from xcorr.pes.storing.open_shards import OpenShards
 from xcorr.results.compare import differences
 from xcorr.store.folder import CampaignError
+from xcorr.store.ledger import LedgerError
 from xcorr.store.verify import problems
 
 HOURS = 12
@@ -148,6 +149,53 @@ def test_without_series_earlier_hours_come_last(archive, tmp_path):
     with results.open(tmp_path / "x.xcorr") as found, results.open(tmp_path / "once.xcorr") as expected:
         np.testing.assert_allclose(found.gather(), expected.gather(), rtol=1e-6, atol=1e-9)
         assert found.dataset("stacks/linear/ZZ/n_windows").tolist() == [30]
+
+
+def test_without_series_and_linear_stacks_new_hours_are_in_the_sums(archive, tmp_path):
+    codes, folder = ("AAA", "BBB"), tmp_path / "x.xcorr"
+    only = {"stack": {"keep_series": False, "methods": ["pws"]}}
+    run_campaign(listed(tmp_path, *codes), folder, hours(archive, 3, **only))
+    grown_on = run_campaign(listed(tmp_path, *codes), folder, hours(archive, 5, **only))
+    assert grown_on.report["behind"] == ["pws: stacked from 3 of 5 pieces"]
+    run_campaign(listed(tmp_path, *codes), folder, hours(archive, 6, stack={"keep_series": False}))
+    run_campaign(listed(tmp_path, *codes), tmp_path / "once.xcorr", hours(archive, 6))
+    with results.open(folder) as found, results.open(tmp_path / "once.xcorr") as expected:
+        assert found.stacks == ["linear", "pws"]
+        assert found.gather().tobytes() == expected.gather().tobytes()
+
+
+def test_without_series_and_ledger_nothing_is_begun_anew(archive, tmp_path):
+    lean, codes, folder = {"stack": {"keep_series": False}}, ("AAA", "BBB"), tmp_path / "x.xcorr"
+    run_campaign(listed(tmp_path, *codes), folder, hours(archive, 3, **lean))
+    before = (folder / "xcorr.h5").read_bytes()
+    (folder / "ledger.sqlite").unlink()
+    with pytest.raises(LedgerError, match=r"ledger\.sqlite is missing, and there are no shards to restore it from"):
+        run_campaign(listed(tmp_path, *codes), folder, hours(archive, 3, **lean))
+    assert (folder / "xcorr.h5").read_bytes() == before
+
+
+def test_sums_that_are_missing_are_named_and_made_again(archive, tmp_path):
+    codes = ("AAA", "BBB", "CCC")
+    grown(archive, tmp_path, [(9, codes)])
+    (tmp_path / "grown.xcorr" / SUMS).unlink()
+    assert list(problems(tmp_path / "grown.xcorr")) == ["sums.h5: missing"]
+    grown(archive, tmp_path, [(9, codes)])
+    assert list(problems(tmp_path / "grown.xcorr")) == []
+    assert (tmp_path / "grown.xcorr" / SUMS).exists()
+
+
+def test_stacks_of_damaged_results_are_all_made_again(archive, tmp_path):
+    codes = ("AAA", "BBB", "CCC")
+    grown(archive, tmp_path, [(9, codes)])
+    restack(tmp_path / "grown.xcorr", ["stack.methods=['linear', 'nroot']"])
+    with results.open(tmp_path / "grown.xcorr") as found:
+        made = found.gather(stack="nroot")
+    path = tmp_path / "grown.xcorr" / "xcorr.h5"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    grown(archive, tmp_path, [(9, codes)])
+    with results.open(tmp_path / "grown.xcorr") as found:
+        assert found.gather(stack="nroot").tobytes() == made.tobytes()
+    assert list(problems(tmp_path / "grown.xcorr")) == []
 
 
 def test_without_series_and_sums_nothing_is_added_and_nothing_lost(archive, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -101,8 +102,8 @@ def require_series(folder: Path, ledger: Ledger) -> None:
     """Raise CampaignError if a series of the campaign was not kept. New stacks need all series."""
     if not all(s.kept for s in ledger.shards()):
         raise folders.CampaignError(
-            f"{folder}: the series were not kept (stack.keep_series = false). Nothing can be added, recomputed or "
-            "stacked again; choose another folder with -o"
+            f"{folder}: the series were not kept (stack.keep_series = false). Nothing can be recomputed or stacked "
+            "again; choose another folder with -o"
         )
 
 
@@ -150,7 +151,7 @@ def stack_campaign(
         made = dataclasses.replace(
             made, methods=plan.methods, made=plan.about(settings, len(made.pieces)), kept=plan.kept
         )
-        if plan.methods and keeps_sums(len(made.pieces), settings.stack.keep_series):
+        if not plan.only_links and keeps_sums(len(made.pieces), settings.stack.keep_series):
             made = dataclasses.replace(made, summed=tuple((s.name, s.id) for s in plan.ordered))
         try:
             _pass(folder, recipe, found, made, plan, record)
@@ -168,6 +169,7 @@ def stack_campaign(
             _pass(folder, recipe, found, made, dataclasses.replace(plan, summed={}), record)
         for name in (RESULTS, SUMS):
             settle(ledger, folder / name)
+        ledger.keep_fact("stacks", json.dumps([*plan.methods, *plan.kept]))
     if not settings.stack.keep_series:
         ledger.remove_shards()  # only now that xcorr.h5 is complete
 
@@ -177,7 +179,7 @@ def _pass(folder: Path, recipe: Recipe, found: Survey, made: Tables, plan: Stack
     settings = recipe.settings
     number = {start: k for k, start in enumerate(sorted({s.start_ns for s in plan.ordered}))}
     requests: list[StackRequest] = []
-    for g in found.generations if plan.methods else ():
+    for g in () if plan.only_links else found.generations:
         own = [(number[s.start_ns], s.strip, s.path) for s in plan.ordered if s.generation == g.number]
         summed = {strip: count for (generation, strip), count in plan.summed.items() if generation == g.number}
         azimuths, outputs = made.pairs["azimuth_deg"], len(settings.outputs)

@@ -25,15 +25,16 @@ Strip = tuple[int, int]  # generation and number of a strip
 class StackPlan:
     """What the stack pass makes.
 
-    ``methods`` are made (none, if only the series have moved). ``kept`` are copied from the present results; its values
-    say whether they then lack new data. ``ordered`` are all shards, those of a strip in the order in which they are
-    added to the sums. The first ``summed`` [strip] of a strip are in the sums already.
+    ``methods`` are made; with ``only_links`` nothing is, because only the series have moved. ``kept`` are copied from
+    the present results; its values say whether they then lack new data. ``ordered`` are all shards, those of a strip in
+    the order in which they are added to the sums. The first ``summed`` [strip] of a strip are in the sums already.
     """
 
     methods: tuple[str, ...]
     kept: dict[str, bool]
     ordered: tuple[Shard, ...]
     summed: dict[Strip, int]
+    only_links: bool = False
 
     def about(self, settings: Settings, pieces: int) -> dict[str, dict[str, Any]]:
         """Return, for each method that is made, what its stacks are made from and how."""
@@ -61,12 +62,13 @@ def stack_plan(folder: Path, settings: Settings, ledger: Ledger, rows: int, ever
     # other results that can be read, such as older ones that were put back, may have stacks that nothing else has
     old = read_stacks(folder) if ours or ((folder / RESULTS).exists() and not unreadable(folder / RESULTS)) else None
     there = old.of if old else {}
-    readable = all(s.kept for s in shards)
+    made_before = json.loads(ledger.fact("stacks") or "[]")  # of results that are damaged now, all are made again
+    readable, only_links = all(s.kept for s in shards), False
     if everything:
         methods = asked
     elif ours and old and _is_current(old, digest, rows, asked, settings):
         if old.paths and old.paths != {s.path for s in shards}:
-            methods = ()  # the series have moved
+            methods, only_links = (), True
         elif keeps_sums(old.pieces, settings.stack.keep_series) and readable and not is_ours(ledger, folder / SUMS):
             methods = tuple(m for m in asked if m == "linear") or asked  # the sums are made again
         else:
@@ -75,10 +77,12 @@ def stack_plan(folder: Path, settings: Settings, ledger: Ledger, rows: int, ever
         return None  # all is in the stacks, and no series are left
     else:
         new = [m for m in asked if m not in there or there[m].get("parameters") != parameters(settings, m)]
-        methods = tuple(m for m in dict.fromkeys((*asked, *there)) if m == "linear" or (m in new and readable))
+        new += [m for m in made_before if m not in there]
+        every = dict.fromkeys((*asked, *there, *made_before))
+        methods = tuple(m for m in every if m == "linear" or (m in new and readable))
     kept = {m: about.get("shards_digest") != digest for m, about in there.items() if m not in methods}
-    if not methods:
-        return StackPlan((), kept, tuple(shards), {})
+    if only_links:
+        return StackPlan((), kept, tuple(shards), {}, only_links)
     ordered, summed = _in_sums(folder, ledger, shards, readable)
     return StackPlan(methods, {} if everything else kept, ordered, summed)
 

@@ -68,7 +68,8 @@ def verify(campaign: Path, quick: bool) -> None:
     from xcorr.store.verify import behind, problems
 
     for text in behind(campaign):
-        click.echo(f"note: stack {text}; xcorr stack brings it up to date")
+        series = any((campaign / "shards").glob("*.h5"))
+        click.echo(f"note: stack {text}" + ("; xcorr stack brings it up to date" if series else ""))
     for name in aside.names(campaign):
         click.echo(f"note: {aside.ASIDE}/{name} was set aside by an earlier run; remove it if you do not need it")
     bad = "problem(s); running the campaign again repairs them"

@@ -169,7 +169,8 @@ class Stack:
         None, "Length of a piece: a chunk divided by a whole number. Default: the whole chunk.", least=1
     )
     keep_series: bool = option(
-        True, "Keep the series. Without them no days, stations or other stacks can be added later."
+        True,
+        "Keep the series. Without them only linear stacks can grow, and nothing can be recomputed.",
     )
     pws_power: float = option(2.0, "pws: power of the phase coherence (Schimmel & Paulssen 1997).", least=0, most=100)
     pws_timegate_s: float = option(0.0, "pws: length of the running mean of the coherence. 0: no mean.", least=0)

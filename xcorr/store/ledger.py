@@ -86,11 +86,7 @@ class Ledger:
 
         Raises LedgerError if there are results, but no shards any more from which the ledger could be restored.
         """
-        if (self.folder / RESULTS).exists() and not any((self.folder / "shards").glob("*.h5")):
-            raise LedgerError(
-                f"{self.folder / NAME} is damaged, and there are no shards to restore it from (stack.keep_series = "
-                "false removes them); put a copy of the ledger back, or choose another folder with -o"
-            )
+        self._require_shards("damaged")
         for beside in (self.folder / f"{NAME}{end}" for end in BESIDE):
             if beside.exists():
                 set_aside(beside)
@@ -98,7 +94,17 @@ class Ledger:
         self._database = self._open()
         return place
 
+    def _require_shards(self, what: str) -> None:
+        """Raise LedgerError if there are results, but no shards to restore a ledger from: a run would begin anew."""
+        if (self.folder / RESULTS).exists() and not any((self.folder / "shards").glob("*.h5")):
+            raise LedgerError(
+                f"{self.folder / NAME} is {what}, and there are no shards to restore it from (stack.keep_series = "
+                "false removes them); put a copy of the ledger back, or choose another folder with -o"
+            )
+
     def _open(self) -> sqlite3.Connection:
+        if not (self.folder / NAME).exists():
+            self._require_shards("missing")
         database = open_to_write(self.folder / NAME)
         try:
             if not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:

@@ -96,8 +96,12 @@ def _in_all(folder: Path, settings: Settings, ledger: Ledger | None, damaged: se
     yield from told
     if ledger is not None and ledger.fact(SEAL):  # else a run was stopped, and has not entered what it wrote
         for name in MARKED:
-            known_of = name.endswith(".h5") or any(line.startswith(name) for line in told)
-            if not known_of and (folder / name).exists() and differs(ledger, folder / name):
+            if any(line.startswith(name) for line in told) or name == RESULTS:
+                continue
+            if not (folder / name).exists() and not looks_marked(ledger, folder / name):
+                lean = name == SUMS and not settings.stack.keep_series
+                yield f"{name}: missing" + (", and the series from which it was made were not kept" if lean else "")
+            elif name != SUMS and (folder / name).exists() and differs(ledger, folder / name):
                 yield f"{name}: {DIFFERS}"
     if not lock.is_running(folder):  # a run has unfinished files of its own
         if ledger is not None:
