@@ -33,7 +33,7 @@ DEEP = "[" * 5000 + "]" * 5000
         (["--set", "correlate.distance_km=[0,1e300]"], "must be at most"),
         (["--set", "run.open_chunks=99999999999999999999"], "must be at most"),
         (["-m", "threads", "-n", "1000000"], "must be at most 100000"),
-        (["--set", "condition.rate_hz=1e6"], "GB of memory for one chunk"),
+        pytest.param(["--set", "condition.rate_hz=1e6"], "GB of memory for one chunk", marks=pytest.mark.slow),
         (["--set", f"data.channels={DEEP}"], "nested too deeply"),
         (["--set", f"data.channels={'[' * 300}{']' * 300}"], "must be text"),
         (["--memory", "²GB"], "is not a size"),

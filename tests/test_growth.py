@@ -66,7 +66,7 @@ def grown(archive, folder, steps, **sections):
     return finished
 
 
-@pytest.mark.parametrize("substack_s", [None, 1200])
+@pytest.mark.parametrize("substack_s", [None, pytest.param(1200, marks=pytest.mark.slow)])
 def test_a_campaign_that_grows_has_the_bits_of_one_run(archive, tmp_path, substack_s):
     three, how = ("AAA", "BBB", "CCC"), {"correlate": NINE, "stack": {"substack_s": substack_s}}
     steps = [(2, three), (9, three), (10, three), (11, (*three, "DDD")), (HOURS, (*three, "DDD"))]
