@@ -207,21 +207,34 @@ def _gather(
     plan: Plan, observers: Sequence[Observer], process: subprocess.Popen[bytes], ranks: dict[int, Connection]
 ) -> Outcome:
     heard = Gathering(sorted(ranks), observers)
-    rank_of = {connection: k for k, connection in ranks.items()}
     while not heard.finished:
-        left = [c for c, k in rank_of.items() if k not in heard.results]  # finished ranks may have ended
-        for ready in wait(left, WAIT_S):
+        left = {c: k for k, c in ranks.items() if k not in heard.results}  # finished ranks may have ended
+        ended: set[int] = set()
+        for ready in wait(list(left), WAIT_S):
             assert isinstance(ready, Connection)
-            try:
-                content = ready.recv_bytes()
-            except (EOFError, ConnectionResetError):
-                who = f"MPI rank {rank_of[ready]} (with {plan.names_on(rank_of[ready])})"
-                raise WorkerDied(f"{who} ended, or was killed, before it had finished") from None
-            heard.take(opened(content, rank_of[ready]))
+            ended |= _heard_end(heard, ready, left[ready])
+        if ended:
+            # mpiexec ends all ranks when one dies. What the others have said may be the reason; if not, nobody knows
+            # which of those that have ended was the first
+            for connection, rank in left.items():
+                while rank not in ended and rank not in heard.results and connection.poll():
+                    ended |= _heard_end(heard, connection, rank)
+            who = " or ".join(f"MPI rank {k} (with {plan.names_on(k)})" for k in sorted(ended))
+            raise WorkerDied(f"{who} ended, or was killed, before it had finished")
         heard.show()
-        if process.poll() is not None and not heard.finished and not wait(left, 0):
+        if process.poll() is not None and not heard.finished and not wait(list(left), 0):
             raise WorkerDied(f"mpiexec ended with exit code {process.returncode} before all ranks had finished")
     return heard.outcome()
+
+
+def _heard_end(heard: Gathering, connection: Connection, rank: int) -> set[int]:
+    """Take what a rank has said; return the rank if its connection is closed, else nothing."""
+    try:
+        content = connection.recv_bytes()
+    except (EOFError, ConnectionResetError):
+        return {rank}
+    heard.take(opened(content, rank))
+    return set()
 
 
 def _let_end(process: subprocess.Popen[bytes], ranks: dict[int, Connection]) -> None:
