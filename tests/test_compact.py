@@ -148,6 +148,53 @@ def test_damage_in_a_larger_file_costs_one_shard(archive, original, tmp_path):
     assert list(differences(folder, original)) == []
 
 
+def test_a_larger_file_that_was_cut_costs_nothing_while_the_old_ones_are_there(
+    archive, original, tmp_path, monkeypatch
+):
+    folder, how = tmp_path / "x.xcorr", daily(archive, stack={"methods": ["linear", "pws"]})
+    run_campaign(station_list(tmp_path, *CODES), folder, how)
+
+    def stop(*_):
+        raise InterruptedError("stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "share", stop)
+        with pytest.raises(InterruptedError):
+            compact(folder)
+    larger = folder / "shards" / "202402_00-00.h5"
+    larger.write_bytes(larger.read_bytes()[:1000])
+    for shard in (folder / "shards").glob("202402*T*.h5"):
+        os.utime(shard)  # they look changed, so they are read and entered again
+    finished = run_campaign(station_list(tmp_path, *CODES), folder, how)
+    assert finished.report["shards_kept"] == 9
+    assert finished.report["aside"] == ["202402_00-00.h5.0"]
+    assert list(differences(folder, original)) == []
+    assert list(problems(folder)) == []
+
+
+def test_larger_files_that_were_exchanged_or_copied_are_put_back(archive, original, tmp_path):
+    """Then days are added and joined: a file under a wrong name must not be replaced by another month."""
+    folder, methods = tmp_path / "x.xcorr", {"stack": {"methods": ["linear", "pws"]}}
+    run_campaign(station_list(tmp_path, *CODES), folder, daily(archive, 7, **methods))
+    compact(folder)
+    one, two = (folder / "shards" / name for name in names(folder))
+    contents = one.read_bytes(), two.read_bytes()
+    one.write_bytes(contents[1])
+    two.write_bytes(contents[0])
+    (folder / "shards" / "202405_00-00.h5").write_bytes(contents[0])
+    said = list(problems(folder))
+    for name in (one.name, two.name, "202405_00-00.h5"):
+        assert f"{name}: holds another strip or chunk than its name says" in said
+    finished = run_campaign(station_list(tmp_path, *CODES), folder, daily(archive, **methods))
+    assert finished.report["shards_kept"] == 7, "nothing is computed again"
+    assert len(finished.report["aside"]) == 1, "the copy"
+    compact(folder)
+    assert list(problems(folder)) == []
+    restack(folder)
+    assert list(differences(folder, original)) == []
+    assert series(folder) == series(original)
+
+
 def test_a_poorer_result_is_joined_with_that_in_a_larger_file(archive, tmp_path):
     """A file is emptied after compaction, another has failed: what was good stays."""
     import shutil

@@ -87,7 +87,8 @@ def _join(folder: Path, name: str, shards: Sequence[Shard]) -> list[tuple[str, i
         content = read_shard(temporary, thorough=True, part=shard.name[7:])
         if (content.path, content.id) != (shard.name, shard.id):
             raise ShardError(f"{temporary.name}: {shard.name} did not arrive whole; nothing was changed")
-    assert len(part_names(temporary)) == len(shards)
+    if final.exists() and not set(part_names(final)) <= set(part_names(temporary)):
+        raise ShardError(f"{name}: holds shards that the ledger does not know there; repeat xcorr run first")
     rename_synced(temporary, final)
     status = final.stat()
     return [

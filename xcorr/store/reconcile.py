@@ -7,7 +7,7 @@ from pathlib import Path
 
 from xcorr.core.files import rename_synced
 from xcorr.pes.storing.aside import set_aside
-from xcorr.pes.storing.shards import ShardContent, ShardError, in_larger, part_names, read_shard
+from xcorr.pes.storing.shards import ShardContent, ShardError, compact_name, in_larger, part_names, read_shard
 from xcorr.store import doubts
 from xcorr.store.ledger import NAME, Ledger
 
@@ -18,8 +18,8 @@ def reconcile(ledger: Ledger) -> list[str]:
     """Make the ledger agree with the shards in the folder; return a line for each problem found.
 
     Shards that are not in the ledger, or that have changed, are read in full. Shards that are damaged, or were made
-    with other settings, are set aside, so that the run recomputes them. Raises ShardBusy, and changes nothing, if a
-    shard cannot be read now.
+    with other settings, are set aside, so that the run recomputes them. Raises ShardBusy if a shard
+    cannot be read now; that shard stays where it is.
     """
     wrong: list[str] = []
     if (place := ledger.begin()) is not None:
@@ -27,7 +27,7 @@ def reconcile(ledger: Ledger) -> list[str]:
     known = ledger.known()
     in_file, doubted = files_of(known), doubts.noted(ledger.folder)
     removed = {s.path for s in ledger.shards() if not s.kept}
-    misplaced: list[tuple[Path, ShardContent]] = []
+    misplaced: list[tuple[Path, str]] = []  # where a file is now, and where it belongs
     for file in sorted((ledger.folder / "shards").glob("*.h5")):
         if f"shards/{file.name}" in removed and ledger.removes_series:
             file.unlink()  # an earlier run stacked its series and was stopped before it removed the file
@@ -38,28 +38,37 @@ def reconcile(ledger: Ledger) -> list[str]:
                 del known[path]
             continue
         try:
+            if (right := _right_name(file)) != f"shards/{file.name}":
+                misplaced.append((set_aside(file), right))  # first, as its place may be taken by another of these
+                continue
             for path, status, content in _contents(ledger, file, wrong):
-                if content.path == path.replace(f"{file.name}#", ""):
-                    _enter(ledger, path, status, content)
-                    known.pop(path, None)
-                else:  # moved away first: its own place may be taken by another that is misplaced
-                    misplaced.append((set_aside(file), content))
+                _enter(ledger, path, status, content)
+                known.pop(path, None)
         except ShardError as error:
             wrong.append(f"{error}; set aside as {_told(ledger, set_aside(file))}")
     lost = [path for path in known if path in ledger.known()]  # not entered again under another path
     _forget(ledger, lost, wrong)
-    for place, content in misplaced:
-        text = f"{content.path}: found under another name"
-        if (ledger.folder / content.path).exists():
-            wrong.append(f"{text}, but there is one; set aside as {_told(ledger, place)}")
-        else:
-            place.rename(ledger.folder / content.path)
-            _enter(ledger, content.path, _status(ledger.folder / content.path), content)
-            lost = [path for path in lost if path != content.path]
-            wrong.append(f"{text}, and put back")
+    for place, right in misplaced:
+        if (ledger.folder / right).exists():
+            wrong.append(f"{right}: found under another name, but there is one; set aside as {_told(ledger, place)}")
+            continue
+        place.rename(ledger.folder / right)
+        wrong.append(f"{right}: found under another name, and put back")
+        try:
+            for path, status, content in _contents(ledger, ledger.folder / right, wrong):
+                _enter(ledger, path, status, content)
+                lost = [other for other in lost if other != path]
+        except ShardError as error:
+            wrong.append(f"{error}; set aside as {_told(ledger, set_aside(ledger.folder / right))}")
     named = " ".join(wrong)
     wrong += [f"{Path(path).name}: missing" for path in lost if Path(path.partition("#")[0]).name not in named]
     return wrong
+
+
+def _right_name(file: Path) -> str:
+    """Return the path that a file should have, by what it holds. Raises ShardError if it cannot be read."""
+    parts = part_names(file)
+    return compact_name(f"shards/{parts[0]}") if parts else read_shard(file).path
 
 
 def redundant(ledger: Ledger) -> Iterator[Path]:
@@ -131,13 +140,9 @@ def _checked(ledger: Ledger, file: Path, part: str = "") -> ShardContent:
 def _enter(ledger: Ledger, path: str, status: tuple[int, int], content: ShardContent) -> None:
     """Enter a shard. A file of its own that differs from the shard in a larger file is newer, and stays entered."""
     single = ledger.folder / content.path
-    if "#" in path and single.exists():
-        try:
-            if read_shard(single).id != content.id:
-                return
-        except ShardError:
-            pass  # the file is set aside when its turn comes
-    elif "#" not in path and _id_in_larger(ledger, content.path) == content.id:
+    if "#" in path and single.exists() and _id_of(single) not in (None, content.id):
+        return
+    if "#" not in path and _id_in_larger(ledger, content.path) == content.id:
         return  # its row is, or will be, that of the larger file
     ledger.enter(path, status, content)
 
@@ -146,8 +151,16 @@ def _id_in_larger(ledger: Ledger, name: str) -> str | None:
     """Return the id that a shard has in a file of several; None if it is in none that can be read."""
     try:
         larger = in_larger(ledger.folder, name)
-        return None if larger is None else read_shard(larger[0], part=larger[1]).id
-    except ShardError:  # set aside when its turn comes
+    except ShardError:
+        return None
+    return _id_of(*larger) if larger is not None else None
+
+
+def _id_of(file: Path, part: str = "") -> str | None:
+    """Return the id of a shard; None if it cannot be read: the file is then set aside when its turn comes."""
+    try:
+        return read_shard(file, part=part).id
+    except ShardError:
         return None
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.pes.stacking.sums_file import SUMS
-from xcorr.pes.storing.shards import ShardBusy, ShardError, digest_of, name_of, part_names, read_shard
+from xcorr.pes.storing.shards import ShardBusy, ShardError, compact_name, digest_of, name_of, part_names, read_shard
 from xcorr.settings import Settings
 from xcorr.store import doubts, lock
 from xcorr.store import folder as campaign
@@ -79,7 +79,7 @@ def _in_all(folder: Path, settings: Settings, ledger: Ledger | None, damaged: se
                     found[content.path] = content.id
                 if content.settings_hash != settings.hash():
                     yield f"{file.name}: made with other settings"
-                if content.path != name_of(path):
+                if content.path != name_of(path) or (part and compact_name(content.path) != f"shards/{file.name}"):
                     yield f"{file.name}: holds another strip or chunk than its name says"
         except (ShardError, ShardBusy) as error:
             whole = False
