@@ -115,6 +115,16 @@ def test_other_stacks_stay_and_are_said_to_be_behind(archive, tmp_path):
     assert list(differences(tmp_path / "grown.xcorr", tmp_path / "once.xcorr")) == []
 
 
+def test_pairs_are_counted_whatever_the_stacks_that_are_behind_have(archive, tmp_path):
+    """The stack ``acf`` comes first in the file, and lacks the pairs of the new station."""
+    codes, both = ("AAA", "BBB", "CCC"), {"stack": {"methods": ["linear", "acf"]}}
+    grown(archive, tmp_path, [(3, codes)], **both)
+    finished = grown(archive, tmp_path, [(3, (*codes, "DDD"))], **both)
+    assert finished.report["behind"][0].startswith("acf: stacked before some of the pieces were made again, or pairs")
+    assert finished.report["pairs_with_data"] == 6
+    assert "ZZ, linear stack: 6 of 6 pairs" in (tmp_path / "grown.xcorr" / "report.html").read_text()
+
+
 def test_a_run_never_drops_stacks_that_xcorr_stack_made(archive, tmp_path):
     codes = ("AAA", "BBB", "CCC")
     grown(archive, tmp_path, [(9, codes)])

@@ -73,11 +73,6 @@ def _fingerprint(accounts: str, rows: dict[str, dict[tuple[str, str], np.ndarray
     return digest.hexdigest()
 
 
-def _plain(account: SlotAccount) -> dict[str, Any]:
-    """Return an account as earlier versions can read it, too: they know no ``stale``, and few accounts are."""
-    return {name: value for name, value in account.as_dict().items() if name != "stale" or value}
-
-
 class WriteShards(GenericPE):
     """Writes the rows of a strip into its shard; after the strip's end, a :class:`ShardRecord` goes out.
 
@@ -215,7 +210,7 @@ class WriteShards(GenericPE):
         for kind, values in shard.rows.items():
             for name, of_rows in values.items():
                 shard.file.create_dataset(series_path(*name, kind), data=of_rows, chunks=True, fletcher32=True)
-        texts = {"accounts": json.dumps([_plain(a) for a in accounts]), "members": self.members}
+        texts = {"accounts": json.dumps([a.as_dict() for a in accounts]), "members": self.members}
         for place, text in texts.items():  # as bytes: HDF5 keeps no checksum of strings
             data = np.frombuffer(text.encode() or b" ", np.uint8)
             shard.file.create_dataset(place, data=data, chunks=True, fletcher32=True)

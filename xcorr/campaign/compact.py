@@ -79,12 +79,12 @@ def _join(folder: Path, name: str, shards: Sequence[Shard]) -> list[tuple[str, i
         for shard in shards:
             file, _, part = shard.path.partition("#")
             with h5py.File(folder / file) as source:
-                old, new = source[part] if part else source, target.create_group(shard.name[7:])
+                old, new = source[part] if part else source, target.create_group(shard.part)
                 new.attrs.update(old.attrs)
                 for item in old:
                     source.copy(old[item], new, name=item)
     for shard in shards:
-        content = read_shard(temporary, thorough=True, part=shard.name[7:])
+        content = read_shard(temporary, thorough=True, part=shard.part)
         if (content.path, content.id) != (shard.name, shard.id):
             raise ShardError(f"{temporary.name}: {shard.name} did not arrive whole; nothing was changed")
     if final.exists() and not set(part_names(final)) <= set(part_names(temporary)):
@@ -92,6 +92,6 @@ def _join(folder: Path, name: str, shards: Sequence[Shard]) -> list[tuple[str, i
     rename_synced(temporary, final)
     status = final.stat()
     return [
-        (f"{name}#{s.name[7:]}", share(status.st_size, len(shards), k), status.st_mtime_ns, s.path)
+        (f"{name}#{s.part}", share(status.st_size, len(shards), k), status.st_mtime_ns, s.path)
         for k, s in enumerate(sorted(shards, key=lambda s: s.name))
     ]

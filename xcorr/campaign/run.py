@@ -211,6 +211,6 @@ def _pairs_with_data(folder: Path) -> int:
     import h5py
 
     with h5py.File(folder / RESULTS) as file:
-        method = next(iter(file["stacks"].values()))  # any method, because all share the numbers of windows
-        counts = [group["n_windows"][...] for group in method.values()]
+        # of all methods, because the stacks of some may lack the newest pairs
+        counts = [group["n_windows"][...] for method in file["stacks"].values() for group in method.values()]
     return int(np.count_nonzero(np.any(counts, axis=0)))

@@ -185,7 +185,9 @@ def _pass(folder: Path, recipe: Recipe, found: Survey, made: Tables, plan: Stack
         azimuths, outputs = made.pairs["azimuth_deg"], len(settings.outputs)
         requests += stack_requests(g.layout, len(made.lags_s), own, azimuths, g.first_row, outputs, summed)
     graph = stack_workflow(recipe, tuple(requests), folder, made)
-    parallel = len(made.pieces) * len(made.pairs) * len(made.lags_s) > LITTLE and len(made.pieces) > 1
+    parallel = (
+        bool(requests) and len(made.pieces) * len(made.pairs) * len(made.lags_s) > LITTLE and len(made.pieces) > 1
+    )
     watch = [] if record is None else record.observers(graph)
     if parallel:
         run(graph, None, settings.run.mapping, settings.run.workers, watch, mapping_options(settings))

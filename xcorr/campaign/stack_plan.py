@@ -112,13 +112,14 @@ def _in_sums(
     for strip in sorted(set(by_name.values())):
         of_strip = [s for s in shards if (s.generation, s.strip) == strip]
         inside = known.get(strip, [])
-        if not readable and not all(s.kept or (s.name, s.id) in inside for s in of_strip):
+        place = {shard: k for k, shard in enumerate(inside)}
+        if not readable and not all(s.kept or (s.name, s.id) in place for s in of_strip):
             raise CampaignError(
                 f"{folder}: the series were not kept (stack.keep_series = false), and {SUMS}, to which new data are "
                 "added, is missing, damaged, or of other shards; choose another folder with -o"
             )
         if not readable:
-            of_strip.sort(key=lambda s: inside.index((s.name, s.id)) if (s.name, s.id) in inside else len(inside))
+            of_strip.sort(key=lambda s: place.get((s.name, s.id), len(inside)))
         names = [(s.name, s.id) for s in of_strip]
         if inside and all(s.id for s in of_strip) and names[: len(inside)] == inside:
             summed[strip] = len(inside)

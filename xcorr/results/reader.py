@@ -86,6 +86,11 @@ class Results:
         table = self.file["pieces"][...]
         return np.stack([table["start_ns"], table["end_ns"]], axis=1).astype("datetime64[ns]")
 
+    @property
+    def main_stack(self) -> str:
+        """The linear stack, which is never behind; the first one if there is none."""
+        return "linear" if "linear" in self.stacks else self.stacks[0]
+
     def row(self, first: str, second: str) -> int:
         """Return the row of a pair in the order of the campaign. Raises ResultsError if there is none."""
         for name in (first, second):
@@ -169,7 +174,7 @@ class Results:
 
     def gather(self, components: str = "ZZ", stack: str | None = None, band: str = "") -> np.ndarray:
         """Return the stacks of all pairs, [row, lag] float32. Default: the linear stack, else the first one."""
-        stack = stack or ("linear" if "linear" in self.stacks else self.stacks[0])
+        stack = stack or self.main_stack
         if stack not in self.stacks or components not in self.components or band not in self.bands:
             raise ResultsError(
                 f"no stack {stack!r} of {components!r} in band {band!r}; stacks are {self.stacks}, "

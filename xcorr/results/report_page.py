@@ -53,7 +53,7 @@ def write_page(folder: Path, report: Mapping[str, Any]) -> None:
     with Results(folder / RESULTS) as results:
         places, unplaced = _places(results, seen)
         sections = [_section(results, pair) for pair in results.components]
-        stack = results.stacks[0]
+        stack = results.main_stack
     lost = [(f"line {r['line']}", r["text"], r["reason"]) for r in report["requested"] if r["status"] != "used"]
     listed = [*lost[:LISTED], *(("failed", "", e) for e in report["errors"][:LISTED])]
     workers = report["workers"]
@@ -96,7 +96,7 @@ def _places(results: Results, seen: Availability) -> tuple[list[dict[str, Any]],
 
 def _section(results: Results, components: str) -> dict[str, Any]:
     """Return the picture of a component pair's stacks, by distance from top to bottom, lags from left to right."""
-    group = results.file[f"stacks/{results.stacks[0]}/{components}"]
+    group = results.file[f"stacks/{results.main_stack}/{components}"]
     rows = np.flatnonzero(group["n_windows"][...])
     distance = results.file["pairs"]["distance_m"][...][rows] / 1000
     rows = rows[np.argsort(distance, kind="stable")]  # unknown distances come last, in the order of the list

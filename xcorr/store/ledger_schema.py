@@ -54,3 +54,8 @@ class Shard:
     def name(self) -> str:
         """The path that the shard has, or had before it became a part of a larger file."""
         return shard_name(Chunk(0, self.start_ns, self.end_ns, 0, 0), self.strip, self.generation)
+
+    @property
+    def part(self) -> str:
+        """The name that the shard has within a larger file."""
+        return self.name.removeprefix("shards/")
