@@ -394,6 +394,18 @@ def test_a_quick_look_names_what_changed_or_is_missing(made, invoke):
     assert invoke("verify", "--quick", folder / "x.xcorr").output == "everything is there\n"
 
 
+def test_a_run_with_nothing_to_do_does_not_bless_what_has_rotted(made):
+    folder, _ = made
+    path = folder / "x.xcorr" / "campaign.toml"
+    status, text = path.stat(), path.read_text()
+    path.write_text(text.replace("# software: ", "# softwbre: "))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert list(problems(folder / "x.xcorr")) == ["campaign.toml: damaged, or not what the last run made"]
+    go_on(made, *CODES)
+    assert path.read_text() == text
+    assert list(problems(folder / "x.xcorr")) == []
+
+
 @pytest.mark.parametrize("name", ["shard", "xcorr.h5", "sums.h5"])
 def test_what_rots_unseen_is_mended_once_verify_has_named_it(tmp_path, name):
     for code in CODES:

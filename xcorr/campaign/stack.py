@@ -30,7 +30,7 @@ from xcorr.settings import Settings, SettingsError
 from xcorr.settings.recipe import Recipe
 from xcorr.settings.toml import build, override, to_toml
 from xcorr.store import folder as folders
-from xcorr.store.derived import damage, is_ours, settle, settle_all
+from xcorr.store.derived import damage, is_ours, settle_all
 from xcorr.store.ledger import Ledger
 from xcorr.store.lock import CampaignLock
 from xcorr.store.reconcile import reconcile
@@ -167,8 +167,6 @@ def stack_campaign(
             set_aside(folder / SUMS)  # and make the sums again
             folders.remove_leftovers(folder)
             _pass(folder, recipe, found, made, dataclasses.replace(plan, summed={}), record)
-        for name in (RESULTS, SUMS):
-            settle(ledger, folder / name)
         ledger.keep_fact("stacks", json.dumps([*plan.methods, *plan.kept]))
     if not settings.stack.keep_series:
         ledger.remove_shards()  # only now that xcorr.h5 is complete

@@ -45,9 +45,13 @@ def set_marks(ledger: Ledger, name: str, marks: list[dict[str, Any]]) -> None:
 
 
 def settle(ledger: Ledger, path: Path) -> None:
-    """Enter the mark that a whole file has now, and no other."""
+    """Enter the mark that a whole file has now, and no other.
+
+    A file that looks as one of its marks says keeps this mark: a new digest would call good what has rotted since.
+    """
     if path.exists():
-        set_marks(ledger, path.name, [_mark(path)])
+        known = [m for m in _marks(ledger, path.name) if (m["bytes"], m["mtime_ns"]) == _looks(path)]
+        set_marks(ledger, path.name, known[:1] or [_mark(path)])
 
 
 def settle_all(ledger: Ledger) -> None:
@@ -80,8 +84,7 @@ def looks_marked(ledger: Ledger, path: Path) -> bool:
     marks = _marks(ledger, path.name)
     if not marks or not path.is_file():
         return not marks
-    status = path.stat()
-    return (status.st_size, status.st_mtime_ns) in [(m["bytes"], m["mtime_ns"]) for m in marks]
+    return _looks(path) in [(m["bytes"], m["mtime_ns"]) for m in marks]
 
 
 def damage(ledger: Ledger, path: Path) -> str:
@@ -113,9 +116,14 @@ def _marks(ledger: Ledger, name: str) -> list[dict[str, Any]]:
     return found
 
 
-def _mark(path: Path) -> dict[str, Any]:
+def _looks(path: Path) -> tuple[int, int]:
     status = path.stat()
-    return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns, "digest": digest(path)}
+    return status.st_size, status.st_mtime_ns
+
+
+def _mark(path: Path) -> dict[str, Any]:
+    size, mtime = _looks(path)
+    return {"bytes": size, "mtime_ns": mtime, "digest": digest(path)}
 
 
 def digest(path: Path) -> str:
