@@ -245,7 +245,7 @@ def step(name: str, made: Path) -> None:
         if name in ("plan", "resume"):
             from xcorr.campaign.workflows import bytes_to_write
 
-            todo, _ = what_remains(found, ledger, settings, refresh=False)
+            todo = what_remains(found, ledger, settings, refresh=False).todo
             told = f"{sum(len(c.wanted or ()) for chunks in todo.values() for c in chunks)} shard(s) remain"
             bytes_to_write(Recipe(settings), found, todo, len(found.chunks))
         if name == "report":

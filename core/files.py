@@ -16,6 +16,11 @@ from xcorr.core.errors import WorkflowLoadError, XcorrError
 from xcorr.core.interrupt import is_interrupt
 
 
+def printable(text: str) -> str:
+    """Return a text that can be written anywhere: bytes of a file's name that are no UTF-8 are shown as ``\\xff``."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def replace_text(path: Path, text: str) -> None:
     """Write a text file atomically and durably: readers see the old file or the whole new one, also after a crash."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")

@@ -115,13 +115,17 @@ def strip_key(chunk: Chunk, strip: int) -> int:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Candidate:
-    """A SEED channel that could fill a slot in a chunk, and the files that hold it."""
+    """A SEED channel that could fill a slot in a chunk, and the files that hold it.
+
+    Samples outside ``within`` (ns) are not wanted.
+    """
 
     network: str
     station: str
     location: str
     channel: str
     files: tuple[str, ...]
+    within: tuple[int, int] = (-(2**62), 2**62)
 
     @property
     def seed_id(self) -> str:
@@ -131,11 +135,15 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SlotRequest:
-    """A slot wanted in a chunk, with its candidates in order of preference."""
+    """A slot wanted in a chunk, with its candidates in order of preference.
+
+    Without candidates, ``refused`` says why data of the slot cannot be used, if there are some in the source.
+    """
 
     slot: int
     component: str
     candidates: tuple[Candidate, ...]
+    refused: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -150,11 +158,15 @@ class StationRequest(OfStation):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Segment:
-    """Contiguous samples; ``rate_hz`` is exact. ``data`` is one-dimensional, in the unit of the source."""
+    """Contiguous samples; ``rate_hz`` is exact. ``data`` is one-dimensional, in the unit of the source.
+
+    ``direction`` is the azimuth and dip (degrees) that the file gives, if it gives them.
+    """
 
     start_ns: int
     rate_hz: Fraction
     data: npt.NDArray[np.generic]
+    direction: tuple[float, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -165,6 +177,8 @@ class SlotAccount:
     error, after which the next run tries again). A used slot with a ``reason`` has lost a part of its input by an
     error. ``windows`` holds the numbers of windows that are ``used``, and of those rejected by reason, where
     there are any. ``stale`` says why an old result was kept although its inputs are gone, or have changed, since.
+    ``note`` holds remarks on what was done with the data, with nothing lost by an error. ``metadata`` is the digest of
+    the orientation and the response that were used, if there are station metadata.
     """
 
     slot: int
@@ -179,6 +193,8 @@ class SlotAccount:
     zeros_s: float = 0.0
     windows: Mapping[str, int] = dataclasses.field(default_factory=dict)
     stale: str = ""
+    note: str = ""
+    metadata: str = ""
 
     @property
     def windows_used(self) -> int:

@@ -170,7 +170,7 @@ def whitened(spectra, s, band, frequency):
             use = inside & (size[k] > 0)
             out[k, use] = spectra[k, use] / size[k, use]
         elif size[k, inside].any():
-            smooth = running(size[k, inside], s, w.smooth_hz, frequency)
+            smooth = running(size[k, inside], s, s.smooth_hz(w), frequency)
             out[k, inside] = spectra[k, inside] / np.maximum(smooth, 1e-3 * smooth.mean())
     return out
 
@@ -249,8 +249,8 @@ def estimate(first, second, ends, both, s, band, itself, m):
     nfft = scipy.fft.next_fast_len(length + m, real=True)
     frequency = np.arange(nfft // 2 + 1) * rate / nfft
     taper = (
-        reference.taper(frequency, band, s.whiten.taper_hz)
-        if s.whiten.taper_hz
+        reference.taper(frequency, band, s.taper_hz(band))
+        if s.taper_hz(band)
         else ((frequency >= band[0] - 1e-9) & (frequency <= band[1] + 1e-9)).astype(float)
     )
     masks = [first[1][ends[0]], second[1][ends[1]]]
@@ -278,7 +278,7 @@ def estimate(first, second, ends, both, s, band, itself, m):
     if method in ("coherency", "deconvolution"):
         powers = [np.zeros(len(frequency)) for _ in range(2)]
         for power, x in zip(powers, (x1, x2), strict=True):
-            power[inside] = running(np.mean(np.abs(x[:, inside]) ** 2, axis=0), s, s.correlate.smooth_hz, frequency)
+            power[inside] = running(np.mean(np.abs(x[:, inside]) ** 2, axis=0), s, s.smooth_hz(s.correlate), frequency)
         low = powers[0] + s.correlate.water_level * powers[0][inside].mean()
         scale = np.sqrt(powers[0] * powers[1]) if method == "coherency" else low
         ratio_ = np.zeros(len(frequency), complex)

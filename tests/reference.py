@@ -6,7 +6,7 @@ import numpy as np
 import scipy.fft
 import scipy.signal
 
-from xcorr.pes.reading.segments import NS
+from xcorr.pes.reading.waveform import NS
 
 
 def taper(frequency, band, width):

@@ -1,11 +1,14 @@
 """Waveforms from a real FDSN web service on loopback (portable-fdsnws-dataselect)."""
 
+import contextlib
+import http.server
 import socket
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -17,7 +20,7 @@ from conftest import accounts_of
 
 from xcorr import results
 from xcorr.campaign.run import run_campaign
-from xcorr.pes.reading.fdsn import Service, ServiceError
+from xcorr.pes.reading.fdsn import FdsnOptions, Service, ServiceError
 from xcorr.pes.reading.source import SourceError
 
 CODES = ("AAA", "BBB", "CCC", "DDD")
@@ -155,7 +158,7 @@ def test_a_service_that_dies_costs_what_it_did_not_give(server, tmp_path):
 
 
 def test_requests_keep_the_rate(server):
-    service = Service(server.address, requests_per_s=5.0)
+    service = Service(server.address, FdsnOptions(requests_per_s=5.0))
     start = time.monotonic()
     for _ in range(4):
         service.waveforms([("XX", "AAA", "", "BHZ")], START.ns, START.ns + 10**10)
@@ -163,7 +166,7 @@ def test_requests_keep_the_rate(server):
 
 
 def test_a_service_that_comes_back_is_asked_again(server):
-    service = Service(server.address, retries=4)
+    service = Service(server.address, FdsnOptions(retries=4))
     server.stop()
     again = []
 
@@ -178,7 +181,7 @@ def test_a_service_that_comes_back_is_asked_again(server):
 
     thread = threading.Thread(target=restart)
     thread.start()
-    (found,), wrong = service.waveforms([("XX", "AAA", "", "BHZ")], START.ns, START.ns + 60 * 10**9)
+    (found,), wrong, _ = service.waveforms([("XX", "AAA", "", "BHZ")], START.ns, START.ns + 60 * 10**9)
     assert not wrong
     thread.join()
     assert again
@@ -188,8 +191,8 @@ def test_a_service_that_comes_back_is_asked_again(server):
 def test_what_is_no_service_or_has_nothing(server, tmp_path, invoke):
     with pytest.raises(SourceError, match="no FDSN dataselect service answers there"):
         Service(f"http://127.0.0.1:{free_port()}")
-    assert Service(server.address).waveforms([("ZZ", "NONE", "*", "BHZ")], START.ns, START.ns + 10**9) == ([], [])
-    gone = Service(server.address, retries=0)
+    assert Service(server.address).waveforms([("ZZ", "NONE", "*", "BHZ")], START.ns, START.ns + 10**9) == ([], [], [])
+    gone = Service(server.address, FdsnOptions(retries=0))
     server.stop()
     with pytest.raises(ServiceError, match="failed 1 requests"):
         gone.waveforms([("XX", "AAA", "", "BHZ")], START.ns, START.ns + 10**9)
@@ -203,3 +206,139 @@ def test_what_is_no_service_or_has_nothing(server, tmp_path, invoke):
     )
     assert result.exit_code == 2
     assert "a web service needs names without" in result.output
+
+
+class Proxy(http.server.BaseHTTPRequestHandler):
+    """Passes requests on to a real server, and does to some of them what services do."""
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        self.pass_on(None)
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.bodies.append(body.decode())
+        if not self.server.harm(self, body.decode()):
+            self.pass_on(body)
+
+    def pass_on(self, body):
+        try:
+            with urllib.request.urlopen(self.server.address + self.path, data=body, timeout=20) as answer:
+                self.answer(answer.status, answer.read())
+        except urllib.error.HTTPError as error:
+            self.answer(error.code, error.read())
+
+    def answer(self, status, content, **headers):
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+@pytest.fixture
+def proxy(server):
+    made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    made.daemon_threads = True
+    made.address, made.bodies, made.harm = server.address, [], lambda *_: False
+    threading.Thread(target=made.serve_forever, daemon=True).start()
+    yield made
+    made.shutdown()
+    made.server_close()
+
+
+def through(proxy, **sections):
+    data = {"source": f"fdsn:http://127.0.0.1:{proxy.server_address[1]}", **sections.pop("data", {})}
+    return settings("x", data=data, **sections)
+
+
+def seconds_asked(body):
+    start, end = (obspy.UTCDateTime(t) for t in body.split()[4:6])
+    return end - start
+
+
+def test_a_request_that_is_too_large_is_divided(proxy, archive, tmp_path):
+    def too_large(handler, body):
+        if seconds_asked(body) > 1000:
+            handler.answer(413, b"too much")
+            return True
+        return False
+
+    proxy.harm = too_large
+    stations = station_list(tmp_path, "AAA", "BBB")
+    made = through(proxy, data={"fdsn.requests_per_s": 1000.0})
+    here = run_campaign(stations, tmp_path / "here.xcorr", settings(archive))
+    web = run_campaign(stations, tmp_path / "web.xcorr", made)
+    assert (web.exit_code, web.report["errors"]) == (0, [])
+    with results.open(here.folder) as a, results.open(web.folder) as b:
+        assert (a.get("XX.AAA", "XX.BBB").to_numpy() == b.get("XX.AAA", "XX.BBB").to_numpy()).all()
+    proxy.harm = lambda handler, _: handler.answer(413, b"never enough") or True
+    (service,) = [Service(f"http://127.0.0.1:{proxy.server_address[1]}", FdsnOptions(requests_per_s=1e4))]
+    with pytest.raises(ServiceError, match="refuses: HTTP 413: never enough"):
+        service.waveforms([("XX", "AAA", "", "BHZ")], START.ns, START.ns + 3600 * 10**9)
+    assert len(proxy.bodies) < 200
+
+
+@pytest.mark.parametrize(("status", "asked"), [(400, 1), (401, 1), (403, 1), (500, 3), (503, 3)])
+def test_refusals_are_not_repeated_and_failures_are(proxy, tmp_path, status, asked):
+    proxy.harm = lambda handler, body: " AAA " in body and (handler.answer(status, b"no <b>way</b>\nmore") or True)
+    made = through(proxy, data={"fdsn.retries": 2, "fdsn.requests_per_s": 1000.0, "end": "2024-03-01T01:00:00"})
+    finished = run_campaign(station_list(tmp_path, "AAA", "BBB", "CCC"), tmp_path / "x.xcorr", made)
+    assert finished.exit_code == 3
+    assert len([b for b in proxy.bodies if " AAA " in b]) == asked
+    assert any(f"HTTP {status}: no <b>way</b>" in e and "more" not in e for e in finished.report["errors"])
+    assert finished.report["pairs_with_data"] == 1
+
+
+def test_a_service_says_when_to_come_again(proxy):
+    times = []
+
+    def busy(handler, _):
+        times.append(time.monotonic())
+        return len(times) == 1 and (handler.answer(429, b"later", Retry_After="2") or True)
+
+    proxy.harm = busy
+    service = Service(f"http://127.0.0.1:{proxy.server_address[1]}")
+    assert service.waveforms([("XX", "AAA", "", "BHZ")], START.ns, START.ns + 10**10).waveforms
+    assert times[1] - times[0] >= 2
+
+
+@pytest.mark.parametrize("how", ["a byte a second", "nothing at all", "less than it said"])
+def test_a_service_that_sends_too_slowly_costs_itself(proxy, tmp_path, how):
+    def slow(handler, body):
+        if " AAA " not in body:
+            return False
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000000")
+        handler.end_headers()
+        with contextlib.suppress(OSError):
+            for _ in range(0 if how == "less than it said" else 30):
+                if how == "a byte a second":
+                    handler.wfile.write(b"x")
+                    handler.wfile.flush()
+                time.sleep(0.25)
+        return True
+
+    proxy.harm = slow
+    data = {"fdsn.retries": 1, "fdsn.timeout_s": 1.0, "fdsn.requests_per_s": 1000.0, "end": "2024-03-01T01:00:00"}
+    begin = time.monotonic()
+    finished = run_campaign(
+        station_list(tmp_path, "AAA", "BBB", "CCC"), tmp_path / "x.xcorr", through(proxy, data=data)
+    )
+    assert time.monotonic() - begin < 20
+    (error,) = [e for e in finished.report["errors"] if "XX.AAA.Z" in e]
+    assert "failed 2 requests" in error
+    assert finished.report["pairs_with_data"] == 1
+
+
+@pytest.mark.parametrize(
+    ("components", "letters"), [(["ZZ"], "Z3UVW"), (["NN", "EE"], "NE12UVW"), (["ZZ", "NE"], "Z3UVWNE12")]
+)
+def test_only_the_components_wanted_are_asked_for(proxy, tmp_path, components, letters):
+    made = through(proxy, correlate={"components": components}, data={"channels": ["BH?"]})
+    run_campaign(station_list(tmp_path, "AAA", "BBB"), tmp_path / "x.xcorr", made)
+    asked = {line.split()[3] for body in proxy.bodies for line in body.splitlines()}
+    assert asked == {f"BH{letter}" for letter in letters}

@@ -199,7 +199,7 @@ def test_70_interrupts_at_random_moments(archive, tmp_path, mapping):
 
 READER = """
 import os, signal, sys, threading, time
-from xcorr.pes.reading.waveform_file import read_headers, read_traces
+from xcorr.pes.reading.waveform_file import read_headers, read_waveforms
 
 def fire():
     for _ in range(40):
@@ -211,7 +211,7 @@ caught, until = 0, time.time() + 1.5
 while time.time() < until:
     try:
         read_headers(sys.argv[1])
-        read_traces(sys.argv[1], 0, 2 * 10**18)
+        read_waveforms(sys.argv[1], 0, 2 * 10**18)
     except KeyboardInterrupt:
         caught += 1
 print("caught", caught)

@@ -112,6 +112,10 @@ ELSEWHERE = {
         "test_campaign.py",
         "test_series_that_are_not_kept",
     ),  # settings that other tests exercise: file and test
+    "data.sds.trust": ("test_one_bad_thing.py", "test_a_name_with_another_location_than_the_headers"),
+    "data.drift": ("test_clocks.py", "test_the_lag_of_a_drifting_station_is_right"),
+    "data.moved_m": ("test_metadata_by_time.py", "test_a_station_that_was_moved_a_little_has_the_place_of_most_data"),
+    "data.fdsn.timeout_s": ("test_fdsn.py", "test_a_service_that_sends_too_slowly_costs_itself"),
     "data.fdsn.retries": ("test_fdsn.py", "test_a_service_that_dies_costs_what_it_did_not_give"),
     "data.fdsn.requests_per_s": ("test_fdsn.py", "test_requests_keep_the_rate"),
     "data.source": ("test_bad_input.py", "test_folder_of_files_with_any_names_and_sac_coordinates"),

@@ -18,8 +18,9 @@ from xcorr.pes.preparing import whiten
 from xcorr.pes.preparing.condition import Conditioning, condition
 from xcorr.pes.preparing.normalize import Normalization
 from xcorr.pes.preparing.whiten import Band, Whitening
+from xcorr.pes.reading.clocks import nominal_rate
 from xcorr.pes.reading.metadata import find_response, inverse_response, read_inventory
-from xcorr.pes.reading.segments import clean, exact_rate
+from xcorr.pes.reading.segments import clean
 from xcorr.provenance.campaign_lineage import CampaignLineage
 from xcorr.provenance.document import write as write_provenance
 from xcorr.settings.toml import build
@@ -128,7 +129,7 @@ def test_lhz_days_without_coordinates(real_data, tmp_path, invoke):
 def test_a_start_off_the_second_is_corrected(real_data):
     """YUBA starts 0.07186 s late: conditioned samples lie on whole seconds, shifted by exactly that."""
     trace = obspy.read(str(real_data / "lhz-mseed" / "YUBA.BK.LHZ.00.D.2022.002"))[0]
-    rate, day = exact_rate(trace.stats.sampling_rate), obspy.UTCDateTime(2022, 1, 2).ns
+    rate, day = nominal_rate(trace.stats.sampling_rate), obspy.UTCDateTime(2022, 1, 2).ns
     assert trace.stats.starttime.ns - day == 71_860_000
     how = Conditioning(1.0, (0.02, 0.2), 4, 100.0)
     moved, mask = condition([Segment(trace.stats.starttime.ns, rate, trace.data)], day, 86_400, how)
@@ -162,7 +163,7 @@ def test_fused_conditioning_agrees_with_obspy_and_is_faster(real_data):
     how = Conditioning(1.0, band, 4, edge)
 
     def fused():
-        pieces = [Segment(trace.stats.starttime.ns, exact_rate(1.0), trace.data)]
+        pieces = [Segment(trace.stats.starttime.ns, nominal_rate(1.0), trace.data)]
         segments = clean(pieces, day, day + 86_400 * 10**9).segments
         return condition(segments, day, 86_400, how, inverse)
 
@@ -227,7 +228,7 @@ def test_ratios_of_components_are_kept_with_weights_per_station_only(real_data):
     """|E| / |Z| of the whitened spectra is that of the conditioned traces, or 1 with weights per channel."""
     traces = [obspy.read(str(next((real_data / "kansas-3c-1hz" / "A7K2").rglob(f"*.137.*.{c}.sac"))))[0] for c in "ZNE"]
     day, how = 1_652_745_600 * 10**9, Conditioning(1.0, BAND, 4, EDGE_S)
-    made = [condition([Segment(day, exact_rate(1.0), t.data)], day, 86_400, how) for t in traces]
+    made = [condition([Segment(day, nominal_rate(1.0), t.data)], day, 86_400, how) for t in traces]
     data, mask = np.array([m[0] for m in made]), np.array([m[1] for m in made])
     bands, verdict = (Band.of(3600, 120, 1.0, BAND),), np.zeros((3, 24), np.int8)
     verdict[:, [0, 23]] = 1

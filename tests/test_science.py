@@ -20,9 +20,10 @@ from xcorr.campaign.run import run_campaign
 from xcorr.network.pairs import chosen_pairs
 from xcorr.network.requests import Requests
 from xcorr.network.station_list import Station
-from xcorr.network.survey import Coordinates, survey_list
+from xcorr.network.survey import survey_list
 from xcorr.pes.preparing import estimator
 from xcorr.pes.preparing.estimator import METHODS
+from xcorr.pes.reading.waveform import Coordinates
 from xcorr.provenance import ask
 from xcorr.settings import SettingsError
 from xcorr.settings.sections import Correlate

@@ -24,13 +24,13 @@ from xcorr.core.options import option
 from xcorr.mappings import Engine, Outcome
 from xcorr.mappings.engine import tell_progress
 from xcorr.pes.correlating import tiles
-from xcorr.pes.reading.sds import Sds
+from xcorr.pes.reading.sds import Sds, SdsOptions
 from xcorr.pes.reading.source import Index, SourceError
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
+class Options(SdsOptions):
     count: int = option(2, "A number.", least=1)
 
 

@@ -32,9 +32,9 @@ def test_836_lines_are_836_rows(tmp_path):
 
 def test_csv_with_coordinates(tmp_path):
     rows = read(tmp_path, "network,station,latitude,longitude,elevation_m\nXX,A,46.5,8.25,510\nXX,B,46.6,8.3,\n")
-    assert rows[0].coordinates.latitude == 46.5
-    assert rows[0].coordinates.elevation_m == 510
-    assert math.isnan(rows[1].coordinates.elevation_m)
+    assert rows[0].place.at.latitude == 46.5
+    assert rows[0].place.at.elevation_m == 510
+    assert math.isnan(rows[1].place.at.elevation_m)
     rows = read(tmp_path, "network,station,location,channel,latitude,longitude\nXX,A,00,HHZ,1,2\n")
     assert (rows[0].location, rows[0].channel) == ("00", "HHZ")
 
@@ -46,7 +46,7 @@ def test_fdsn_station_text(tmp_path):
     )
     (row,) = read(tmp_path, text)
     assert (row.network, row.station) == ("IU", "ANMO")
-    assert (row.coordinates.longitude, row.coordinates.elevation_m) == (-106.4572, 1850.0)
+    assert (row.place.at.longitude, row.place.at.elevation_m) == (-106.4572, 1850.0)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_the_lists_that_are_shipped_can_be_read():
     rows = [r for path in lists for r in read_station_list(path)]
     assert len({r.network for r in rows}) >= 4
     assert len(rows) > 100
-    assert all(r.coordinates is not None for r in rows)
+    assert all(r.place is not None for r in rows)
     assert len({(r.network, r.station) for r in rows}) == len(rows)
 
 

@@ -294,7 +294,8 @@ def test_overlaps_after_a_dispute_are_compared_in_the_right_place():
     from fractions import Fraction
 
     from xcorr.pes.items import Segment
-    from xcorr.pes.reading.segments import NS, clean
+    from xcorr.pes.reading.segments import clean
+    from xcorr.pes.reading.waveform import NS
 
     values = np.arange(100)
     a = Segment(0, Fraction(1), values[:10] + 1000)

@@ -7,7 +7,7 @@ import numpy as np
 import obspy
 import pytest
 
-from xcorr.pes.reading.waveform_file import LARGE, read_traces, write_miniseed
+from xcorr.pes.reading.waveform_file import LARGE, read_waveforms, write_miniseed
 
 RECORD = 512
 ALWAYS = 0, 10**18
@@ -42,7 +42,7 @@ def test_threads_get_the_errors_of_their_own_files(recording, good, damaged, tmp
 
     def read(name, path):
         for _ in range(100):
-            said[name].append(read_traces(str(path), *ALWAYS)[1])
+            said[name].append(read_waveforms(str(path), *ALWAYS).wrong)
 
     def write():
         for k in range(50):
@@ -55,7 +55,7 @@ def test_threads_get_the_errors_of_their_own_files(recording, good, damaged, tmp
     for thread in threads:
         thread.join()
     assert said["good"] == [[]] * 200
-    assert all("Data integrity check" in text for (text,) in said["damaged"])
+    assert all(text.startswith("1 of ") and "Data integrity check" in text for (text,) in said["damaged"])
     assert len(said["damaged"]) == 200
     assert all(np.array_equal(obspy.read(p)[0].data, recording.data) for p in Path(tmp_path).glob("written-*"))
 
@@ -65,15 +65,15 @@ def test_files_and_content_hold_the_same(recording, good, kind, monkeypatch):
     assert good.stat().st_size < LARGE
     if kind == "large":
         monkeypatch.setattr("xcorr.pes.reading.waveform_file.LARGE", 1000)
-    (found,), wrong = read_traces(good.read_bytes() if kind == "content" else str(good), *ALWAYS)
+    (found,), wrong, _ = read_waveforms(good.read_bytes() if kind == "content" else str(good), *ALWAYS)
     assert not wrong
     assert np.array_equal(found.data, recording.data)
-    assert found.id == recording.id
+    assert found.seed_id == recording.id
 
 
 def test_other_formats_are_read_as_well(recording, tmp_path):
     path = tmp_path / "a.sac"
     recording.data = recording.data.astype(np.float32)
     recording.write(str(path), format="SAC")
-    (found,), _ = read_traces(str(path), *ALWAYS)
+    (found,), _, _ = read_waveforms(str(path), *ALWAYS)
     assert np.array_equal(found.data, recording.data)

@@ -24,7 +24,7 @@ import numpy as np
 from xcorr.core import XcorrError
 from xcorr.pes.items import Bool, Float32, Float64, Segment
 from xcorr.pes.reading.metadata import InverseResponse
-from xcorr.pes.reading.segments import NS
+from xcorr.pes.reading.waveform import NS
 from xcorr.pes.transforms import long_fft
 from xcorr.pes.transforms.fft import next_fast_len
 

@@ -9,7 +9,7 @@ import numpy as np
 from xcorr.core.product import Product
 from xcorr.pes.items import STATION_METADATA, ConditionedStation, SpectraBlock
 from xcorr.pes.reading.kept_items import trace
-from xcorr.pes.reading.segments import NS
+from xcorr.pes.reading.waveform import NS
 from xcorr.pes.reading.waveform_file import write_miniseed
 
 

@@ -6,99 +6,158 @@ R = cos(az) N + sin(az) E and T = -sin(az) N + cos(az) E at both stations of a p
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from xcorr.pes.items import HELPER, Bool, Float32, Float64, SlotAccount
+from xcorr.pes.items import HELPER, Bool, Float32, Float64, Segment, SlotAccount
 from xcorr.pes.preparing.windows import USED
-from xcorr.pes.reading.metadata import MetadataError, orientation
+from xcorr.pes.reading.metadata import orientation
+from xcorr.pes.reading.waveform import NS
 
 UNIT = {"Z": (1.0, 0.0, 0.0), "N": (0.0, 1.0, 0.0), "E": (0.0, 0.0, 1.0)}
+UNKNOWN = "the direction of {} is not known: set data.metadata to a StationXML file with it"
+NOTHING_IN_COMMON = "the channels it is made of have no valid sample in common"
 NEGLIGIBLE = 1e-6
 NEARLY_DEG = 5.0  # channels named Z, N or E may differ so much from their names (SEED manual, appendix A)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Span:
+    """The direction of a channel from a time (ns) on: a unit vector (up, north, east), or why it is not known."""
+
+    start_ns: int
+    direction: tuple[float, float, float] | str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Trace:
-    """A conditioned channel that fills the slot of a component; arrays are None where it has no data."""
+    """A conditioned channel that fills the slot of a component; arrays are None where it has no data.
+
+    ``spans`` are its directions, by time; the first one begins before the chunk.
+    """
 
     component: str
     account: SlotAccount
     data: Float32 | None
     mask: Bool | None
     verdict: np.ndarray | None
+    spans: tuple[Span, ...] = ()
 
 
-def to_components(traces: Sequence[Trace], inventory: Any, time_ns: int) -> list[Trace]:
+def spans_of(
+    seed_id: str, component: str, segments: Sequence[Segment], inventory: Any, times_ns: Sequence[int], start_ns: int
+) -> tuple[Span, ...]:
+    """Return the directions of a channel in a chunk that begins at ``start_ns``.
+
+    They come from the metadata, whose epochs change at ``times_ns``; else from the files; else from the last letter of
+    the channel, which must be Z, N or E. ``component`` stands for the letter of data without a channel.
+    """
+    letter = seed_id[-1:] or component
+    starts = sorted({start_ns, *times_ns, *(s.start_ns for s in segments if s.direction is not None)})
+    spans: list[Span] = []
+    for start in starts:
+        known = None if inventory is None or not seed_id else orientation(inventory, seed_id, start)
+        if known is None:
+            before = [s for s in segments if s.start_ns <= start] or list(segments[:1])
+            known = before[-1].direction if before else None
+        direction = _vector(*known) if known else UNIT.get(letter, UNKNOWN.format(seed_id))
+        if not spans or spans[-1].direction != direction:
+            spans.append(Span(start, direction))
+    return tuple(spans)
+
+
+def _vector(azimuth_deg: float, dip_deg: float) -> tuple[float, float, float]:
+    """Return the unit vector (up, north, east) of an azimuth and a dip."""
+    azimuth, dip = np.deg2rad((azimuth_deg, dip_deg))
+    return float(-np.sin(dip)), float(np.cos(dip) * np.cos(azimuth)), float(np.cos(dip) * np.sin(azimuth))
+
+
+def to_components(traces: Sequence[Trace], start_ns: int, rate_hz: Fraction) -> list[Trace]:
     """Return the traces of the wanted slots, turned from the channels' directions to Z, N and E.
 
     A component is a linear combination of the channels, with the direction of the component. A sample is valid if it is
-    valid in all channels of the combination. A window is rejected if it is rejected in one of these channels. If no
-    combination has the direction, the slot fails with the reason. Without metadata, the last letter of a channel gives
-    its direction, so other letters than Z, N and E need metadata.
+    valid in all channels of the combination. A window is rejected if it is rejected in one of these channels. Where no
+    combination has the direction, the slot has no data, and its account gives the reason. Samples begin at
+    ``start_ns``.
     """
-    directions: dict[int, tuple[float, float, float]] = {}
-    unknown: dict[int, str] = {}
-    for k, trace in enumerate(traces):
-        if trace.data is not None:
-            try:
-                directions[k] = _direction(trace, inventory, time_ns)
-            except MetadataError as error:
-                unknown[k] = str(error)
-    matrix = np.array(list(directions.values())).reshape(-1, 3)
+    known = [t for t in traces if t.data is not None]
+    bounds = sorted({_sample(s.start_ns, start_ns, rate_hz) for t in known for s in t.spans[1:]})
+    size = len(known[0].data) if known and known[0].data is not None else 0
+    edges = [0, *(b for b in bounds if 0 < b < size), size]
+    parts = [slice(a, b) for a, b in itertools.pairwise(edges)]
+    directions = [[_direction_at(t, part.start, start_ns, rate_hz) for t in known] for part in parts]
     turned = []
-    for k, trace in enumerate(traces):
+    for trace in traces:
         if trace.account.slot == HELPER:
             continue
         if trace.data is None or not trace.component:
             turned.append(trace)
-        elif k in unknown:
-            turned.append(_failed(trace, unknown[k]))
         else:
-            turned.append(_combined(list(directions).index(k), [traces[d] for d in directions], matrix))
+            own = next(k for k, t in enumerate(known) if t is trace)
+            turned.append(_combined(own, known, parts, directions))
     return turned
 
 
-def _direction(trace: Trace, inventory: Any, time_ns: int) -> tuple[float, float, float]:
-    """Return the unit vector (up, north, east) of a channel."""
-    seed_id = trace.account.seed_id
-    letter = seed_id[-1:] or trace.component
-    found = None if inventory is None or not seed_id else orientation(inventory, seed_id, time_ns)
-    if found is None:
-        if letter in UNIT:
-            return UNIT[letter]
-        raise MetadataError(f"the direction of {seed_id} is not known: set data.metadata to a StationXML file with it")
-    azimuth, dip = np.deg2rad(found)
-    direction = -np.sin(dip), np.cos(dip) * np.cos(azimuth), np.cos(dip) * np.sin(azimuth)
-    return float(direction[0]), float(direction[1]), float(direction[2])
+def _sample(time_ns: int, start_ns: int, rate_hz: Fraction) -> int:
+    return math.ceil((time_ns - start_ns) * rate_hz / NS)
 
 
-def _combined(own: int, known: Sequence[Trace], matrix: np.ndarray) -> Trace:
-    """Return the component of a slot, combined from channels with the directions ``matrix`` [channel, 3]."""
+def _direction_at(trace: Trace, sample: int, start_ns: int, rate_hz: Fraction) -> tuple[float, float, float] | str:
+    begun = [s for s in trace.spans if _sample(s.start_ns, start_ns, rate_hz) <= sample]
+    return begun[-1].direction if begun else trace.spans[0].direction
+
+
+def _combined(
+    own: int, known: Sequence[Trace], parts: Sequence[slice], directions: Sequence[Sequence[tuple[float, ...] | str]]
+) -> Trace:
+    """Return the component of a slot, combined in each part of the chunk by the directions of the channels there."""
     trace = known[own]
+    recipes = [_weights(own, trace, known, part, where) for part, where in zip(parts, directions, strict=True)]
+    if all(isinstance(r, dict) and r == {own: 1.0} for r in recipes):
+        return trace
+    mask, data = np.zeros_like(np.asarray(trace.mask)), np.zeros_like(np.asarray(trace.data))
+    used: dict[int, Trace] = {}
+    reasons: list[str] = []
+    for part, recipe in zip(parts, recipes, strict=True):
+        if isinstance(recipe, str):
+            reasons += [recipe] * bool(np.any(np.asarray(trace.mask)[part]))
+            continue
+        used |= {k: known[k] for k in recipe}
+        mask[part] = np.all([np.asarray(known[k].mask)[part] for k in recipe], axis=0)
+        for k, weight in recipe.items():
+            data[part] += np.float32(weight) * np.asarray(known[k].data)[part]
+    if not mask.any():
+        return _failed(trace, "; ".join(dict.fromkeys(reasons)) or NOTHING_IN_COMMON)
+    verdicts = np.array([t.verdict for t in used.values()])
+    files = tuple(dict.fromkeys(file for t in (*used.values(), trace) for file in t.account.files))
+    reason = "; ".join(dict.fromkeys(filter(None, [trace.account.reason, *reasons])))
+    account = dataclasses.replace(trace.account, files=files, reason=reason)
+    # USED is 0, so a rejection in any channel wins
+    return Trace(trace.component, account, data * mask, mask, verdicts.max(axis=0, initial=USED))
+
+
+def _weights(
+    own: int, trace: Trace, known: Sequence[Trace], part: slice, directions: Sequence[tuple[float, ...] | str]
+) -> dict[int, float] | str:
+    """Return the weights of the channels that make a component, or why none do."""
+    own_direction = directions[own]
+    if isinstance(own_direction, str):
+        return own_direction
+    there = [k for k, d in enumerate(directions) if not isinstance(d, str)]
+    matrix = np.array([directions[k] for k in there], float)
     wanted = np.array(UNIT[trace.component])
     weights = np.linalg.lstsq(matrix.T, wanted, rcond=None)[0]
     weights[np.abs(weights) < NEGLIGIBLE] = 0.0  # rounding errors must not cost samples where such a channel has a gap
     if np.abs(matrix.T @ weights - wanted).max() > 1e-3:
-        if abs(matrix[own] @ wanted) < np.cos(np.deg2rad(NEARLY_DEG)):
-            return _failed(trace, f"the directions of the channels with data do not give {trace.component}")
-        weights = np.eye(len(known))[own]
-    parts = [(w, t) for w, t in zip(weights, known, strict=True) if w]
-    if len(parts) == 1 and parts[0][0] == 1.0 and parts[0][1] is trace:
-        return trace
-    mask: Bool = np.all([np.asarray(t.mask) for _, t in parts], axis=0)
-    data: Float32 = np.zeros(len(mask), np.float32)
-    for weight, part in parts:
-        data += np.float32(weight) * np.asarray(part.data)
-    verdicts = np.array([t.verdict for _, t in parts])
-    if not mask.any():
-        return _failed(trace, "the channels it is made of have no valid sample in common")
-    files = tuple(dict.fromkeys(file for _, part in parts for file in part.account.files))
-    account = dataclasses.replace(trace.account, files=files)
-    # USED is 0, so a rejection in any channel wins
-    return Trace(trace.component, account, data * mask, mask, verdicts.max(axis=0, initial=USED))
+        if abs(np.array(own_direction) @ wanted) < np.cos(np.deg2rad(NEARLY_DEG)):
+            return f"the directions of the channels with data do not give {trace.component}"
+        return {own: 1.0}
+    return {k: float(w) for k, w in zip(there, weights, strict=True) if w}
 
 
 def _failed(trace: Trace, reason: str) -> Trace:

@@ -24,19 +24,24 @@ from xcorr.pes.preparing import windows
 from xcorr.pes.preparing.condition import Conditioning, condition
 from xcorr.pes.preparing.kept_items import CONDITIONED
 from xcorr.pes.preparing.normalize import Normalization, normalize
-from xcorr.pes.preparing.orient import Trace, to_components
+from xcorr.pes.preparing.orient import Trace, spans_of, to_components
 from xcorr.pes.preparing.windows import USED, Windowing, by_reason
 from xcorr.pes.process_setup import prepare_process
 from xcorr.pes.reading.metadata import (
+    Digests,
     InverseResponse,
     MetadataError,
     epoch_starts,
     find_response,
     inverse_response,
+    orientation,
     read_inventory,
 )
-from xcorr.pes.reading.read import TOO_SHORT
-from xcorr.pes.reading.segments import NS, cut_at, sample_ns
+from xcorr.pes.reading.segments import cut_at, sample_ns
+from xcorr.pes.reading.waveform import NS
+
+JUST_NS = 1_000_000  # so long before a time is before it also for ObsPy, which compares microseconds
+TOO_SHORT = "no piece is longer than its two tapered edges of {:g} s (condition.edge_s)"
 
 
 class StationStep(IterativePE):
@@ -100,19 +105,24 @@ class ConditionStation(StationStep):
     def _preprocess(self) -> None:
         prepare_process()
         self._responses: dict[tuple[int, float], InverseResponse] = {}
+        self._turned: dict[str, list[int]] = {}
         self._inventory = None
         if self.metadata is not None:
             self._inventory = read_inventory(self.metadata)
         elif self.response != "none":
             raise MetadataError("removing the response needs station metadata")
+        self._digests = Digests(self._inventory, self.response, self.conditioning.band_hz)
 
     def step(self, item: RawStation) -> ConditionedStation | Tombstone:
         """Condition every channel that has segments, judge its windows, and rotate channels to the components."""
         traces = []
         for channel in item.channels:
             account, data, mask = self._channel(item, channel)
-            traces.append(Trace(channel.component, account, data, mask, self._verdict(item, channel, data, mask)))
-        traces = to_components(traces, self._inventory, item.chunk.data_start_ns)
+            verdict = self._verdict(item, channel, data, mask)
+            seed_id, start = account.seed_id, item.chunk.data_start_ns
+            spans = spans_of(seed_id, channel.component, channel.segments, self._inventory, self._turns(seed_id), start)
+            traces.append(Trace(channel.component, account, data, mask, verdict, spans))
+        traces = to_components(traces, item.chunk.start_ns, self.conditioning.exact_rate_hz)
         accounts = [t.account for t in traces]
         used = [k for k, t in enumerate(traces) if t.account.status == "used"]
         if not used:
@@ -121,7 +131,8 @@ class ConditionStation(StationStep):
         if self.shared:
             judged[:] = np.where(judged == USED, judged.max(axis=0), judged)
         for row, k in enumerate(used):
-            accounts[k] = dataclasses.replace(accounts[k], windows=by_reason(judged[row]))
+            digest = self._digests.of(accounts[k].seed_id, item.chunk.data_start_ns, item.chunk.data_end_ns)
+            accounts[k] = dataclasses.replace(accounts[k], windows=by_reason(judged[row]), metadata=digest)
         return ConditionedStation(
             item.chunk,
             item.station,
@@ -151,7 +162,7 @@ class ConditionStation(StationStep):
             reason = "; ".join(filter(None, [account.reason, *dict.fromkeys(errors)]))
             account = dataclasses.replace(account, status="used" if mask.any() else "failed", reason=reason)
         elif not mask.any():
-            account = dataclasses.replace(account, status="unusable", reason=TOO_SHORT)
+            account = dataclasses.replace(account, status="unusable", reason=TOO_SHORT.format(self.conditioning.edge_s))
         return (account, data, mask) if mask.any() else (account, None, None)
 
     def _verdict(
@@ -175,11 +186,22 @@ class ConditionStation(StationStep):
         return windows.judge(data, mask, self.windowing, self.conditioning.rate_hz, *ranges)
 
     def _by_epoch(self, seed_id: str, segments: tuple[Segment, ...]) -> list[Segment]:
-        """Return the segments cut where an epoch of the channel begins or ends."""
-        if self._inventory is None or self.response == "none":
-            return list(segments)
-        cuts = epoch_starts(self._inventory, seed_id)
+        """Return the segments cut where an epoch of the channel begins or ends, if this matters for the data."""
+        cuts = self._turns(seed_id)
+        if self._inventory is not None and self.response != "none":
+            cuts = epoch_starts(self._inventory, seed_id)
         return [piece for segment in segments for piece in cut_at(segment, cuts)]
+
+    def _turns(self, seed_id: str) -> list[int]:
+        """Return the times (ns) at which a channel is turned, by the metadata."""
+        if self._inventory is None or not seed_id:
+            return []
+        if seed_id not in self._turned:
+            starts = epoch_starts(self._inventory, seed_id)
+            before = [orientation(self._inventory, seed_id, t - JUST_NS) for t in starts]
+            after = [orientation(self._inventory, seed_id, t) for t in starts]
+            self._turned[seed_id] = [t for t, a, b in zip(starts, before, after, strict=True) if a != b]
+        return self._turned[seed_id]
 
     def _inverse_response(self, seed_id: str, segment: Segment) -> InverseResponse | None:
         """Return the inverse response, evaluated once per channel epoch and rate."""

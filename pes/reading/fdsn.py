@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import io
+import http.client
 import threading
 import time
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Any
+
+import numpy as np
 
 from xcorr.core.options import option
 from xcorr.pes.items import Candidate
+from xcorr.pes.reading.files import in_words
 from xcorr.pes.reading.source import Coverage, Fingerprint, Index, ReadError, Source, SourceError, Wanted
-from xcorr.pes.reading.waveform_file import read_traces
+from xcorr.pes.reading.waveform import NS, Answer
+from xcorr.pes.reading.waveform_file import read_waveforms
+from xcorr.pes.reading.web import ask
 
-LETTERS = "ZNE123UVW"  # last letters that are asked for if a channel pattern ends in ? or *
-TIMEOUT_S = 60
+# last letters that are asked for if a channel pattern ends in ? or *, by what is wanted; U, V and W need each other
+LETTERS = {"Z": "Z3UVW", "NE": "NE12UVW"}
+NO_DATA, TOO_LARGE, REFUSALS = (204, 404), 413, (400, 401, 403)  # HTTP status, fdsnws 1.2 table 4
+SHORTEST_NS = 60 * NS  # of a request that is divided
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +32,7 @@ class FdsnOptions:
     requests_per_s: float = option(
         5.0, "Most requests per second of each worker. Services ban users who ask too often.", least=0.01
     )
+    timeout_s: float = option(60.0, "Time without an answer, or with less than 1 kB/s, after which a request failed.")
 
 
 class Fdsn(Source):
@@ -47,7 +54,7 @@ class Fdsn(Source):
     def service(self) -> Service:
         """The connection, made when it is first needed."""
         if self._service is None:
-            self._service = Service(self.place, self.options.retries, self.options.requests_per_s)
+            self._service = Service(self.place, self.options)
         return self._service
 
     def index(self, wanted: Wanted) -> Index:
@@ -63,7 +70,7 @@ class Fdsn(Source):
                 f"station {vague[0]!r} of the list: a web service needs names without * or ?; list every station"
             )
         _ = self.service  # raises SourceError if no service answers
-        found = list(dict.fromkeys(_channels(wanted.channels)))
+        found = list(dict.fromkeys(_channels(wanted.channels, wanted.components)))
         times = wanted.start_ns, wanted.end_ns
         return Index(
             address,
@@ -74,10 +81,8 @@ class Fdsn(Source):
         """Return the channel code without its component: all components of a channel are asked for together."""
         return channel.channel[:-1]
 
-    def read(
-        self, reference: str, channels: Sequence[Candidate], start_ns: int, end_ns: int
-    ) -> tuple[list[Any], list[str]]:
-        """Return the traces that the service answers with, and what was wrong."""
+    def read(self, reference: str, channels: Sequence[Candidate], start_ns: int, end_ns: int) -> Answer:
+        """Return the waveforms that the service answers with, and what was wrong."""
         return self.service.waveforms(
             ((c.network, c.station, c.location, c.channel) for c in channels), start_ns, end_ns
         )
@@ -87,12 +92,13 @@ class Fdsn(Source):
         return reference, 0, 0
 
 
-def _channels(patterns: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return (channel, location); ``?`` or ``*`` at the end of a channel stands for its component."""
+def _channels(patterns: Iterable[tuple[str, str]], components: Sequence[str]) -> list[tuple[str, str]]:
+    """Return (channel, location); ``?`` or ``*`` at the end of a channel stands for the components wanted."""
+    letters = dict.fromkeys("".join(letters for kind, letters in LETTERS.items() if set(kind) & set(components)))
     found = []
     for channel, location in dict.fromkeys(patterns):
         if channel[-1:] in ("?", "*"):
-            found += [(channel[:-1] + letter, location) for letter in LETTERS]
+            found += [(channel[:-1] + letter, location) for letter in letters]
         else:
             found.append((channel, location))
     return found
@@ -102,73 +108,86 @@ class ServiceError(ReadError):
     """A web service refused a request, or did not answer after all repetitions."""
 
 
+class _TooLarge(Exception):
+    """A service asks for smaller requests."""
+
+
 class Service:
-    """A connection to one service. A process needs only one.
+    """A connection to one service. A process needs only one. ``options``: how requests are sent."""
 
-    ``retries``: times that a failed request is repeated; the wait doubles each time. ``requests_per_s``: most requests
-    per second of this connection.
-    """
+    def __init__(self, address: str, options: FdsnOptions | None = None) -> None:
+        from obspy.clients.fdsn.header import URL_MAPPINGS
 
-    def __init__(self, address: str, retries: int = 3, requests_per_s: float = 5.0) -> None:
-        from obspy.clients.fdsn import Client
-
-        self.address, self.retries, self.apart_s = address, retries, 1.0 / requests_per_s
+        self.address, self.options = address, options or FdsnOptions()
+        self.base = f"{str(URL_MAPPINGS.get(address.upper(), address)).rstrip('/')}/fdsnws/dataselect/1"
         self._lock, self._next = threading.Lock(), 0.0
         try:
-            self._client = Client(
-                address, timeout=TIMEOUT_S, _discover_services=False
-            )  # a server may offer dataselect only, and no list of its services
-            self._client.get_webservice_version("dataselect")
-        except Exception as error:  # ObsPy raises anything when a service is not what it should be
+            status, text, _ = ask(f"{self.base}/version", None, self.options.timeout_s)
+            if status != 200:
+                raise OSError(f"HTTP {status}: {_first_line(text)}")
+        except (OSError, http.client.HTTPException, ValueError) as error:
             raise SourceError(
-                f"data source {'fdsn:' + address!r}: no FDSN dataselect service answers there: {_first_line(error)}"
+                f"data source {'fdsn:' + address!r}: no FDSN dataselect service answers there: {in_words(error)}"
             ) from error
 
-    def waveforms(
-        self, channels: Iterable[tuple[str, str, str, str]], start_ns: int, end_ns: int
-    ) -> tuple[list[Any], list[str]]:
-        """Return ObsPy traces of (network, station, location, channel), which may hold * and ?, and what was wrong.
+    def waveforms(self, channels: Iterable[tuple[str, str, str, str]], start_ns: int, end_ns: int) -> Answer:
+        """Return the waveforms of (network, station, location, channel), which may hold * and ?, and what was wrong.
 
-        Raises ServiceError, with the service's last message, if it refuses the request or fails at every repetition.
+        A request that is too large for the service (HTTP 413) is divided. Raises ServiceError, with the service's last
+        message, if it refuses the request (HTTP 400, 401, 403), or fails at every repetition.
         """
-        from obspy import UTCDateTime
-        from obspy.clients.fdsn.header import FDSNBadRequestException, FDSNNoDataException, FDSNUnauthorizedException
-
-        times = UTCDateTime(ns=start_ns), UTCDateTime(ns=end_ns)
         asked = set(channels)
         asked = {c for c in asked if c[2] == "*" or (*c[:2], "*", c[3]) not in asked}  # ask for all data only once
-        lines = [
-            (network, station, location or "--", channel, *times)  # an empty location is -- in bulk requests
-            for network, station, location, channel in sorted(asked)
-        ]
-        for attempt in range(self.retries + 1):
+        found, wrong, _ = self._within(sorted(asked), start_ns, end_ns)
+        return Answer(found, [f"{self.address}: {text}" for text in wrong], [])
+
+    def _within(self, asked: Sequence[tuple[str, str, str, str]], start_ns: int, end_ns: int) -> Answer:
+        times = [str(np.datetime64(ns, "ns").astype("datetime64[us]")) for ns in (start_ns, end_ns)]
+        lines = [" ".join((n, s, at or "--", c, *times)) for n, s, at, c in asked]  # an empty location is --
+        try:
+            content = self._post("\n".join(lines).encode())
+        except _TooLarge as error:
+            middle = (start_ns + end_ns) // 2
+            if end_ns - start_ns < 2 * SHORTEST_NS:
+                raise ServiceError(f"{self.address} refuses: {error}") from None
+            first, second = self._within(asked, start_ns, middle), self._within(asked, middle, end_ns)
+            return Answer(first.waveforms + second.waveforms, first.wrong + second.wrong, first.notes + second.notes)
+        return read_waveforms(content, start_ns, end_ns) if content else Answer([], [], [])
+
+    def _post(self, body: bytes) -> bytes:
+        """Return what the service answers; nothing if it has no data."""
+        last = ""
+        for attempt in range(self.options.retries + 1):
             self._wait()
-            answer = io.BytesIO()
+            pause = 0.5 * 2**attempt
             try:
-                # as bytes, because read_traces reads one file at a time
-                self._client.get_waveforms_bulk(lines, filename=answer)
-                traces, wrong = read_traces(answer.getvalue(), start_ns, end_ns)
-                return traces, [f"{self.address}: {text}" for text in wrong]
-            except FDSNNoDataException:
-                return [], []
-            except (FDSNBadRequestException, FDSNUnauthorizedException) as error:
-                raise ServiceError(f"{self.address} refuses: {_first_line(error)}") from error
-            except Exception as error:  # ObsPy passes on what HTTP and parsing raise
-                if attempt == self.retries:
-                    tries = f"{self.retries + 1} requests"
-                    raise ServiceError(f"{self.address} failed {tries}: {_first_line(error)}") from error
-                time.sleep(0.5 * 2**attempt)
-        raise AssertionError("unreachable")
+                status, content, later = ask(f"{self.base}/query", body, self.options.timeout_s)
+            except (OSError, http.client.HTTPException) as error:
+                last = in_words(error)
+            else:
+                if status in NO_DATA:
+                    return b""
+                if status == 200:
+                    return content
+                last = f"HTTP {status}: {_first_line(content)}"
+                if status == TOO_LARGE:
+                    raise _TooLarge(last)
+                if status in REFUSALS:
+                    raise ServiceError(f"{self.address} refuses: {last}")
+                pause = max(pause, min(later, self.options.timeout_s))
+            if attempt < self.options.retries:
+                time.sleep(pause)
+        raise ServiceError(f"{self.address} failed {self.options.retries + 1} requests: {last}")
 
     def _wait(self) -> None:
         """Wait until the next request is allowed by ``requests_per_s``."""
         with self._lock:
             now = time.monotonic()
             pause = max(0.0, self._next - now)
-            self._next = max(now, self._next) + self.apart_s
+            self._next = max(now, self._next) + 1.0 / self.options.requests_per_s
         time.sleep(pause)  # outside the lock: each thread has reserved its own time
 
 
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
+def _first_line(text: bytes) -> str:
+    lines = text.decode("utf-8", "replace").strip().splitlines()
+    return lines[0][:200] if lines else "without a text"

@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import glob
+import dataclasses
 import os
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
+from xcorr.core.files import printable
 from xcorr.pes.items import Candidate
 from xcorr.pes.reading.places import files_at
-from xcorr.pes.reading.segments import NS
-from xcorr.pes.reading.source import Coordinates, Coverage, Fingerprint, Index, Source, SourceError, Wanted
-from xcorr.pes.reading.waveform_file import read_headers, read_traces
+from xcorr.pes.reading.source import Coverage, Fingerprint, Index, Source, SourceError, Wanted
+from xcorr.pes.reading.waveform import Answer, Coordinates, Waveform
+from xcorr.pes.reading.waveform_file import read_headers, read_waveforms
 
+LONGEST = 200  # characters of an error's text
 CAMPAIGN_MARK = "campaign.toml"  # a folder with such a file holds results, not waveforms
 
 
 class FileSource(Source):
     """A source whose references are paths of files."""
 
-    def read(
-        self, reference: str, channels: Sequence[Candidate], start_ns: int, end_ns: int
-    ) -> tuple[list[Any], list[str]]:
-        """Return the traces of all channels of a file, and what was wrong."""
-        traces, wrong = read_traces(reference, start_ns, end_ns)
-        return traces, [f"{os.path.basename(reference)}: {text}" for text in wrong]
+    def read(self, reference: str, channels: Sequence[Candidate], start_ns: int | None, end_ns: int | None) -> Answer:
+        """Return the waveforms of all channels of a file, and what was wrong."""
+        found, wrong, notes = read_waveforms(reference, start_ns, end_ns)
+        return Answer(found, [f"{printable(os.path.basename(reference))}: {text}" for text in wrong], notes)
 
     def fingerprint(self, reference: str) -> Fingerprint | None:
         """Return path, size and time of change of a file; None if the file does not exist any more."""
@@ -38,7 +37,7 @@ class FileSource(Source):
     def rate_hz(self, reference: str) -> float | None:
         """Return the sampling rate of the first trace of a file."""
         try:
-            return float(read_headers(reference)[0].sampling_rate)
+            return read_headers(reference)[0].rate_hz
         except Exception:  # ObsPy raises anything on garbage; the run reports it, a forecast takes another file
             return None
 
@@ -51,27 +50,47 @@ class Files(FileSource):
     def index(self, wanted: Wanted) -> Index:
         """Read the headers of every file."""
         address = f"files:{self.place}"
-        paths = _expand(self.place)
-        if not paths:
-            raise SourceError(f"data source {address!r}: there is no file at {self.place!r}")
-        coverages: dict[tuple[str, str], list[Coverage]] = defaultdict(list)
-        coordinates: dict[tuple[str, str], Coordinates] = {}
         unreadable: dict[str, str] = {}
-        ignored: list[str] = []
-        for path in paths:
+        paths = _expand(self.place, unreadable)
+        if not paths and not unreadable:
+            raise SourceError(f"data source {address!r}: there is no file at {self.place!r}")
+        return index_of_headers(address, paths, unreadable)
+
+
+def index_of_headers(address: str, paths: Iterable[str], unreadable: dict[str, str]) -> Index:
+    """Return the index of files by their headers. What cannot be read is entered in ``unreadable`` with the reason."""
+    coverages: dict[tuple[str, str], list[Coverage]] = defaultdict(list)
+    coordinates: dict[tuple[str, str], Coordinates] = {}
+    ignored: list[str] = []
+    for path in paths:
+        try:
+            found = read_headers(path)
+        except Exception as error:  # ObsPy raises anything on garbage; the reason is kept and reported
+            if _is_text(path):
+                ignored.append(path)
+            else:
+                unreadable[path] = in_words(error)
+            continue
+        for waveform in found:
+            coverage = _coverage(waveform, path)
             try:
-                found = _headers(path)
-            except Exception as error:  # ObsPy raises anything on garbage; the reason is kept and reported
-                if _is_text(path):
-                    ignored.append(path)
-                else:
-                    unreadable[path] = f"{type(error).__name__}: {error}".splitlines()[0]
+                coverage.check_codes()
+            except SourceError as error:
+                unreadable[path] = str(error)
                 continue
-            for coverage, place in found:
-                coverages[coverage.network, coverage.station].append(coverage)
-                if place is not None:
-                    coordinates.setdefault((coverage.network, coverage.station), place)
-        return Index(address, in_order(coverages), coordinates, unreadable, tuple(ignored))
+            if waveform.impossible:
+                coverage = dataclasses.replace(coverage, refused=f"{printable(path)}: {waveform.impossible}")
+                unreadable[path] = f"{waveform.seed_id}: {waveform.impossible}"
+            coverages[coverage.network, coverage.station].append(coverage)
+            if waveform.coordinates is not None:
+                coordinates.setdefault((coverage.network, coverage.station), waveform.coordinates)
+    return Index(address, in_order(coverages), coordinates, unreadable, tuple(ignored))
+
+
+def in_words(error: Exception) -> str:
+    """Return the kind of an error and the first line of its text, of a length that people read."""
+    text = (str(error).strip().splitlines() or [""])[0]
+    return printable(f"{type(error).__name__}: {text if len(text) <= LONGEST else text[:LONGEST] + ' ...'}")
 
 
 def in_order(coverages: dict[tuple[str, str], list[Coverage]]) -> dict[tuple[str, str], list[Coverage]]:
@@ -80,13 +99,16 @@ def in_order(coverages: dict[tuple[str, str], list[Coverage]]) -> dict[tuple[str
 
 
 def _is_text(path: str) -> bool:
-    with open(path, "rb") as file:
-        start = file.read(4096)
+    try:
+        with open(path, "rb") as file:
+            start = file.read(4096)
+    except OSError:  # such as a file that must not be read; the reason is known already
+        return False
     return bool(start) and b"\0" not in start and start.decode("utf-8", "ignore").encode() == start
 
 
-def _expand(place: str) -> list[str]:
-    found = files_at(glob.escape(place) if os.path.isdir(place) else place)
+def _expand(place: str, unreadable: dict[str, str]) -> list[str]:
+    found = files_at(place, unreadable=unreadable)
     ours = {os.path.dirname(p) for p in found if os.path.basename(p) == CAMPAIGN_MARK}
     return [p for p in found if not _is_below(p, ours)]
 
@@ -95,29 +117,8 @@ def _is_below(path: str, folders: set[str]) -> bool:
     return any(path.startswith(folder + os.sep) for folder in folders)
 
 
-def _headers(path: str) -> list[tuple[Coverage, Coordinates | None]]:
-    found = [(_coverage(stats, path), _sac_coordinates(stats)) for stats in read_headers(path)]
-    for coverage, _ in found:
-        coverage.check_codes()
-    return found
-
-
-def _coverage(stats: Any, path: str) -> Coverage:
-    start = stats.starttime.ns
-    end = start + round((stats.npts - 1) * NS * stats.delta) + 1
+def _coverage(waveform: Waveform, path: str) -> Coverage:
+    codes = waveform.network, waveform.station, waveform.location, waveform.channel
     return Coverage(
-        stats.network.strip(),
-        stats.station.strip(),
-        stats.location.strip(),
-        stats.channel.strip(),
-        start,
-        end,
-        path,
+        *codes, waveform.start_ns, waveform.last_ns + 1, path, waveform.rate_hz, waveform.direction is not None
     )
-
-
-def _sac_coordinates(stats: Any) -> Coordinates | None:
-    sac = getattr(stats, "sac", None)
-    if sac is None or "stla" not in sac or "stlo" not in sac:
-        return None
-    return Coordinates(float(sac.stla), float(sac.stlo), float(sac.get("stel", float("nan"))))

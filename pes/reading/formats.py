@@ -1,7 +1,8 @@
 """Reads files with ObsPy, only in the formats listed here.
 
 By itself ObsPy tries all its formats, and the formats that other packages add. One of its formats is Python's pickle.
-ObsPy's test for that format already loads the file, so that a file in an archive could run any code.
+ObsPy's test for that format already loads the file, so that a file in an archive could run any code. Pickled streams
+are therefore read by :mod:`xcorr.pes.reading.pickled`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from xcorr.core import XcorrError
+from xcorr.pes.reading.pickled import MARK, RefusedPickle, read_stream
 
 # fmt: off
 FORMATS = {
@@ -21,7 +23,10 @@ FORMATS = {
     "event": frozenset(("QUAKEML", "SCML")),
 }
 # fmt: on
-PICKLE_MARK = b"obspy.core.stream"  # in the first bytes of a pickle of ObsPy
+PICKLE = "PICKLE"
+
+
+REFUSED = "is a Python pickle, which could run code; only pickled streams of waveforms are read"
 
 
 class UnknownFormat(XcorrError, TypeError):
@@ -38,8 +43,11 @@ def read(kind: str, path: str, **options: Any) -> Any:
     from obspy.core.util.decorator import uncompress_file
 
     def read_plain(plain: str, **options: Any) -> Any:
+        name = _detected(kind, plain, path)
+        if name == PICKLE:
+            return _unpickled(plain, path)
         # private, because obspy.read also takes formats that are not listed
-        return _read_from_plugin(kind, plain, format=_detected(kind, plain, path), **options)[0]
+        return _read_from_plugin(kind, plain, format=name, **options)[0]
 
     return uncompress_file(read_plain)(path, **options)
 
@@ -55,9 +63,20 @@ def _detected(kind: str, plain: str, path: str) -> str:
             if buffered_load_entry_point(entry.dist.name, place, "isFormat")(plain):
                 return str(name)
     with open(plain, "rb") as file:
-        pickled = PICKLE_MARK in file.read(100)
+        pickled = MARK in file.read(100)
+    if pickled and kind == "waveform":
+        return PICKLE
     raise UnknownFormat(
-        f"{path} is a Python pickle, which could run code and is never read; write it as miniSEED"
+        f"{path} {REFUSED}"
         if pickled
         else f"{path} is in no {kind} format that is read ({', '.join(sorted(FORMATS[kind]))})"
     )
+
+
+def _unpickled(plain: str, path: str) -> Any:
+    """Return the stream in a pickle. Raises UnknownFormat if the pickle holds anything else."""
+    try:
+        with open(plain, "rb") as file:
+            return read_stream(file)
+    except RefusedPickle as error:
+        raise UnknownFormat(f"{path} {REFUSED} ({error})") from None

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import math
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -11,10 +15,11 @@ from xcorr.core import XcorrError
 from xcorr.core.interrupt import shielded
 from xcorr.pes.reading.formats import read
 from xcorr.pes.reading.places import files_at
-from xcorr.pes.reading.source import Coordinates
+from xcorr.pes.reading.waveform import Coordinates, Place
 
 UNITS = {"displacement": "DISP", "velocity": "VEL", "acceleration": "ACC"}
 GRID_POINTS = 4096
+VERTICAL = 90.0  # degrees of dip, up or down
 InverseResponse = Callable[[np.ndarray], np.ndarray]  # 1/R at frequencies (Hz)
 
 MOST_FILES = 50_000  # of station metadata
@@ -29,15 +34,21 @@ def read_inventory(place: str) -> Any:
 
     Raises MetadataError, with the name, if there is no file or a file cannot be read.
     """
-    import obspy
-
     paths = files_at(place, MOST_FILES + 1)
     if not paths:
         raise MetadataError(f"data.metadata: there is no file at {place!r}")
     if len(paths) > MOST_FILES:
         raise MetadataError(f"data.metadata: {place!r} stands for more than {MOST_FILES} files; name their folder")
+    return _parsed(tuple((path, os.stat(path).st_mtime_ns, os.stat(path).st_size) for path in paths))
+
+
+@functools.lru_cache(maxsize=1)
+def _parsed(files: tuple[tuple[str, int, int], ...]) -> Any:
+    """Return the inventory of files with these paths, times of change and sizes; one for all elements of a process."""
+    import obspy
+
     inventory = obspy.Inventory()
-    for path in paths:
+    for path, _, _ in files:
         try:
             with shielded():
                 inventory += read("inventory", path)
@@ -49,15 +60,16 @@ def read_inventory(place: str) -> Any:
     return inventory
 
 
-def station_coordinates(inventory: Any) -> dict[tuple[str, str], Coordinates]:
-    """Return the coordinates of every station of an inventory (its latest epoch wins)."""
-    return {
-        (network.code, station.code): Coordinates(
-            float(station.latitude), float(station.longitude), float(station.elevation)
-        )
-        for network in inventory
-        for station in sorted(network, key=lambda s: s.start_date.ns if s.start_date else 0)
-    }
+def station_places(inventory: Any) -> dict[tuple[str, str], list[Place]]:
+    """Return the places of every station of an inventory, one for each of its epochs."""
+    places: dict[tuple[str, str], list[Place]] = {}
+    for network in inventory:
+        for station in network:
+            at = Coordinates(float(station.latitude), float(station.longitude), float(station.elevation))
+            times = {"start_ns": station.start_date, "end_ns": station.end_date}
+            place = Place(at, **{name: time.ns for name, time in times.items() if time is not None})
+            places.setdefault((network.code, station.code), []).append(place)
+    return places
 
 
 def find_response(inventory: Any, seed_id: str, time_ns: int) -> Any:
@@ -67,16 +79,13 @@ def find_response(inventory: Any, seed_id: str, time_ns: int) -> Any:
     """
     from obspy import UTCDateTime
 
-    network, station, location, channel = seed_id.split(".")
     time = UTCDateTime(ns=time_ns)
-    found = inventory.select(network, station, location=location or "", channel=channel)
-    channels = [c for n in found for s in n for c in s if c.location_code == location]
-    if not channels:
+    valid = _channels_at(inventory, seed_id, time_ns)
+    if not valid and not epoch_starts(inventory, seed_id):
         raise MetadataError(f"the station metadata lack {seed_id}")
-    valid = [c for c in channels if c.is_active(time=time)]
     if not valid:
         raise MetadataError(f"the station metadata have no epoch of {seed_id} at {time}")
-    latest = max(valid, key=lambda c: c.start_date.ns if c.start_date else 0)  # one ends where the next begins
+    latest = valid[-1]
     if latest.response is None or not latest.response.response_stages:
         raise MetadataError(f"the station metadata have no response of {seed_id} at {time}")
     return latest.response
@@ -84,9 +93,7 @@ def find_response(inventory: Any, seed_id: str, time_ns: int) -> Any:
 
 def epoch_starts(inventory: Any, seed_id: str) -> list[int]:
     """Return the times, in ns, at which epochs of a channel begin or end."""
-    network, station, location, channel = seed_id.split(".")
-    found = inventory.select(network, station, channel=channel)
-    channels = [c for n in found for s in n for c in s if c.location_code == location]
+    channels = _channels(inventory, seed_id)
     return sorted({t.ns for c in channels for t in (c.start_date, c.end_date) if t is not None})
 
 
@@ -123,16 +130,74 @@ def inverse_response(
     return inverse
 
 
-def orientation(inventory: Any, seed_id: str, time_ns: int) -> tuple[float, float] | None:
-    """Return azimuth and dip (degrees) of a channel at a time, or None if the metadata do not give them."""
+def _channels(inventory: Any, seed_id: str) -> list[Any]:
+    """Return all epochs of a channel."""
+    network, station, location, channel = seed_id.split(".")
+    found = inventory.select(network, station, channel=channel)
+    return [c for n in found for s in n for c in s if c.location_code == location]
+
+
+def _channels_at(inventory: Any, seed_id: str, time_ns: int) -> list[Any]:
+    """Return the epochs of a channel at a time, the latest one last."""
     from obspy import UTCDateTime
 
-    network, station, location, channel = seed_id.split(".")
     time = UTCDateTime(ns=time_ns)
-    found = inventory.select(network, station, channel=channel)
-    channels = [c for n in found for s in n for c in s if c.location_code == location and c.is_active(time=time)]
-    known = [c for c in channels if c.azimuth is not None and c.dip is not None]
-    if not known:
-        return None
-    latest = max(known, key=lambda c: c.start_date.ns if c.start_date else 0)
-    return float(latest.azimuth), float(latest.dip)
+    channels = [c for c in _channels(inventory, seed_id) if c.is_active(time=time)]
+    return sorted(channels, key=lambda c: c.start_date.ns if c.start_date else 0)  # one ends where the next begins
+
+
+def sampling_rate(inventory: Any, seed_id: str, time_ns: int) -> float | None:
+    """Return the sampling rate (Hz) of a channel at a time, or None if the metadata do not give it."""
+    rates = [c.sample_rate for c in _channels_at(inventory, seed_id, time_ns) if c.sample_rate]
+    return float(rates[-1]) if rates else None
+
+
+class Digests:
+    """Digests of what an inventory says of channels: directions, and with ``units`` of ground motion also responses.
+
+    Responses are compared by their values at three frequencies of a band, to six digits, however they are written.
+    """
+
+    def __init__(self, inventory: Any, units: str, band_hz: tuple[float, float]) -> None:
+        self.inventory, self.units = inventory, units
+        low, high = band_hz
+        self.frequencies_hz = [low, math.sqrt(low * high), high]
+        self._epochs: dict[str, list[tuple[int, int, str]]] = {}
+
+    def of(self, seed_id: str, start_ns: int, end_ns: int) -> str:
+        """Return the digest for a channel in a time; an empty text without metadata."""
+        if self.inventory is None or not seed_id:
+            return ""
+        if seed_id not in self._epochs:
+            self._epochs[seed_id] = [self._epoch(c) for c in _channels(self.inventory, seed_id)]
+        within = [
+            (max(first, start_ns), min(last, end_ns), what)
+            for first, last, what in self._epochs[seed_id]
+            if first < end_ns and last > start_ns
+        ]
+        return hashlib.blake2b(repr(sorted(within)).encode(), digest_size=8).hexdigest()
+
+    def _epoch(self, channel: Any) -> tuple[int, int, str]:
+        first = channel.start_date.ns if channel.start_date else -(2**62)
+        last = channel.end_date.ns if channel.end_date else 2**62
+        direction = tuple(None if x is None else float(x) for x in (channel.azimuth, channel.dip))
+        return first, last, f"{direction} {self._response(channel.response)}"
+
+    def _response(self, response: Any) -> str:
+        if self.units == "none" or response is None or not response.response_stages:
+            return ""
+        try:
+            values = response.get_evalresp_response_for_frequencies(self.frequencies_hz, output=UNITS[self.units])
+        except Exception:  # ObsPy and evalresp raise anything on impossible responses; their removal tells of it
+            return "impossible"
+        return " ".join(f"{v:.5e}" for v in values)
+
+
+def orientation(inventory: Any, seed_id: str, time_ns: int) -> tuple[float, float] | None:
+    """Return azimuth and dip (degrees) of a channel at a time, or None if the metadata do not give them.
+
+    A vertical channel needs no azimuth.
+    """
+    channels = _channels_at(inventory, seed_id, time_ns)
+    known = [c for c in channels if c.dip is not None and (c.azimuth is not None or abs(c.dip) == VERTICAL)]
+    return (float(known[-1].azimuth or 0.0), float(known[-1].dip)) if known else None

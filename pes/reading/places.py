@@ -11,31 +11,49 @@ from collections.abc import Iterator, Sequence
 NOT_DATA = ("/proc", "/sys", "/dev")  # files there have no end, or wait for somebody to write
 
 
-def files_at(place: str, most: int | None = None) -> list[str]:
+def files_at(place: str, most: int | None = None, unreadable: dict[str, str] | None = None) -> list[str]:
     """Return the regular files at a path, in a folder and the folders below it, or that match a glob, sorted.
 
     ``**`` in a glob stands for any number of folders. Links to folders are followed, and every folder is searched once,
-    so that links in a circle do no harm. The search ends after ``most`` files.
+    so that links in a circle do no harm. The search ends after ``most`` files. Folders that cannot be read are entered
+    in ``unreadable`` with the reason.
     """
+    bad: dict[str, str] = {} if unreadable is None else unreadable
+    place = _escaped(place)
     head, several, tail = place.partition("**")
     if several:
         wanted = ("**" + tail).split("/")
         found = (
             path
             for folder in glob.glob(head or ".")
-            for path in _below(folder)
+            for path in _below(folder, bad)
             if _matches(os.path.relpath(path, folder).split(os.sep), wanted)
         )
     else:
         places = glob.glob(place)
-        found = (path for at in places for path in (_below(at) if os.path.isdir(at) else [at] if _is_data(at) else []))
+        found = (
+            path for at in places for path in (_below(at, bad) if os.path.isdir(at) else [at] if _is_data(at) else [])
+        )
     return sorted(set(itertools.islice(found, most)))
 
 
-def _below(folder: str) -> Iterator[str]:
+def _escaped(place: str) -> str:
+    """Return a glob in which the folders and files that exist under their very names are no patterns."""
+    parts = place.split(os.sep)
+    for k in range(len(parts), 0, -1):
+        start = os.sep.join(parts[:k])
+        if start and os.path.lexists(start):
+            return os.sep.join([glob.escape(start), *parts[k:]])
+    return place
+
+
+def _below(folder: str, unreadable: dict[str, str]) -> Iterator[str]:
+    def note(error: OSError) -> None:
+        unreadable[str(error.filename)] = f"the folder cannot be read: {error.strerror}"
+
     seen: set[tuple[int, int]] = set()
     not_data = {os.stat(place).st_dev for place in NOT_DATA if os.path.exists(place)} - {os.stat("/").st_dev}
-    for at, folders, names in os.walk(folder, followlinks=True):
+    for at, folders, names in os.walk(folder, onerror=note, followlinks=True):
         status = os.stat(at)
         if (status.st_dev, status.st_ino) in seen or status.st_dev in not_data:
             folders.clear()

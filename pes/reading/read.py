@@ -1,9 +1,10 @@
-"""Reads a station's channels for a chunk with ObsPy and cleans them into contiguous segments."""
+"""Reads a station's channels for a chunk and cleans them into contiguous segments."""
 
 from __future__ import annotations
 
 import dataclasses
 import fnmatch
+import logging
 import os
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -11,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from xcorr.core import GenericPE, IterativePE
+from xcorr.core.files import printable
 from xcorr.pes.items import (
     HELPER,
     Candidate,
@@ -23,14 +25,22 @@ from xcorr.pes.items import (
     StationRequest,
     Tombstone,
 )
+from xcorr.pes.reading.clocks import Drift, to_segments
+from xcorr.pes.reading.files import in_words
 from xcorr.pes.reading.kept_items import RAW
-from xcorr.pes.reading.segments import NS, RateError, clean, exact_rate
+from xcorr.pes.reading.segments import Cleaned, clean, end_ns
 from xcorr.pes.reading.source import ReadError, Source, open_source
+from xcorr.pes.reading.waveform import DAY_NS, NS, Answer, Waveform
 
+_log = logging.getLogger("xcorr")
+NO_FILE = "no file for this slot and chunk"
 NO_SAMPLES = "the source holds no samples of this channel in the chunk"
 CONSTANT = "constant trace"
-TOO_SHORT = "every segment is shorter than its tapered edges"
-NOTHING_VALID = "nothing but gaps, zeros or non-finite samples"
+TOO_SHORT = "the longest piece without a gap has {:.4g} s; more than {:.4g} s are tapered (condition.edge_s)"
+TOO_LOW = "its rate of {:.6g} Hz is too low for frequencies up to {:g} Hz; change condition.band_hz or data.channels"
+DISPUTED = "overlapping data disagree over {:.4g} s, so that neither is used there"
+NOTHING_VALID = "nothing but {}"
+MOST_TEXTS, MOST_LETTERS = 3, 600  # of a reason
 
 
 class ChunkWaveforms:
@@ -39,14 +49,16 @@ class ChunkWaveforms:
     ``slots`` are the slots of the station. Their channels are read together if the source can read them together.
     """
 
-    def __init__(self, start_ns: int, end_ns: int, slots: Sequence[SlotRequest], source: Source) -> None:
+    def __init__(
+        self, start_ns: int, end_ns: int, slots: Sequence[SlotRequest], source: Source, drift: str = "resample"
+    ) -> None:
         self.start_ns, self.end_ns = start_ns - NS, end_ns + NS
         self.candidates = [c for slot in slots for c in slot.candidates]
-        self.source = source
-        self._known: dict[Hashable, tuple[list[Any], list[str]]] = {}
+        self.source, self.drift = source, drift
+        self._known: dict[Hashable, Answer] = {}
 
-    def traces(self, reference: str, candidate: Candidate) -> tuple[list[Any], list[str]]:
-        """Return the traces at a reference around the chunk, and what was wrong."""
+    def waveforms(self, reference: str, candidate: Candidate) -> Answer:
+        """Return the waveforms at a reference around the chunk, and what was wrong."""
         key = self.source.request_of(reference, candidate)
         if key not in self._known:
             here = [c for c in self.candidates if reference in c.files]
@@ -54,51 +66,68 @@ class ChunkWaveforms:
             self._known[key] = self._read(reference, alike)
         return self._known[key]
 
-    def _read(self, reference: str, channels: Sequence[Candidate]) -> tuple[list[Any], list[str]]:
+    def _read(self, reference: str, channels: Sequence[Candidate]) -> Answer:
         try:
             return self.source.read(reference, channels, self.start_ns, self.end_ns)
         except ReadError as error:
-            return [], [str(error)]
+            return Answer([], [str(error)], [])
         except Exception as error:  # ObsPy raises anything on garbage; the reason goes to the ledger
-            return [], [f"{os.path.basename(reference)}: {type(error).__name__}: {error}".splitlines()[0]]
+            return Answer([], [f"{short(reference)}: {in_words(error)}"], [])
 
     def named(self, candidate: Candidate) -> Candidate:
         """Return the candidate. A location pattern is replaced by the first matching location in the data."""
         if not any(c in candidate.location for c in "*?"):
             return candidate
-        traces, _ = self.traces(candidate.files[0], candidate)
-        codes = sorted({t.stats.location for t in traces if t.stats.channel == candidate.channel})
+        found = self.waveforms(candidate.files[0], candidate).waveforms
+        codes = sorted({w.location for w in found if w.channel == candidate.channel})
         fits = [code for code in codes if fnmatch.fnmatchcase(code, candidate.location)]
         return dataclasses.replace(candidate, location=fits[0]) if fits else candidate
 
-    def segments(self, candidate: Candidate, highest_hz: float) -> tuple[list[Segment], list[str], list[str]]:
-        """Return the raw segments of a channel, errors, and notes about segments that cannot be used."""
-        pieces: list[Segment] = []
+    def segments(self, candidate: Candidate, highest_hz: float) -> Found:
+        """Return the raw segments of a channel with times that are true, and what is to be said of them."""
+        usable: list[Waveform] = []
         errors: list[str] = []
+        too_low: list[str] = []
         notes: list[str] = []
         for path in candidate.files:
-            traces, wrong = self.traces(path, candidate)
-            errors += wrong
-            for trace in traces:
-                if not (_matches(trace.stats, candidate) and len(trace.data)):
+            answer = self.waveforms(path, candidate)
+            errors += answer.wrong
+            notes += answer.notes
+            for waveform in answer.waveforms:
+                if waveform.seed_id != candidate.seed_id or not waveform.samples:
                     continue
-                try:
-                    rate = exact_rate(float(trace.stats.sampling_rate))
-                except RateError as error:
-                    errors.append(f"{os.path.basename(path)}: {error}")
-                    continue
-                if float(rate) / 2 <= highest_hz:
-                    notes.append(f"its rate of {float(rate):g} Hz is too low for frequencies up to {highest_hz:g} Hz")
-                    continue
-                # NaN, because samples that are not finite become gaps
-                data = trace.data.filled(np.nan) if np.ma.isMaskedArray(trace.data) else trace.data
-                pieces.append(Segment(trace.stats.starttime.ns, rate, data))
-        return pieces, list(dict.fromkeys(errors)), list(dict.fromkeys(notes))
+                if waveform.impossible and self.start_ns > DAY_NS:  # unless somebody asks for data of 1970
+                    errors.append(f"{short(path)}: {waveform.impossible}")
+                elif waveform.rate_hz / 2 <= highest_hz:
+                    too_low.append(TOO_LOW.format(waveform.rate_hz, highest_hz))
+                else:
+                    usable.append(waveform)
+        segments, drifts = to_segments(usable)
+        if drifts and self.drift == "refuse":
+            segments, errors = [], [*errors, *map(_drifted, drifts), 'data.drift = "refuse"']
+        notes += map(_drifted, drifts)
+        return Found(segments, _once(errors), _once(too_low), _once(notes))
 
 
-def _matches(stats: Any, candidate: Candidate) -> bool:
-    found = (stats.network.strip(), stats.station.strip(), stats.location.strip(), stats.channel.strip())
-    return found == (candidate.network, candidate.station, candidate.location, candidate.channel)
+@dataclasses.dataclass(frozen=True, slots=True)
+class Found:
+    """The segments of a channel; what could not be read; why waveforms cannot be used; and remarks."""
+
+    segments: list[Segment]
+    errors: list[str]
+    too_low: list[str]
+    notes: list[str]
+
+
+def _once(texts: list[str]) -> list[str]:
+    return list(dict.fromkeys(texts))
+
+
+def _drifted(drift: Drift) -> str:
+    return (
+        f"its records' times give {drift.rate_hz:.9g} Hz, {drift.ppm:+.3g} ppm from the header's rate, "
+        f"{abs(drift.seconds):.3g} s over the data"
+    )
 
 
 class ReadStation(IterativePE):
@@ -123,6 +152,7 @@ class ReadStation(IterativePE):
         max_gap_s: float = 0.0,
         zeros_are_gaps_s: float = 60.0,
         options: Mapping[str, Mapping[str, Any]] | None = None,
+        drift: str = "resample",
     ) -> None:
         super().__init__()
         self.source = source
@@ -131,13 +161,14 @@ class ReadStation(IterativePE):
         self.max_gap_s = max_gap_s
         self.zeros_are_gaps_s = zeros_are_gaps_s
         self.options = options
+        self.drift = drift
 
     def _preprocess(self) -> None:
         self._source = open_source(self.source, self.options)
 
     def _process(self, request: StationRequest) -> RawStation | Tombstone:
         slots, chunk = request.slots, request.chunk
-        files = ChunkWaveforms(chunk.data_start_ns, chunk.data_end_ns, slots, self._source)
+        files = ChunkWaveforms(chunk.data_start_ns, chunk.data_end_ns, slots, self._source, self.drift)
         channels = tuple(
             dataclasses.replace(self._read_slot(request.chunk, slot, files), component=slot.component)
             for slot in request.slots
@@ -158,7 +189,8 @@ class ReadStation(IterativePE):
 
     def _read_slot(self, chunk: Chunk, wanted: SlotRequest, files: ChunkWaveforms) -> RawChannel:
         if not wanted.candidates:
-            return RawChannel(SlotAccount(wanted.slot, chunk.index, "absent", "no file for this slot and chunk"))
+            status, reason = ("unusable", wanted.refused) if wanted.refused else ("absent", NO_FILE)
+            return RawChannel(SlotAccount(wanted.slot, chunk.index, status, reason))
         misses: list[RawChannel] = []
         for candidate in wanted.candidates:
             channel = self._read_candidate(chunk, wanted, candidate, files)
@@ -181,28 +213,58 @@ class ReadStation(IterativePE):
             seed_id=candidate.seed_id,
             files=tuple(filter(None, map(self._source.fingerprint, candidate.files))),
         )
-        pieces, errors, notes = files.segments(candidate, self.highest_hz)
-        found = clean(pieces, chunk.data_start_ns, chunk.data_end_ns, self.max_gap_s, self.zeros_are_gaps_s)
+        raw = files.segments(candidate, self.highest_hz)
+        start, stop = max(chunk.data_start_ns, candidate.within[0]), min(chunk.data_end_ns, candidate.within[1])
+        found = clean(raw.segments, start, max(start, stop), self.max_gap_s, self.zeros_are_gaps_s)
         account = dataclasses.replace(account, gaps=found.gaps, gap_s=found.gap_s, zeros_s=found.zeros_s)
         usable = tuple(s for s in found.segments if self._is_usable(s))
         if usable:
             samples = sum(len(s.data) for s in usable)
-            account = dataclasses.replace(account, samples=samples, reason="; ".join(errors))
+            note = _brief([*raw.notes, *([DISPUTED.format(found.disputed_s)] if found.disputed_s else [])])
+            account = dataclasses.replace(account, samples=samples, reason=_brief(raw.errors), note=note)
             return RawChannel(account, usable, found.non_finite_ns)
-        if errors:
-            status, reason = "failed", "; ".join(errors)
-        elif found.segments:
-            constant = all(np.ptp(s.data) == 0 for s in found.segments)
-            status, reason = "unusable", CONSTANT if constant else TOO_SHORT
-        elif notes:
-            status, reason = "unusable", "; ".join(notes)
+        if raw.errors:
+            status, reason = "failed", _brief(raw.errors)
         else:
-            status, reason = ("unusable", NOTHING_VALID) if pieces else ("absent", NO_SAMPLES)
-        return RawChannel(dataclasses.replace(account, status=status, reason=reason))
+            status, reason = self._why_unusable(raw, found, chunk)
+        return RawChannel(dataclasses.replace(account, status=status, reason=reason, note=_brief(raw.notes)))
+
+    def _why_unusable(self, raw: Found, found: Cleaned, chunk: Chunk) -> tuple[str, str]:
+        """Return the status and the reason of a channel without an error, and without a usable segment."""
+        start, stop = chunk.data_start_ns, chunk.data_end_ns
+        inside = [s for s in raw.segments if s.start_ns < stop and end_ns(s) > start]
+        if raw.too_low:
+            return "unusable", _brief(raw.too_low)
+        if all(s.start_ns < start and end_ns(s) - start <= 2 * self.edge_s * NS for s in inside):
+            return "absent", NO_SAMPLES  # but perhaps the end of the last record of the day before
+        if found.disputed_s:
+            return "unusable", DISPUTED.format(found.disputed_s)
+        if not found.segments:
+            zeros = f"zeros for {found.zeros_s:.4g} s, which are gaps (condition.zeros_are_gaps_s)"
+            kinds = [zeros] * bool(found.zeros_s) + ["samples that are not finite"] * bool(found.non_finite_ns)
+            return "unusable", NOTHING_VALID.format(" and ".join(kinds) or "gaps")
+        if all(np.ptp(s.data) == 0 for s in found.segments):
+            return "unusable", CONSTANT
+        longest = max(len(s.data) / float(s.rate_hz) for s in found.segments)
+        return "unusable", TOO_SHORT.format(longest, 2 * self.edge_s)
 
     def _is_usable(self, segment: Segment) -> bool:
         longer = len(segment.data) - 1 >= 2 * self.edge_s * segment.rate_hz
         return longer and bool(np.ptp(segment.data) > 0)
+
+
+def short(path: str) -> str:
+    """Return the name of a file, for messages."""
+    return printable(os.path.basename(path))
+
+
+def _brief(texts: Sequence[str]) -> str:
+    """Return texts as one, and how many more there are; the log has all of them."""
+    if len(texts) > MOST_TEXTS:
+        _log.info("all of %d messages: %s", len(texts), "; ".join(texts))
+        texts = [*texts[:MOST_TEXTS], f"and {len(texts) - MOST_TEXTS} more"]
+    text = "; ".join(texts)
+    return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]} ..."
 
 
 class StationSource(GenericPE):

@@ -1,59 +1,158 @@
-"""Waveforms in SDS archives (SeisComP Data Structure), indexed by the names of files.
+"""Waveforms in SDS archives (SeisComP Data Structure), indexed by the names of files, or by their headers.
 
 ``DIR/YEAR/NET/STA/CHAN.TYPE/NET.STA.LOC.CHAN.TYPE.YEAR.DOY``
 """
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from xcorr.pes.reading.files import FileSource, in_order
-from xcorr.pes.reading.segments import NS
+from xcorr.core.files import printable
+from xcorr.core.options import option
+from xcorr.pes.items import Candidate
+from xcorr.pes.reading.files import FileSource, in_order, index_of_headers
 from xcorr.pes.reading.source import CODE_LENGTH, Coverage, Index, SourceError, Wanted
+from xcorr.pes.reading.waveform import DAY_NS, NS, Answer, Waveform, day_of
 
-DAY_NS = 86_400 * NS
 SLACK_NS = 3_600 * NS  # the last record of a day's file may run on into the next day
+MARGIN_NS = 10 * NS  # a chunk is read with a little more at both ends
 EPOCH = datetime.date(1970, 1, 1).toordinal()
+TRUST = ("refuse", "header", "name")
+
+
+@dataclasses.dataclass(frozen=True)
+class SdsOptions:
+    """What is right where the name of a file and the headers in it disagree."""
+
+    trust: str = option(
+        "refuse",
+        "What counts if the name of a file and its headers have other codes or days. refuse: such data are not used, "
+        "and named. header: all headers are read first, and names mean nothing. name: its codes are used.",
+        choices=TRUST,
+    )
+
+
+class Name(NamedTuple):
+    """What the name of a file says."""
+
+    network: str
+    station: str
+    location: str
+    channel: str
+    start_ns: int
+
+    @property
+    def seed_id(self) -> str:
+        """``NET.STA.LOC.CHA``."""
+        return ".".join(self[:4])
 
 
 class Sds(FileSource):
     """An SDS archive."""
 
     usage = "sds:DIR (SeisComP archive)"
+    Options = SdsOptions
 
     def index(self, wanted: Wanted) -> Index:
-        """List the folders of the stations wanted, without opening a file."""
+        """List the folders of the stations wanted; open files only if headers are trusted more than names."""
         address, root, stations = f"sds:{self.place}", Path(self.place), wanted.exact
         if not root.is_dir():
             raise SourceError(f"data source {address!r}: there is no folder {str(root)!r}")
-        coverages: dict[tuple[str, str], list[Coverage]] = defaultdict(list)
-        for year in _folders(root):
+        unreadable: dict[str, str] = {}
+        files: list[tuple[Name, str]] = []
+        for year in _folders(root, unreadable):
             if not (year.name.isdigit() and len(year.name) == 4):
                 continue
-            for network in _folders(year.path):
-                for station in _folders(network.path):
+            for network in _folders(year.path, unreadable):
+                for station in _folders(network.path, unreadable):
                     if stations is None or (network.name, station.name) in stations:
-                        found = (c for folder in _folders(station.path) for c in _sds_days(folder.path))
-                        coverages[network.name, station.name] += found
-        return Index(address, in_order(coverages), slack_ns=SLACK_NS)
+                        whose = f"{network.name}.{station.name}: "
+                        for folder in _folders(station.path, unreadable, whose):
+                            files += _days(folder.path, unreadable, whose)
+        if self.options.trust == "header":
+            return index_of_headers(address, sorted(path for _, path in files), unreadable)
+        coverages: dict[tuple[str, str], list[Coverage]] = defaultdict(list)
+        for name, path in files:
+            coverages[name.network, name.station].append(Coverage(*name, name.start_ns + DAY_NS, path))
+        return Index(address, in_order(coverages), unreadable=unreadable, slack_ns=SLACK_NS)
+
+    def read(self, reference: str, channels: Sequence[Candidate], start_ns: int | None, end_ns: int | None) -> Answer:
+        """Return the waveforms of a file, and what was wrong, such as headers that contradict the file's name."""
+        name = _named(os.path.basename(reference))
+        if self.options.trust == "header" or not isinstance(name, Name) or start_ns is None or end_ns is None:
+            return super().read(reference, channels, start_ns, end_ns)
+        own_day = name.start_ns < end_ns - MARGIN_NS and start_ns + MARGIN_NS < name.start_ns + DAY_NS
+        # the whole file in its own day, else data of other times would be lost without a word
+        found, wrong, notes = super().read(reference, channels, *((None, None) if own_day else (start_ns, end_ns)))
+        if own_day:
+            base = printable(os.path.basename(reference))
+            wrong = [*wrong, *(f"{base}: {text}" for text in _contradictions(found, name, self.options.trust))]
+        if self.options.trust == "name" and len({w.seed_id for w in found}) == 1:
+            network, station, location, channel, _ = name
+            codes = {"network": network, "station": station, "location": location, "channel": channel}
+            found = [dataclasses.replace(w, **codes) for w in found]  # type: ignore[arg-type]  # all are texts
+        return Answer(found, wrong, notes)
 
 
-def _folders(path: str | Path) -> list[os.DirEntry[str]]:
-    with os.scandir(path) as entries:
-        return sorted((e for e in entries if e.is_dir()), key=lambda e: e.name)
+def _contradictions(found: Sequence[Waveform], name: Name, trust: str) -> Iterator[str]:
+    """Yield what headers hold that the name of their file does not say."""
+    ids = sorted({w.seed_id for w in found})
+    if ids and name.seed_id not in ids and (trust == "refuse" or len(ids) > 1):
+        held = ", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
+        yield f'its headers say {held}; set data.sds.trust = "header" or "name" to use it'
+    first, stop = name.start_ns - SLACK_NS, name.start_ns + DAY_NS + SLACK_NS
+    outside = [w for w in found if w.start_ns < first or w.last_ns > stop]
+    if outside:
+        days = sorted({day_of(t) for w in outside for t in (w.start_ns, w.last_ns)})
+        yield (
+            f"it holds samples from {days[0]} to {days[-1]}, outside its name's {day_of(name.start_ns)}, which are not "
+            'used; set data.sds.trust = "header" to use them'
+        )
 
 
-def _sds_days(folder: str) -> Iterator[Coverage]:
+def _folders(path: str | Path, unreadable: dict[str, str], whose: str = "") -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(path) as entries:
+            return sorted((e for e in entries if e.is_dir()), key=lambda e: e.name)
+    except OSError as error:
+        unreadable[str(path)] = f"{whose}the folder cannot be read: {error.strerror}"
+        return []
+
+
+def _days(folder: str, unreadable: dict[str, str], whose: str) -> Iterator[tuple[Name, str]]:
     """Yield the files of one SDS channel folder. A file's name gives the day in which its records begin."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            parts = entry.name.split(".")
-            if len(parts) == 7 and parts[5].isdigit() and parts[6].isdigit() and max(map(len, parts)) <= CODE_LENGTH:
-                network, station, location, channel, _, year, day = parts
-                ordinal = datetime.date(int(year), 1, 1).toordinal() + int(day) - 1
-                start = (ordinal - EPOCH) * DAY_NS
-                yield Coverage(network, station, location, channel, start, start + DAY_NS, entry.path)
+    try:
+        with os.scandir(folder) as entries:
+            found = [(entry.name, entry.path) for entry in entries if entry.is_file()]
+    except OSError as error:
+        unreadable[folder] = f"{whose}the folder cannot be read: {error.strerror}"
+        return
+    for base, path in found:
+        name = _named(base)
+        if isinstance(name, Name):
+            yield name, path
+        elif name:
+            unreadable[path] = name
+
+
+def _named(base: str) -> Name | str:
+    """Return what the name of a file says; why this cannot be; or an empty text for other files."""
+    parts = base.split(".")
+    if len(parts) != 7 or not (parts[5] + parts[6]).isdigit() or not (parts[5] and parts[6]):
+        return ""
+    network, station, location, channel, _, year, day = parts
+    if max(map(len, parts)) > CODE_LENGTH or not base.isascii():
+        return f"its name has codes of more than {CODE_LENGTH} characters, or not of ASCII"
+    try:
+        first = datetime.date(int(year), 1, 1).toordinal()
+    except ValueError:
+        return f"its name has the year {year}"
+    if not 1 <= int(day) <= 366:
+        return f"its name has the day {day} of the year"
+    return Name(network, station, location, channel, (first + int(day) - 1 - EPOCH) * DAY_NS)

@@ -1,4 +1,4 @@
-"""Makes contiguous segments from raw ones: exact rates, merging, overlaps, gaps, and zeros that are gaps."""
+"""Makes contiguous segments from raw ones: merging, overlaps, gaps, and zeros that are gaps."""
 
 from __future__ import annotations
 
@@ -10,50 +10,22 @@ from fractions import Fraction
 
 import numpy as np
 
-from xcorr.core import XcorrError
 from xcorr.pes.items import Segment
+from xcorr.pes.reading.waveform import NS
 
-RATE_TOLERANCE = 1e-5
-LARGEST_DENOMINATOR = 32
 ZEROS_IN_A_ROW = 8  # samples of a possible run of zeros that are tested before all samples are
-NS = 1_000_000_000
-
-
-class RateError(XcorrError, ValueError):
-    """A sampling rate in Hz, or its period in seconds, is not a simple fraction."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cleaned:
-    """Segments without gaps, and what was removed: gaps (count, seconds), zeros (seconds), non-finite runs."""
+    """Segments without gaps, and what was removed: gaps (count, s), zeros (s), non-finite runs, disputed times (s)."""
 
     segments: tuple[Segment, ...]
     gaps: int
     gap_s: float
     zeros_s: float
     non_finite_ns: tuple[tuple[int, int], ...]
-
-
-def exact_rate(rate_hz: float) -> Fraction:
-    """Return the simple rational within 1e-5 of a rate in Hz (denominator of rate or period at most 32).
-
-    >>> exact_rate(39.9999), exact_rate(0.1), exact_rate(31.25)
-    (Fraction(40, 1), Fraction(1, 10), Fraction(125, 4))
-
-    Raises RateError if there is no such fraction, or the rate is not a number between 1e-6 and 1e6.
-    """
-    if not (math.isfinite(rate_hz) and 1e-6 < rate_hz < 1e6):
-        raise RateError(f"sampling rate {rate_hz!r} Hz is not a rate between 1e-6 and 1e6 Hz")
-    if rate_hz >= 1:
-        rate = Fraction(rate_hz).limit_denominator(LARGEST_DENOMINATOR)
-    else:
-        rate = 1 / Fraction(1 / rate_hz).limit_denominator(LARGEST_DENOMINATOR)
-    if abs(float(rate) / rate_hz - 1) > RATE_TOLERANCE:
-        raise RateError(
-            f"sampling rate {rate_hz!r} Hz is not within {RATE_TOLERANCE:g} of a simple rational "
-            f"(denominator of the rate or period up to {LARGEST_DENOMINATOR})"
-        )
-    return rate
+    disputed_s: float
 
 
 def sample_ns(start_ns: int, rate_hz: Fraction, index: int) -> int:
@@ -81,7 +53,7 @@ def clean(
     """
     trimmed = [t for p in pieces if len((t := _trim(p, start_ns, stop_ns)).data)]
     # of pieces that begin together, the longest comes first and holds the others
-    merged = _merge(sorted(trimmed, key=lambda s: (s.start_ns, -len(s.data))))
+    merged, disputed_s = _merge(sorted(trimmed, key=lambda s: (s.start_ns, -len(s.data))))
     zeros_s = 0.0
     non_finite: list[tuple[int, int]] = []
     kept: list[Segment] = []
@@ -101,7 +73,7 @@ def clean(
         b - a for a, b in zip(edges[::2], edges[1::2], strict=True) if joined and b - a >= (NS / joined[0].rate_hz)
     ]
     gap_s = (stop_ns - start_ns) / NS - float(covered)
-    return Cleaned(tuple(joined), len(holes) if joined else 1, max(0.0, gap_s), zeros_s, tuple(non_finite))
+    return Cleaned(tuple(joined), len(holes) if joined else 1, max(0.0, gap_s), zeros_s, tuple(non_finite), disputed_s)
 
 
 def _trim(segment: Segment, start_ns: int, stop_ns: int) -> Segment:
@@ -112,7 +84,8 @@ def _trim(segment: Segment, start_ns: int, stop_ns: int) -> Segment:
 
 
 def _slice(segment: Segment, first: int, last: int) -> Segment:
-    return Segment(sample_ns(segment.start_ns, segment.rate_hz, first), segment.rate_hz, segment.data[first:last])
+    start_ns = sample_ns(segment.start_ns, segment.rate_hz, first)
+    return dataclasses.replace(segment, start_ns=start_ns, data=segment.data[first:last])
 
 
 def cut_at(segment: Segment, times_ns: Sequence[int]) -> list[Segment]:
@@ -122,7 +95,8 @@ def cut_at(segment: Segment, times_ns: Sequence[int]) -> list[Segment]:
     return [p for p in parts if len(p.data)]
 
 
-def _merge(ordered: list[Segment]) -> list[Segment]:
+def _merge(ordered: list[Segment]) -> tuple[list[Segment], float]:
+    """Return the segments without overlaps, and the seconds in which overlapping samples disagree."""
     merged: list[Segment] = []
     disputed: list[tuple[int, int]] = []
     for segment in ordered:
@@ -138,7 +112,8 @@ def _merge(ordered: list[Segment]) -> list[Segment]:
             at = (segment.start_ns - last.start_ns) * last.rate_hz / NS
         index = round(at)
         overlap = min(len(last.data) - index, len(segment.data))
-        on_grid = segment.rate_hz == last.rate_hz and abs(at - index) <= Fraction(1, 4)
+        alike = segment.rate_hz == last.rate_hz and segment.direction == last.direction
+        on_grid = alike and abs(at - index) <= Fraction(1, 4)
         agrees = on_grid and _same(last.data[index : index + overlap], segment.data[:overlap])
         if agrees:
             if index + len(segment.data) > len(last.data):
@@ -151,7 +126,7 @@ def _merge(ordered: list[Segment]) -> list[Segment]:
             merged.append(tail)
     for start, stop in disputed:  # at the end, because a later piece may also cover a disputed time
         merged = [piece for s in merged for piece in _without(s, start, stop)]
-    return merged
+    return merged, sum(max(0, stop - start) for start, stop in disputed) / NS
 
 
 def _half_sample(segment: Segment) -> int:
@@ -200,7 +175,7 @@ def _interpolate(segments: list[Segment], max_gap_s: float, non_finite: list[tup
     joined: list[Segment] = []
     for segment in segments:
         last = joined[-1] if joined else None
-        if last is not None and last.rate_hz == segment.rate_hz:
+        if last is not None and (last.rate_hz, last.direction) == (segment.rate_hz, segment.direction):
             at = (segment.start_ns - last.start_ns) * last.rate_hz / NS
             missing = round(at) - len(last.data)
             holds_bad = any(a < segment.start_ns and b > end_ns(last) - _half_sample(last) for a, b in non_finite)

@@ -15,6 +15,7 @@ from xcorr.core import XcorrError, installed
 from xcorr.core.errors import RegistryError
 from xcorr.core.options import NoOptions
 from xcorr.pes.items import Candidate
+from xcorr.pes.reading.waveform import Answer, Coordinates
 
 Fingerprint = tuple[str, int, int]
 CODE_LENGTH = 8  # of networks and stations, in FDSN source identifiers
@@ -31,7 +32,11 @@ class ReadError(XcorrError, OSError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Coverage:
-    """A channel at a reference (of a file: its path), and the time within which its samples lie."""
+    """A channel at a reference (of a file: its path), and the time within which its samples lie.
+
+    ``rate_hz`` is its sampling rate (0: not known without reading the data). ``turned`` says that the data point
+    elsewhere than their channel's name says. ``refused`` says why its data cannot be used: their times are impossible.
+    """
 
     network: str
     station: str
@@ -40,6 +45,9 @@ class Coverage:
     start_ns: int
     end_ns: int
     path: str
+    rate_hz: float = 0.0
+    turned: bool = False
+    refused: str = ""
 
     def check_codes(self) -> None:
         """Raise SourceError if a code is none: it becomes a part of identifiers, and of names of files."""
@@ -50,21 +58,13 @@ class Coverage:
                 )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Coordinates:
-    """Degrees on WGS84 and metres."""
-
-    latitude: float
-    longitude: float
-    elevation_m: float = float("nan")
-
-
 @dataclasses.dataclass(frozen=True)
 class Index:
     """What a source has: coverages by (network, station), coordinates from headers, and unreadable files.
 
     ``ignored`` lists text files that are not waveforms: notes, licences, tables. Records may continue for up to
-    ``slack_ns`` after the end of a coverage, if this end is known only from the name of a file.
+    ``slack_ns`` after the end of a coverage, if this end is known only from the name of a file. ``others`` are stations
+    that are there and were not asked for.
     """
 
     source: str
@@ -73,11 +73,12 @@ class Index:
     unreadable: dict[str, str] = dataclasses.field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     slack_ns: int = 0
+    others: tuple[tuple[str, str], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """The stations, channels and times that a campaign asks a source for.
+    """The stations, channels, components and times that a campaign asks a source for.
 
     ``stations`` lists (network, station), ``channels`` (channel, location). All may hold ``*`` and ``?``. Times are in
     ns. With None the source decides.
@@ -87,6 +88,7 @@ class Wanted:
     channels: Patterns = ()
     start_ns: int | None = None
     end_ns: int | None = None
+    components: tuple[str, ...] = ("Z", "N", "E")
 
     @property
     def exact(self) -> set[tuple[str, str]] | None:
@@ -127,14 +129,12 @@ class Source(abc.ABC):
         return reference
 
     @abc.abstractmethod
-    def read(
-        self, reference: str, channels: Sequence[Candidate], start_ns: int, end_ns: int
-    ) -> tuple[list[Any], list[str]]:
-        """Return ObsPy traces that hold all samples of a time, and one line for each thing that was wrong.
+    def read(self, reference: str, channels: Sequence[Candidate], start_ns: int, end_ns: int) -> Answer:
+        """Return waveforms that hold all samples of a time, and one line for each thing that was wrong or remarkable.
 
-        The traces may hold more samples. ``channels`` are the candidates of one station with the same
-        :meth:`request_of`. May raise any error if nothing can be read. The account of the channel then gives the
-        reason, and the next run tries again.
+        The waveforms may hold more samples; :func:`xcorr.pes.reading.waveform.of_trace` makes one of an ObsPy trace.
+        ``channels`` are the candidates of one station with the same :meth:`request_of`. May raise any error if nothing
+        can be read. The account of the channel then gives the reason, and the next run tries again.
         """
 
     @abc.abstractmethod

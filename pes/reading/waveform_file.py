@@ -1,4 +1,4 @@
-"""Reads and writes waveform files with ObsPy, only one file at a time in a process.
+"""Reads and writes waveform files: miniSEED with libmseed (pymseed), all else with ObsPy, one file at a time.
 
 ObsPy tells libmseed where to send messages in a variable of the whole process (obspy/obspy issue 3114). Python catches
 warnings in such a variable too. Threads that read at the same time would get each other's errors, or crash. Ctrl-C
@@ -7,59 +7,81 @@ waits until a file is read, because libmseed calls Python, and a KeyboardInterru
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import os
 import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from xcorr.core.interrupt import shielded
+from xcorr.pes.reading import miniseed
 from xcorr.pes.reading.formats import read
+from xcorr.pes.reading.waveform import Answer, Waveform, of_trace
 
 ONE_AT_A_TIME = threading.Lock()
+SAC_INTERVAL = "Sample spacing read from SAC"
 LARGE = 64 << 20  # bytes: larger files are mapped, not read into memory whole
 
 
-def read_traces(source: str | bytes, start_ns: int, end_ns: int) -> tuple[list[Any], list[str]]:
-    """Return the ObsPy traces with samples within a time, and ObsPy's warnings. Traces may hold more samples.
+def read_waveforms(source: str | bytes, start_ns: int | None = None, end_ns: int | None = None) -> Answer:
+    """Return the waveforms with samples within a time; they may hold more samples.
 
     ``source`` is the path of a file, or the content of a miniSEED file. Raises any error that ObsPy raises.
     """
+    if isinstance(source, bytes):
+        return miniseed.read_miniseed(source, start_ns, end_ns)
+    with _miniseed(source) as content:
+        if content is not None:
+            return miniseed.read_miniseed(content, start_ns, end_ns)
     from obspy import UTCDateTime
-    from obspy.io.mseed.core import _read_mseed
 
-    content = source if isinstance(source, bytes) else _miniseed(source)
-    start, end = UTCDateTime(ns=start_ns), UTCDateTime(ns=end_ns)
+    start, end = (None if ns is None else UTCDateTime(ns=ns) for ns in (start_ns, end_ns))
+    with _alone() as caught:
+        stream = read("waveform", source, starttime=start, endtime=end)
+        for trace in stream:
+            trace.trim(starttime=start).trim(endtime=end)
+    notes = [f"{os.path.basename(source)}: {text}" for text in dict.fromkeys(map(_text, caught)) if text]
+    return Answer([of_trace(t) for t in stream if t.stats.npts], [], notes)
+
+
+def read_headers(path: str) -> list[Waveform]:
+    """Return the waveforms of a file without their samples. Raises whatever ObsPy raises."""
+    with _miniseed(path) as content:
+        if content is not None:
+            return miniseed.read_headers(content)
+    with _alone():
+        return [of_trace(trace) for trace in read("waveform", path, headonly=True)]
+
+
+@contextlib.contextmanager
+def _miniseed(path: str) -> Iterator[Any]:
+    """Give the content of a miniSEED file, mapped if the file is large; None for other formats."""
+    with open(path, "rb", buffering=0) as file:
+        head = file.read(8)
+        if not miniseed.is_miniseed(head):
+            yield None
+        elif os.fstat(file.fileno()).st_size <= LARGE:
+            yield head + file.read()
+        else:
+            yield mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # closed when nothing refers to it
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[list[warnings.WarningMessage]]:
+    """Let one thread at a time use ObsPy, and give its warnings."""
     with ONE_AT_A_TIME, shielded(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")  # else Python would show a repeated warning only once
-        if content is None:
-            assert isinstance(source, str)
-            stream = read("waveform", source, starttime=start, endtime=end)
-            for trace in stream:
-                trace.trim(starttime=start).trim(endtime=end)
-        else:  # calls the miniSEED reader itself, because ObsPy's code around it takes as long as reading
-            stream = _read_mseed(content or source, starttime=start, endtime=end)
-    return [t for t in stream if t.stats.npts], [str(w.message) for w in caught if _is_about_data(w)]
+        yield caught
 
 
-def _miniseed(path: str) -> bytes | None:
-    """Return the content of a miniSEED file; nothing for a large one, which ObsPy maps; None for other formats."""
-    with open(path, "rb", buffering=0) as file:
-        head = file.read(7)
-        if not (len(head) == 7 and head[:6].isdigit() and head[6:] in b"DRQM"):
-            return None
-        return head + file.read() if os.fstat(file.fileno()).st_size <= LARGE else b""
-
-
-def _is_about_data(warning: warnings.WarningMessage) -> bool:
-    return not issubclass(warning.category, DeprecationWarning | PendingDeprecationWarning)
-
-
-def read_headers(path: str) -> list[Any]:
-    """Return the ObsPy headers of a file's traces. Raises whatever ObsPy raises."""
-    with ONE_AT_A_TIME, shielded(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return [trace.stats for trace in read("waveform", path, headonly=True)]
+def _text(warning: warnings.WarningMessage) -> str:
+    """Return the text of a warning that is about the data; the interval of SAC is read without ObsPy's rounding."""
+    text = str(warning.message)
+    about_code = issubclass(warning.category, DeprecationWarning | PendingDeprecationWarning)
+    return "" if about_code or text.startswith(SAC_INTERVAL) else text
 
 
 def write_miniseed(traces: list[Any], path: Path) -> None:

@@ -27,8 +27,8 @@ from xcorr.mappings import run
 from xcorr.mappings.engine import available_cores
 from xcorr.pes.correlating.layout import Layout
 from xcorr.pes.items import Chunk, RawChannel, RawStation, Segment, SlotAccount, SpectraBlock
-from xcorr.pes.reading.segments import NS
-from xcorr.pes.reading.waveform_file import read_traces
+from xcorr.pes.reading.waveform import NS
+from xcorr.pes.reading.waveform_file import read_waveforms
 from xcorr.settings import Settings
 from xcorr.settings.recipe import Recipe
 from xcorr.store.software import kernel, software
@@ -146,10 +146,10 @@ def _read_cost() -> float:
     with tempfile.TemporaryDirectory() as place:
         path = str(Path(place, "x.mseed"))
         obspy.Trace(data).write(path, format="MSEED", encoding="STEIM2", reclen=4096)
-        read_traces(path, 0, 10**18)
+        read_waveforms(path, 0, 10**18)
         begin = time.perf_counter()
         for _ in range(3):
-            read_traces(path, 0, 10**18)
+            read_waveforms(path, 0, 10**18)
         return (time.perf_counter() - begin) / (3 * len(data))
 
 

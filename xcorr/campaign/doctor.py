@@ -97,7 +97,9 @@ def examine_source(stations: Path, settings: Settings) -> Iterator[Finding]:
     )
     days = [c.start_ns for c in found.chunks]
     yield Finding("chunks", True, f"{len(days)} with data, {found.rows} pair(s)")
-    unplaced = [s.name for s in found.stations if s.coordinates.latitude != s.coordinates.latitude]
+    for concern in found.concerns:
+        yield Finding("data", False, concern.text, needed=concern.fatal)
+    unplaced = [s.name for s in found.stations if not s.coordinates.are_known]
     cure = "give coordinates in the list (CSV) or with --metadata; distances need coordinates"
     yield Finding("coordinates", not unplaced, f"{len(unplaced)} station(s) without", cure)
     bad = found.index.unreadable

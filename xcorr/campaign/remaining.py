@@ -10,20 +10,33 @@ from pathlib import Path
 from xcorr.network.requests import slots_of
 from xcorr.network.survey import Survey
 from xcorr.pes.items import Chunk, SlotAccount, SlotRequest
+from xcorr.pes.reading.metadata import Digests, read_inventory
 from xcorr.pes.reading.source import Source, open_source
 from xcorr.settings import Settings
 from xcorr.store.folder import CampaignError
 from xcorr.store.ledger import Ledger
 from xcorr.store.ledger_schema import Shard
 
+FEW = 100_000  # accounts: of larger campaigns, only --refresh compares the files of all
 
-def what_remains(
-    found: Survey, ledger: Ledger, settings: Settings, refresh: bool = False
-) -> tuple[dict[int, list[Chunk]], int]:
-    """Return the work that remains: for each generation, the chunks, each with the strips that it lacks.
 
-    The second value is the number of shards that would be recomputed, but cannot be, because their series are in the
-    stacks already and were removed.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Remaining:
+    """The work that remains: for each generation, the chunks, each with the strips that it lacks.
+
+    ``without_series`` is the number of shards that would be recomputed, but cannot be, because their series are in the
+    stacks already and were removed. ``changed`` lists slot and start (ns) of channels whose files are new, or have
+    changed, and which are not read again; ``other_metadata`` those whose response or direction is another one now.
+    """
+
+    todo: dict[int, list[Chunk]]
+    without_series: int
+    changed: list[tuple[int, int]]
+    other_metadata: list[tuple[int, int]]
+
+
+def what_remains(found: Survey, ledger: Ledger, settings: Settings, refresh: bool = False) -> Remaining:
+    """Return the work that remains.
 
     A strip is recomputed if more time of its chunk is wanted now, or if one of its stations failed. With ``refresh``,
     a strip is also recomputed if the input files of one of its stations have changed. A station that has no data in
@@ -35,14 +48,26 @@ def what_remains(
     letters, slots = len(settings.components), slots_of(found, settings)
     chunk_at = {c.start_ns: c for c in found.chunks}
     source = open_source(found.index.source, settings.data.options)
-    for start, account in ledger.accounts(files=refresh):
+    looks = refresh or len(starts) * len(found.stations) * letters <= FEW
+    changed: list[tuple[int, int]] = []
+    other_metadata: list[tuple[int, int]] = []
+    inventory = None if settings.data.metadata is None else read_inventory(settings.data.metadata)
+    digests = Digests(inventory, settings.condition.response, settings.condition.band_hz)
+    for start, account in ledger.accounts(files=looks):
         number = account.slot // letters
         if start not in chunk_at or not found.stations[number].channels:
             continue
-        if account.is_error or (
-            refresh and _changed(account, slots(number, chunk_at[start]), account.slot % letters, source)
-        ):
+        differs = (looks or not account.seed_id) and _changed(
+            account, slots(number, chunk_at[start]), account.slot % letters, source
+        )
+        chunk = chunk_at[start]
+        now = digests.of(account.seed_id, chunk.data_start_ns, chunk.data_end_ns) if account.metadata else ""
+        if account.is_error or (refresh and (differs or now != account.metadata)):
             again.setdefault(start, set()).add(number)
+        elif now != account.metadata:
+            other_metadata.append((account.slot, start))
+        elif differs:
+            changed.append((account.slot, start))
     todo: dict[int, list[Chunk]] = {}
     without_series = 0
     for generation in found.generations:
@@ -67,7 +92,7 @@ def what_remains(
                     generation=generation.number,
                 )
                 todo.setdefault(generation.number, []).append(made)
-    return todo, without_series
+    return Remaining(todo, without_series, changed, other_metadata)
 
 
 def _is_done(shard: Shard | None, chunk: Chunk) -> bool:

@@ -15,27 +15,29 @@ import numpy as np
 from xcorr.campaign import head_start
 from xcorr.campaign.forecast import chunks_at_once, memory_limit, worker_count
 from xcorr.campaign.remaining import check_space, what_remains
-from xcorr.campaign.stack import circumstances, mapping_options, require_sums, stack_campaign
+from xcorr.campaign.stack import circumstances, mapping_options, require_series, require_sums, stack_campaign
 from xcorr.campaign.workflows import bytes_to_write, correlation_workflow, element_classes, events, expected_items
 from xcorr.core import Observer, WorkflowGraph, installed
 from xcorr.core.message import WorkerDied
 from xcorr.mappings import engine, run
-from xcorr.network.roster import Roster
-from xcorr.network.survey import Survey, survey_list
+from xcorr.network.roster import Roster, generations_of
+from xcorr.network.survey import Survey, require_possible, survey_list
 from xcorr.observers.progress import Progress, summarize
 from xcorr.observers.worker_log import WorkerLog
 from xcorr.pes.items import Chunk
 from xcorr.pes.process_setup import prepare_process
 from xcorr.pes.reading.files import CAMPAIGN_MARK
+from xcorr.pes.reading.waveform import day_of
 from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.pes.transforms.fft import library
 from xcorr.provenance.keep import KeepItems, check_rules, products_of
 from xcorr.provenance.runs import recorded
 from xcorr.results.report_page import prepare_page, write_page
-from xcorr.settings import Settings
+from xcorr.settings import Settings, SettingsError
 from xcorr.settings.recipe import Recipe
 from xcorr.store import doubts
 from xcorr.store import folder as folders
+from xcorr.store.accounts import slot_names
 from xcorr.store.derived import settle, settle_all
 from xcorr.store.ledger import Ledger
 from xcorr.store.lock import CampaignLock
@@ -60,13 +62,19 @@ class Finished:
 
 
 def run_campaign(
-    list_path: Path, folder: Path, settings: Settings, progress: str | None = None, refresh: bool = False
+    list_path: Path,
+    folder: Path,
+    settings: Settings,
+    progress: str | None = None,
+    refresh: bool = False,
+    refresh_metadata: bool = False,
 ) -> Finished:
     """Compute the shards that a campaign still lacks, stack them, and return the finished run.
 
-    Finished shards are kept. With ``refresh``, shards whose input files have changed are recomputed. ``progress`` is
-    the style in which progress is shown: ``bar``, ``line`` or ``json``; None shows nothing. Raises XcorrError if the
-    campaign cannot be run.
+    Finished shards are kept. With ``refresh``, shards whose input files, responses or orientations have changed are
+    recomputed. With ``refresh_metadata``, stations get their present coordinates, and the stacks are made again from
+    the series. ``progress`` is the style in which progress is shown: ``bar``, ``line`` or ``json``; None shows nothing.
+    Raises XcorrError if the campaign cannot be run.
     """
     start = time.perf_counter()
     settings, folder = folders.absolute(settings), folder.absolute()
@@ -81,13 +89,16 @@ def run_campaign(
     found = None
     if not folder.exists():  # a run that is not possible leaves no folder behind
         found = survey_list(list_path, settings)
+        require_possible(found)
         chunks_at_once(Recipe(settings), found, worker_count(settings), len(found.chunks))
+    else:
+        settings = folders.with_campaigns_numbers(folder, settings)
     folders.make_folder(folder)
     with CampaignLock(folder), telling_who_waits(folder):
         rewritten = folders.freeze_settings(folder, settings)
         folders.remove_leftovers(folder, settings.keep)
         ledger = Ledger(folder, settings.hash(), not settings.stack.keep_series)
-        one = _Run(list_path, folder, Recipe(settings), ledger, progress, refresh)
+        one = _Run(list_path, folder, Recipe(settings), ledger, progress, refresh, refresh_metadata)
         try:
             report = _persist(folder, settings, lambda: one.execute(found))
             report["repaired"] = [*rewritten, *report["repaired"]]
@@ -130,6 +141,7 @@ class _Run:
     ledger: Ledger
     progress: str | None
     refresh: bool
+    refresh_metadata: bool
 
     def execute(self, found: Survey | None) -> dict[str, Any]:
         """Compute missing shards, stack, and return the report. ``found``: an earlier survey of the list, if any."""
@@ -138,10 +150,12 @@ class _Run:
         settle(ledger, folder / CAMPAIGN_MARK)
         roster = Roster.from_json(ledger.fact("members"))
         if found is None or roster is not None:
-            found = survey_list(self.list_path, settings, roster)
+            found = survey_list(self.list_path, settings, roster, self.refresh_metadata)
+        moved = self._require_same_pairs(roster, found)
         ledger.keep_fact("members", found.roster.to_json(len(found.generations) - 1))  # their order is settled now
         ledger.keep_requested(found.requested)
-        todo, without_series = what_remains(found, ledger, settings, self.refresh)
+        remaining = what_remains(found, ledger, settings, self.refresh)
+        todo, without_series = remaining.todo, remaining.without_series
         done = {(s.start_ns, s.generation, s.strip) for s in ledger.shards()}
         wanted = {
             (c.start_ns, number, strip) for number, chunks in todo.items() for c in chunks for strip in c.wanted or ()
@@ -152,7 +166,8 @@ class _Run:
         check_space(folder, bytes_to_write(self.recipe, found, todo, len(every)))
         workflows = self._workflows(found, todo)  # before anything is recorded: settings may still be refused here
         ledger.keep_fact("expected", str(len(done | wanted)))
-        warnings = _other_kernel(ledger)
+        warnings = [*(c.text for c in found.concerns), *_other_kernel(ledger)]
+        warnings += _new_files(remaining.changed, slot_names(found.roster, settings))
         if without_series:
             warnings.append(
                 f"{without_series} shard(s) should be recomputed, because an input failed or has changed, or more time "
@@ -169,9 +184,10 @@ class _Run:
                     watch += [KeepItems(folder, record.number, settings.keep)] if settings.keep else []
                 how = settings.run
                 workers += run(graph, None, how.mapping, how.workers, watch, mapping_options(settings)).workers
-            stack_campaign(folder, self.recipe, found, pairs.result(), ledger, record)
+            stack_campaign(folder, self.recipe, found, pairs.result(), ledger, record, again=moved)
         remove_redundant(ledger)
         report = make_report(settings, found, ledger, _pairs_with_data(folder), folder)
+        report["errors"] += _other_metadata(remaining.other_metadata, slot_names(found.roster, settings))
         report |= {
             "shards_kept": len(done - wanted),
             "repaired": repaired,
@@ -180,6 +196,22 @@ class _Run:
             "behind": behind(folder),
         }
         return report
+
+    def _require_same_pairs(self, roster: Roster | None, found: Survey) -> bool:
+        """Return whether stations get new coordinates. Raises SettingsError if these would change the pairs."""
+        if roster is None or not self.refresh_metadata:
+            return False
+        old = generations_of(roster, self.recipe.settings)
+        both = zip(old, found.generations, strict=False)
+        if not all(np.array_equal(a.layout.matrix, b.layout.matrix) for a, b in both):
+            raise SettingsError(
+                "--refresh-metadata: with the new coordinates other pairs pass correlate.distance_km or azimuth_deg; "
+                "choose another folder with -o"
+            )
+        same = all(a.coordinates == b.coordinates for a, b in zip(roster.stations, found.stations, strict=False))
+        if not same:
+            require_series(self.folder, self.ledger)
+        return not same
 
     def _workflows(self, found: Survey, todo: dict[int, list[Chunk]]) -> list[WorkflowGraph]:
         """Return the workflow of every generation that lacks something."""
@@ -196,6 +228,29 @@ class _Run:
 
     def _progress(self, graph: WorkflowGraph) -> list[Observer]:
         return [] if self.progress is None else [Progress(expected_items(graph), self.progress)]
+
+
+def _new_files(changed: list[tuple[int, int]], names: list[str]) -> list[str]:
+    """Return a warning of channels whose files are new or have changed since they were read."""
+    if not changed:
+        return []
+    slot, first = changed[0]
+    channels, chunks = len({s for s, _ in changed}), len({start for _, start in changed})
+    return [
+        f"files of {channels} channel(s) in {chunks} chunk(s) are new or have changed, such as {names[slot]} on "
+        f"{day_of(first)}; --refresh reads them again"
+    ]
+
+
+def _other_metadata(changed: list[tuple[int, int]], names: list[str]) -> list[str]:
+    """Return an error if results were made with metadata that say something else now."""
+    if not changed:
+        return []
+    slot, first = changed[0]
+    return [
+        f"{len({s for s, _ in changed})} channel(s), such as {names[slot]} on {day_of(first)}, have another response "
+        "or direction in the station metadata than when they were correlated; --refresh correlates them again"
+    ]
 
 
 def _other_kernel(ledger: Ledger) -> list[str]:

@@ -136,15 +136,16 @@ def stack_campaign(
     ledger: Ledger,
     record: Run | None = None,
     everything: bool = False,
+    again: bool = False,
 ) -> None:
     """Bring ``xcorr.h5`` up to date with the shards. Then remove the shards if the series are not to be kept.
 
     New data are added to the running sums of the linear stacks. The stacks of other methods stay as they are;
-    ``everything`` makes them again too. Nothing is done where nothing is new. Raises CampaignError if the sums that are
-    needed are gone.
+    ``everything`` makes those asked for again too, and with ``again`` all that there are. Nothing is done where nothing
+    is new. Raises CampaignError if the sums that are needed are gone.
     """
     settings, shards = recipe.settings, ledger.shards()
-    plan = stack_plan(folder, settings, ledger, len(pairs), everything)
+    plan = stack_plan(folder, settings, ledger, len(pairs), everything or again, again)
     if plan is not None:
         starts = sorted({s.start_ns for s in shards})
         made = tables(recipe, found, pairs, starts, shards)

@@ -50,8 +50,12 @@ def parameters(settings: Settings, method: str) -> str:
     return json.dumps({k: v for k, v in fields.items() if k.startswith(method.replace("-", "_") + "_")})
 
 
-def stack_plan(folder: Path, settings: Settings, ledger: Ledger, rows: int, everything: bool) -> StackPlan | None:
+def stack_plan(
+    folder: Path, settings: Settings, ledger: Ledger, rows: int, everything: bool, again: bool = False
+) -> StackPlan | None:
     """Return what the stack pass has to do, or None if it has nothing to do.
+
+    With ``everything``, the stacks asked for are made from nothing; with ``again``, also all others that there are.
 
     Stacks that ``xcorr stack`` made stay, whatever the methods of this run are. Raises CampaignError if series were
     removed and the sums, which are then the only way to add data, are gone.
@@ -65,7 +69,7 @@ def stack_plan(folder: Path, settings: Settings, ledger: Ledger, rows: int, ever
     made_before = json.loads(ledger.fact("stacks") or "[]")  # of results that are damaged now, all are made again
     readable, only_links = all(s.kept for s in shards), False
     if everything:
-        methods = asked
+        methods = tuple(dict.fromkeys((*asked, *there, *made_before))) if again else asked
     elif ours and old and _is_current(old, digest, rows, asked, settings):
         if old.paths and old.paths != {s.path for s in shards}:
             methods, only_links = (), True

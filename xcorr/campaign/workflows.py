@@ -28,7 +28,7 @@ from xcorr.pes import (
 from xcorr.pes.correlating.layout import Layout
 from xcorr.pes.items import Chunk
 from xcorr.pes.reading.catalogue import read_catalogue
-from xcorr.pes.reading.segments import NS
+from xcorr.pes.reading.waveform import NS
 from xcorr.pes.stacking.result_file import Tables
 from xcorr.pes.stacking.stack import StackRequest
 from xcorr.pes.stacking.sums import keeps_sums
@@ -128,6 +128,7 @@ def correlation_workflow(
             s.condition.max_gap_s,
             s.condition.zeros_are_gaps_s,
             s.data.options,
+            s.data.drift,
         ),
         *preparing(recipe),
         correlator(recipe, layout, [s.name for s in found.stations[: layout.stations]]),

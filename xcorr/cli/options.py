@@ -64,7 +64,16 @@ def run_options(command: Any) -> Any:
         ),
         click.option("--memory", help="Most memory that all processes together may take, such as 4GB."),
         click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs."),
-        click.option("--refresh", is_flag=True, help="Recompute the results of files that have changed since."),
+        click.option(
+            "--refresh",
+            is_flag=True,
+            help="Recompute the results of files, responses and directions that have changed.",
+        ),
+        click.option(
+            "--refresh-metadata",
+            is_flag=True,
+            help="Take new coordinates of stations, and make distances, azimuths and stacks again.",
+        ),
     )
     for option in reversed(options):
         command = option(command)

@@ -44,6 +44,7 @@ def _run(
     assignments: tuple[str, ...],
     as_json: bool,
     refresh: bool,
+    refresh_metadata: bool,
     **options: Any,
 ) -> int:
     """Run a campaign and print its summary; return the exit code."""
@@ -53,14 +54,17 @@ def _run(
     begin(options["mapping"], options["workers"])
     settings = settings_of(stations, config, assignments, options)
     folder = (output or stations.with_suffix(".xcorr")).absolute()
-    return engine(settings.run.mapping).lead(lambda: _run_and_tell(stations, folder, settings, as_json, refresh))
+    flags = refresh, refresh_metadata
+    return engine(settings.run.mapping).lead(lambda: _run_and_tell(stations, folder, settings, as_json, *flags))
 
 
-def _run_and_tell(stations: Path, folder: Path, settings: Settings, as_json: bool, refresh: bool) -> int:
+def _run_and_tell(
+    stations: Path, folder: Path, settings: Settings, as_json: bool, refresh: bool, refresh_metadata: bool
+) -> int:
     from xcorr.campaign.run import run_campaign
 
     style = "json" if as_json else "bar" if sys.stderr is not None and sys.stderr.isatty() else "line"
-    finished = run_campaign(stations, folder, settings, style, refresh)
+    finished = run_campaign(stations, folder, settings, style, refresh, refresh_metadata)
     brief = {k: v for k, v in finished.report.items() if k != "requested"}
     if as_json:
         click.echo(json.dumps({"event": "summary", **brief, "folder": str(folder), "exit_code": finished.exit_code}))
@@ -89,6 +93,8 @@ def kept(*, stations: Path, output: Path | None, **options: Any) -> str:
 
 def summary(report: Mapping[str, Any], folder: Path) -> str:
     """Return the summary of a run for people."""
+    from xcorr.store.report import reason_line
+
     windows = report["windows"]
     rejected = [f"{count} {reason}" for reason, count in windows.items() if reason != "used" and count]
     absent = [r for r in report["requested"] if r["status"] == "absent"]
@@ -105,14 +111,23 @@ def summary(report: Mapping[str, Any], folder: Path) -> str:
     ]
     lines += [f"repaired   {text}" for text in report["repaired"][:SHOWN]]
     lines += [f"warning    {text}" for text in report["warnings"]]
-    lines += [f"absent     line {r['line']}: {r['text']} ({r['reason']})" for r in absent[:SHOWN]]
+    lines += [f"absent     {_asked(r)} (line {r['line']}): {r['reason']}" for r in absent[:SHOWN]]
     lines += [f"           and {len(absent) - SHOWN} more, in report.json"] * (len(absent) > SHOWN)
+    reasons = report["reasons"]
+    lines += [f"{g['kind']:10} {reason_line(g)}" for g in reasons[:SHOWN]]
+    lines += [f"           and {len(reasons) - SHOWN} more reasons, in report.json"] * (len(reasons) > SHOWN)
     for name, word in (("stale", "kept"), ("aside", "aside"), ("behind", "behind")):
         lines += [f"{word:10} {text}" for text in report[name][:SHOWN]]
         lines += [f"           and {len(report[name]) - SHOWN} more, in report.json"] * (len(report[name]) > SHOWN)
     lines += [f"failed     {error}" for error in report["errors"][:SHOWN]]
     lines += [f"           and {len(report['errors']) - SHOWN} more, in report.json"] * (len(report["errors"]) > SHOWN)
     return "\n".join(lines)
+
+
+def _asked(row: Mapping[str, Any]) -> str:
+    """Return a line of the station list as ``NET.STA``, if it is of two words."""
+    words = row["text"].split()
+    return ".".join(words) if len(words) == 2 else str(row["text"])
 
 
 def _busy(report: Mapping[str, Any]) -> str:
@@ -138,6 +153,7 @@ def plan(
     assignments: tuple[str, ...],
     as_json: bool,
     refresh: bool,
+    refresh_metadata: bool,
     **options: Any,
 ) -> None:
     """Forecast what `xcorr run` needs with the same options: operations, bytes, files, memory and time.
@@ -150,8 +166,9 @@ def plan(
     from xcorr.campaign.calibration import calibrated
     from xcorr.campaign.forecast import forecast, worker_count
     from xcorr.campaign.remaining import what_remains
+    from xcorr.core.files import printable
     from xcorr.network.roster import Roster
-    from xcorr.network.survey import survey_list
+    from xcorr.network.survey import require_possible, survey_list
     from xcorr.settings.recipe import Recipe
     from xcorr.store.ledger import NAME, Ledger, read_ledger
 
@@ -160,9 +177,11 @@ def plan(
     with tempfile.TemporaryDirectory() as nowhere:
         # elsewhere, because a forecast must not make the folder
         ledger = read_ledger(folder) if (folder / NAME).exists() else Ledger(Path(nowhere))
-        found = survey_list(stations, settings, Roster.from_json(ledger.fact("members")))
-        todo, _ = what_remains(found, ledger, settings, refresh)
+        found = survey_list(stations, settings, Roster.from_json(ledger.fact("members")), refresh_metadata)
+        todo = what_remains(found, ledger, settings, refresh).todo
         ledger.close()
+    if not (folder / NAME).exists():
+        require_possible(found)
     made = forecast(Recipe(settings), found, todo, calibrated(settings, folder), worker_count(settings))
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(made)))
@@ -173,6 +192,10 @@ def plan(
     click.echo(f"writing    {made.bytes_written / 1e6:.1f} MB in {made.files} files")
     click.echo(f"memory     {made.memory_bytes / 1e6:.0f} MB at most, {made.open_chunks} chunk(s) at once")
     click.echo(f"time       {made.seconds:.1f} s on {made.workers} worker(s) of {settings.run.mapping}")
+    for concern in found.concerns:
+        click.echo(f"warning    {concern.text}")
+    for path, reason in found.index.unreadable.items():
+        click.echo(f"unreadable {printable(path)}: {reason}")
 
 
 @click.command()

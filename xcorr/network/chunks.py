@@ -6,8 +6,8 @@ import datetime
 from collections.abc import Sequence
 
 from xcorr.pes.items import Chunk
-from xcorr.pes.reading.segments import NS
 from xcorr.pes.reading.source import Coverage
+from xcorr.pes.reading.waveform import NS
 from xcorr.settings import Settings, SettingsError
 
 

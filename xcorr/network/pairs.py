@@ -44,6 +44,9 @@ def chosen_pairs(stations: Sequence[Station], wanted: Correlate) -> Bool:
     """
     count = len(stations)
     chosen = np.triu(np.ones((count, count), bool), 0 if wanted.autocorrelations else 1)
+    same = [(s.network, s.source_code) for s in stations]  # a station that was moved makes no pair with itself
+    for k in (k for k, s in enumerate(stations) if s.code != s.source_code):
+        chosen[[n for n in range(count) if n != k and same[n] == same[k]], k] = False
     if wanted.pairs:
         chosen &= _named(stations, wanted.pairs)
     codes = np.array([s.network for s in stations])

@@ -15,7 +15,7 @@ from xcorr.network.station_list import Station
 from xcorr.network.survey import Survey
 from xcorr.pes.correlating.layout import Layout
 from xcorr.pes.items import HELPER, Candidate, Chunk, SlotRequest, StationRequest
-from xcorr.pes.reading.segments import NS
+from xcorr.pes.reading.waveform import NS
 from xcorr.settings import Settings
 
 
@@ -63,7 +63,8 @@ def slots_of(found: Survey, settings: Settings) -> Callable[[int, Chunk], tuple[
     def of(number: int, chunk: Chunk) -> tuple[SlotRequest, ...]:
         if number not in known:
             known[number] = _Channels(found.stations[number], found, settings)
-        return _slots(number, known[number].candidates(chunk), settings)
+        channels = known[number]
+        return _slots(number, channels.candidates(chunk), channels, settings)
 
     return of
 
@@ -75,8 +76,15 @@ class _Channels:
         self.station = station
         self.patterns = patterns_of(station.channels, settings)
         self.size, self.slack = settings.data.chunk_s * NS, found.index.slack_ns
-        coverages = found.index.coverages.get((station.network, station.code), [])
-        self.coverages = sorted(coverages, key=lambda c: c.start_ns)  # stable: else the order of the source stays
+        every = found.index.coverages.get((station.network, station.source_code), [])
+        coverages = [c for c in every if c.start_ns < station.within[1] and c.end_ns > station.within[0]]
+        good = [c for c in coverages if not c.refused]
+        self.coverages = sorted(good, key=lambda c: c.start_ns)  # stable: else the order of the source stays
+        self.turned = any(c.turned for c in good)
+        self.refused: dict[str, str] = {}
+        for c in coverages:
+            if c.refused and preference(c, self.patterns, ("Z", "N", "E")) is not None:
+                self.refused.setdefault(COMPONENT_OF[c.channel[-1]], c.refused)
         self.starts = np.array([c.start_ns for c in self.coverages], np.int64)
         self.longest = max((c.end_ns - c.start_ns for c in self.coverages), default=0)
 
@@ -96,22 +104,27 @@ class _Channels:
                 paths.append(coverage.path)
         by_component: dict[str, list[Candidate]] = defaultdict(list)
         for (letter, _, location, (_, channel)), paths in sorted(files.items()):
-            network, code = self.station.network, self.station.code
-            by_component[letter].append(Candidate(network, code, location, channel, tuple(paths)))
+            network, code = self.station.network, self.station.source_code
+            within = self.station.within
+            by_component[letter].append(Candidate(network, code, location, channel, tuple(paths), within))
         return by_component
 
 
-def _slots(number: int, by_component: dict[str, list[Candidate]], settings: Settings) -> tuple[SlotRequest, ...]:
+def _slots(
+    number: int, by_component: dict[str, list[Candidate]], channels: _Channels, settings: Settings
+) -> tuple[SlotRequest, ...]:
     """Return a station's slots. If channels must be rotated, add the helper channels that rotation needs."""
     wanted = settings.components
     slots = [
-        SlotRequest(number * len(wanted) + k, letter, tuple(by_component.get(letter, ())))
+        SlotRequest(
+            number * len(wanted) + k, letter, tuple(by_component.get(letter, ())), channels.refused.get(letter, "")
+        )
         for k, letter in enumerate(wanted)
     ]
     letters = {c.channel[-1] for slot in slots for c in slot.candidates}
     if letters & set("UVW"):
         helpers = set("ZNE")  # U, V and W are tilted, so each component needs all three
-    elif letters & set("12") or (settings.data.metadata is not None and letters & set("NE")):
+    elif letters & set("12") or ((settings.data.metadata is not None or channels.turned) and letters & set("NE")):
         helpers = set("NE")
     else:
         helpers = set()

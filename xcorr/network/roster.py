@@ -8,7 +8,7 @@ import json
 from xcorr.network.pairs import chosen_pairs
 from xcorr.network.station_list import Station
 from xcorr.pes.correlating.layout import Layout
-from xcorr.pes.reading.source import Coordinates
+from xcorr.pes.reading.waveform import Coordinates
 from xcorr.settings import Settings
 
 
@@ -49,14 +49,20 @@ class Generation:
     first_row: int
 
 
-def joined(found: dict[tuple[str, str], Station], roster: Roster | None) -> Roster:
-    """Return the roster with new stations at the end. Stations that it has already keep their coordinates."""
+def joined(found: dict[tuple[str, str], Station], roster: Roster | None, new_places: bool = False) -> Roster:
+    """Return the roster with new stations at the end.
+
+    Stations that it has already keep their coordinates, unless ``new_places`` are to be taken.
+    """
     if roster is None:
         return Roster(tuple(found.values()), (len(found),))
-    old = [
-        dataclasses.replace(s, channels=found[s.network, s.code].channels) if (s.network, s.code) in found else s
-        for s in roster.stations
-    ]
+    old = []
+    for s in roster.stations:
+        now = found.get((s.network, s.code))
+        keeps = now is None or not new_places or not now.coordinates.are_known
+        old.append(
+            s if now is None else dataclasses.replace(now, coordinates=s.coordinates if keeps else now.coordinates)
+        )
     known = {(s.network, s.code) for s in old}
     new = [s for key, s in found.items() if key not in known]
     bounds = (*roster.bounds, len(old) + len(new)) if new else roster.bounds

@@ -8,11 +8,23 @@ import math
 import re
 from pathlib import Path
 
+import numpy as np
+
 from xcorr.core import XcorrError
 from xcorr.core.errors import nearest
-from xcorr.pes.reading.source import Coordinates
+from xcorr.pes.reading.waveform import Coordinates, Place
 
-CSV_COLUMNS = ("network", "station", "location", "channel", "latitude", "longitude", "elevation_m")
+CSV_COLUMNS = (
+    "network",
+    "station",
+    "location",
+    "channel",
+    "latitude",
+    "longitude",
+    "elevation_m",
+    "starttime",
+    "endtime",
+)
 _CODE = re.compile(r"[A-Za-z0-9*?\-]*")
 
 
@@ -30,17 +42,26 @@ class ListRow:
     station: str
     location: str | None = None
     channel: str | None = None
-    coordinates: Coordinates | None = None
+    place: Place | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Station:
-    """A station of the campaign; ``channels`` holds the (channel, location) patterns that its lines ask for."""
+    """A station of the campaign; ``channels`` holds the (channel, location) patterns that its lines ask for.
+
+    Data outside ``within`` (ns) are not its own, but those of the same station at another place.
+    """
 
     network: str
     code: str
     coordinates: Coordinates
     channels: tuple[tuple[str | None, str | None], ...] = ((None, None),)
+    within: tuple[int, int] = (-(2**62), 2**62)
+
+    @property
+    def source_code(self) -> str:
+        """Its code in the source: without the number of its place."""
+        return self.code.partition("@")[0]
 
     @property
     def name(self) -> str:
@@ -102,9 +123,9 @@ def _row(number: int, text: str, header: list[str] | None) -> ListRow:
     if len(words) == 1 and len(parts) in (2, 4):
         network, station, *rest = parts
         location, channel = (_code(r, True) for r in rest) if rest else (None, None)
-        return ListRow(number, text, _code(network), _code(station), location, channel)
+        return ListRow(number, text, _network(network), _code(station), location, channel)
     if len(words) == 2:
-        return ListRow(number, text, _code(words[0]), _code(words[1]))
+        return ListRow(number, text, _network(words[0]), _code(words[1]))
     raise ValueError(
         "write 'NET STA', 'NET.STA' or 'NET.STA.LOC.CHA' (with * and ?), "
         "or begin the file with a CSV header network,station,..."
@@ -115,14 +136,27 @@ def _from_columns(number: int, text: str, names: list[str], cells: list[str], ex
     if (exact and len(cells) != len(names)) or len(cells) < 2:
         raise ValueError(f"{len(cells)} columns where the header has {len(names)}; give a value for every column")
     at = dict(zip(names, cells, strict=False))
-    coordinates = None
+    place = None
     if at.get("latitude") or at.get("longitude"):
         latitude, longitude = (_number(at.get(k, ""), k, m) for k, m in (("latitude", 90), ("longitude", 360)))
         elevation = _number(at["elevation_m"], "elevation_m", 1e5) if at.get("elevation_m") else math.nan
-        coordinates = Coordinates(latitude, longitude, elevation)
+        times = {f"{end}_ns": _time(at[f"{end}time"]) for end in ("start", "end") if at.get(f"{end}time")}
+        place = Place(Coordinates(latitude, longitude, elevation), **times)
     location = _code(at["location"].replace("--", ""), True) if "location" in at else None
     channel = _code(at["channel"]) if at.get("channel") else None
-    return ListRow(number, text, _code(at["network"]), _code(at["station"]), location, channel, coordinates)
+    return ListRow(number, text, _network(at["network"]), _code(at["station"]), location, channel, place)
+
+
+def _time(text: str) -> int:
+    try:
+        return int(np.datetime64(text.removesuffix("Z"), "ns").astype(np.int64))
+    except ValueError:
+        raise ValueError(f"{text!r} is not a time such as 2015-03-01T00:00:00") from None
+
+
+def _network(text: str) -> str:
+    """Return a network code; a blank one, as in SAC files without a network, may be written ``--`` or ``.``."""
+    return "" if text in ("", ".") else _code(text)
 
 
 def _code(text: str, may_be_empty: bool = False) -> str:

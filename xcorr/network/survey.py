@@ -9,15 +9,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xcorr.core import XcorrError
+from xcorr.core.files import printable
 from xcorr.network.channels import patterns_of, preference
 from xcorr.network.chunks import make_chunks, time_limits
+from xcorr.network.doubtful import may_define_time, without_rollovers
+from xcorr.network.foresight import Concern, concerns
+from xcorr.network.places import metres, placed
 from xcorr.network.roster import Generation, Roster, generations_of, joined
 from xcorr.network.station_list import ListRow, Station, read_station_list
 from xcorr.pes.items import Chunk
-from xcorr.pes.reading.metadata import read_inventory, station_coordinates
-from xcorr.pes.reading.source import Coordinates, Coverage, Index, Wanted, open_source
+from xcorr.pes.reading.metadata import read_inventory, station_places
+from xcorr.pes.reading.source import Coverage, Index, Wanted, open_source
+from xcorr.pes.reading.waveform import Coordinates, Place, day_of
 from xcorr.settings import Settings, SettingsError
 
+FEW = 3  # stations that are named where others are asked for
+LISTED = 8  # most names or reasons in a message
 NOWHERE = Coordinates(math.nan, math.nan)
 
 
@@ -45,6 +52,7 @@ class Survey:
     chunks: tuple[Chunk, ...]
     generations: tuple[Generation, ...]
     index: Index
+    concerns: tuple[Concern, ...] = ()
 
     @property
     def stations(self) -> tuple[Station, ...]:
@@ -57,11 +65,11 @@ class Survey:
         return sum(g.layout.rows for g in self.generations)
 
 
-def survey_list(list_path: Path, settings: Settings, roster: Roster | None = None) -> Survey:
+def survey_list(list_path: Path, settings: Settings, roster: Roster | None = None, new_places: bool = False) -> Survey:
     """Read the station list, index the source, and join them with the metadata.
 
-    ``roster`` holds the stations that the campaign has already. Raises the errors of :func:`survey`, and
-    SettingsError if no source is set.
+    ``roster`` holds the stations that the campaign has already; with ``new_places`` they get new coordinates. Raises
+    the errors of :func:`survey`, and SettingsError if no source is set.
     """
     if settings.data.source is None:
         raise SettingsError(
@@ -70,23 +78,28 @@ def survey_list(list_path: Path, settings: Settings, roster: Roster | None = Non
     rows = read_station_list(list_path)
     start, end = time_limits(settings)
     stations = tuple(dict.fromkeys((r.network, r.station) for r in rows))
-    wanted = Wanted(stations, patterns_of([(r.channel, r.location) for r in rows], settings), start, end)
-    index = open_source(settings.data.source, settings.data.options).index(wanted)
+    patterns = patterns_of([(r.channel, r.location) for r in rows], settings)
+    wanted = Wanted(stations, patterns, start, end, settings.components)
+    source = open_source(settings.data.source, settings.data.options)
+    index = source.index(wanted)
     if wanted.exact is not None:  # others would widen the time of the campaign
         kept = {k: v for k, v in index.coverages.items() if k in wanted.exact}
-        index = dataclasses.replace(index, coverages=kept)
-    coordinates = {}
-    if settings.data.metadata is not None:
-        coordinates = station_coordinates(read_inventory(settings.data.metadata))
-    return survey(rows, index, coordinates, settings, roster)
+        index = dataclasses.replace(index, coverages=kept, others=tuple(sorted(set(index.coverages) - set(kept))))
+    if start is None and end is None:
+        index = without_rollovers(index)
+    inventory = None if settings.data.metadata is None else read_inventory(settings.data.metadata)
+    found = survey(rows, index, {} if inventory is None else station_places(inventory), settings, roster, new_places)
+    known = found.concerns + concerns([s for s in found.stations if s.channels], index, source, inventory, settings)
+    return dataclasses.replace(found, concerns=known)
 
 
 def survey(
     rows: Sequence[ListRow],
     index: Index,
-    metadata: dict[tuple[str, str], Coordinates],
+    metadata: dict[tuple[str, str], list[Place]],
     settings: Settings,
     roster: Roster | None = None,
+    new_places: bool = False,
 ) -> Survey:
     """Join list, archive and metadata.
 
@@ -106,20 +119,19 @@ def survey(
             if key in found:
                 found[key] = dataclasses.replace(found[key], channels=(*found[key].channels, asked))
             else:
-                at = row.coordinates or metadata.get(key) or index.coordinates.get(key) or NOWHERE
-                found[key] = Station(*key, at, (asked,))
+                found[key] = Station(*key, index.coordinates.get(key, NOWHERE), (asked,))
                 line_of[key] = row.line
-        requested.append(_account(row, matches, usable, fresh, line_of))
+        there = missing(row, matches, index, settings) if not usable else ""
+        requested.append(_account(row, matches, usable, fresh, line_of, there))
     if len(found) < 2:
-        reasons = "; ".join(sorted({f"line {r.line} ({r.text}): {r.reason}" for r in requested if r.reason})[:5])
-        raise NothingToDo(
-            f"{len(found)} of {len(rows)} lines of the list have data in {index.source!r}; a pair needs two. {reasons}"
-        )
+        raise NothingToDo(_too_few(len(found), requested, index))
     if settings.correlate.block < len(settings.components):
         raise SettingsError(
             f"correlate.block = {settings.correlate.block}: must be at least the number of components of one station"
         )
-    everyone = joined(found, roster)
+    stations, moved = _placed(rows, found, index, metadata, settings, roster)
+    everyone = joined(stations, roster, new_places)
+    moved += _other_places(stations, everyone)
     generations = generations_of(everyone, settings)
     if not sum(g.layout.rows for g in generations):
         raise NothingToDo(
@@ -131,8 +143,58 @@ def survey(
         for key, station in found.items()
         for c in _wanted_within(index.coverages[key], station.channels, limits, settings, index.slack_ns)
     ]
-    chunks = make_chunks(wanted, limits, index.slack_ns, settings)
-    return Survey(everyone, tuple(requested), chunks, generations, index)
+    timely = may_define_time(wanted, settings.condition.band_hz[1])
+    if not timely:
+        raise NothingToDo(_too_few(0, requested, index))
+    chunks = make_chunks(timely, limits, index.slack_ns, settings)
+    return Survey(everyone, tuple(requested), chunks, generations, index, tuple(map(Concern, moved)))
+
+
+def _placed(
+    rows: Sequence[ListRow],
+    found: dict[tuple[str, str], Station],
+    index: Index,
+    metadata: dict[tuple[str, str], list[Place]],
+    settings: Settings,
+    roster: Roster | None,
+) -> tuple[dict[tuple[str, str], Station], list[str]]:
+    """Return the stations at their places, which the list gives, or else the metadata, or else headers; and remarks."""
+    listed: dict[tuple[str, str], list[Place]] = {}
+    for row in rows:
+        if row.place is not None:
+            listed.setdefault((row.network, row.station), []).append(row.place)
+    before = {(s.network, s.code): s.coordinates for s in roster.stations} if roster else {}
+    stations: dict[tuple[str, str], Station] = {}
+    remarks: list[str] = []
+    for key, station in found.items():
+        places = listed.get(key) or metadata.get(key) or []
+        data = may_define_time(index.coverages[key], settings.condition.band_hz[1])
+        made, said = placed(station, places, data, time_limits(settings), settings.data.moved_m, before.get(key))
+        stations |= {(s.network, s.code): s for s in made}
+        remarks += said
+    return stations, remarks
+
+
+def require_possible(found: Survey) -> None:
+    """Raise SettingsError if a new campaign cannot give what is asked for."""
+    fatal = [c.text for c in found.concerns if c.fatal]
+    if fatal:
+        raise SettingsError("; ".join(fatal))
+
+
+def _other_places(stations: dict[tuple[str, str], Station], roster: Roster) -> list[str]:
+    """Return remarks on stations whose coordinates are not those of the campaign any more."""
+    texts = []
+    for station in roster.stations:
+        now = stations.get((station.network, station.code))
+        if now is None or not now.coordinates.are_known or now.coordinates == station.coordinates:
+            continue
+        known = station.coordinates.are_known
+        far = f"{metres(now.coordinates, station.coordinates):.0f} m from those" if known else "new, and there are none"
+        texts.append(
+            f"{station.name}: its coordinates are {far} of the campaign; --refresh-metadata takes the new ones"
+        )
+    return texts
 
 
 def survey_of(roster: Roster, settings: Settings) -> Survey:
@@ -154,6 +216,7 @@ def _account(
     usable: list[tuple[str, str]],
     fresh: list[tuple[str, str]],
     line_of: dict[tuple[str, str], int],
+    there: str,
 ) -> Requested:
     names = tuple(".".join(k) for k in usable)
     if fresh:
@@ -161,8 +224,45 @@ def _account(
     if usable:
         lines = ", ".join(str(line_of[k]) for k in usable)
         return Requested(row.line, row.text, "repeated", f"already asked for on line {lines}", names)
-    reason = "no channel wanted has data in the time wanted" if matches else "no such station in the source"
-    return Requested(row.line, row.text, "absent", reason, tuple(".".join(k) for k in matches))
+    return Requested(row.line, row.text, "absent", there, tuple(".".join(k) for k in matches))
+
+
+def missing(row: ListRow, matches: list[tuple[str, str]], index: Index, settings: Settings) -> str:
+    """Return why a line of the list has no data, and what the source has instead."""
+    if not matches:
+        alike = [".".join(k) for k in (*index.coverages, *index.others) if k[1] == row.station or not row.network]
+        there = alike or [".".join(k) for k in (*index.coverages, *index.others)]
+        return "no such station in the source" + (f", which has {_some(there, FEW)}" if there else "")
+    coverages = [c for key in matches for c in index.coverages[key]]
+    patterns = patterns_of(((row.channel, row.location),), settings)
+    if any(preference(c, patterns, settings.components) is not None for c in coverages):
+        first, last = min(c.start_ns for c in coverages), max(c.end_ns for c in coverages)
+        return f"no data in the time wanted; the source has {day_of(first)} to {day_of(last)}"
+    held = sorted({".".join(filter(None, (c.location, c.channel))) for c in coverages})
+    wanted = [row.channel] if row.channel else settings.data.channels
+    return f"no channel wanted; the source has {_some(held)}, data.channels = {', '.join(wanted)}"
+
+
+def _some(names: Sequence[str], most: int = LISTED) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _too_few(stations: int, requested: Sequence[Requested], index: Index) -> str:
+    """Return why there is nothing to correlate, in a few lines: reasons that are equal are said once."""
+    reasons: dict[str, list[str]] = {}
+    for row in requested:
+        if row.reason:
+            reasons.setdefault(row.reason, []).append(row.text)
+    lines = [f"{_some(texts)}: {reason}" for reason, texts in reasons.items()]
+    lines += [f"{printable(path)}: {reason}" for path, reason in index.unreadable.items()]
+    more = [f"and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
+    return "\n  ".join(
+        [
+            f"{stations} of {len(requested)} lines of the list have data in {index.source!r}; a pair needs two",
+            *lines[:LISTED],
+            *more,
+        ]
+    )
 
 
 def _wanted_within(
@@ -177,7 +277,6 @@ def _wanted_within(
     return [
         c
         for c in coverages
-        if (end is None or c.start_ns < end)
-        and (start is None or c.end_ns + slack_ns > start)
+        if (c.refused or ((end is None or c.start_ns < end) and (start is None or c.end_ns + slack_ns > start)))
         and preference(c, patterns, settings.components) is not None
     ]

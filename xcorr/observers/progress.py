@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -88,7 +89,8 @@ class Progress(Observer):
                 json.dumps({"event": "finished" if finished else "progress", **self.latest, **self._rates()}) + "\n"
             )
         elif self.style == "bar":
-            lines = self._bars()
+            width = shutil.get_terminal_size().columns - 1  # a line that is wrapped would be drawn twice
+            lines = [line[:width] for line in self._bars()]
             out.write(f"\x1b[{self.drawn}F" * bool(self.drawn) + "".join(f"\x1b[2K{line}\n" for line in lines))
             self.drawn = len(lines)
         elif not finished:

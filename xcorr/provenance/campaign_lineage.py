@@ -14,7 +14,7 @@ import numpy as np
 
 from xcorr.pes.items import Chunk, SlotAccount
 from xcorr.pes.preparing.orient import stored_pairs
-from xcorr.pes.reading.segments import NS
+from xcorr.pes.reading.waveform import NS
 from xcorr.pes.stacking.result_file import stack_path
 from xcorr.pes.storing.shards import name_of, series_path
 from xcorr.provenance.lineage import Lineage

@@ -18,6 +18,7 @@ from typing import Any
 
 from xcorr.core import Observer, Plan
 from xcorr.core.derivation import parse_derivation
+from xcorr.core.files import printable
 from xcorr.core.observe import InstanceStatistics
 from xcorr.mappings.sizes import payload_bytes
 from xcorr.provenance.store import INSERTS, create, worker_file
@@ -152,7 +153,7 @@ class _OfWorker(_Totals):
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError:
             return  # an unreadable file has no checksum; the ledger has the reason
-        self.rows["file"].append((path, status.st_size, status.st_mtime_ns, digest))
+        self.rows["file"].append((printable(path), status.st_size, status.st_mtime_ns, digest))
 
     def processed(self, statistics: InstanceStatistics) -> None:
         """End the last invocation."""

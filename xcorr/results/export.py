@@ -64,6 +64,7 @@ def _pairs(results: Results, stack: str, reverse: bool, band: str) -> Iterator[x
                 found.attrs["lag_convention"] = (
                     "C(tau) = sum x1(t + tau) x2(t): positive lag = from station 2 to station 1"
                 )
+            found.attrs["positive_lag"] = "2 to 1" if reverse else "1 to 2"
             for number, name in ((1, first), (2, second)):
                 for key, value in places.loc[name].items():
                     found.attrs[f"{key}_{number}"] = float(value)
@@ -83,19 +84,30 @@ def _traces(pairs: list[xarray.DataArray], sac: bool) -> Iterator[tuple[str, Any
         if sac:
             words = {
                 "evla": a["latitude_1"], "evlo": a["longitude_1"], "stla": a["latitude_2"], "stlo": a["longitude_2"],
-                "stel": a["elevation_m_2"], "dist": a["distance_m"] / 1000, "az": a["azimuth_deg"],
-                "baz": a["back_azimuth_deg"],
+                "stel": a["elevation_m_2"], "evel": a["elevation_m_1"], "dist": a["distance_m"] / 1000,
+                "az": a["azimuth_deg"], "baz": a["back_azimuth_deg"], "gcarc": _degrees(a),
             }  # fmt: skip
             header["sac"] = {k: v for k, v in words.items() if np.isfinite(v)}
             header["sac"] |= {
                 "kevnm": a["station_1"][:16],
                 "b": float(lag[0]),
+                "o": 0.0,
+                "kuser0": a["units"][:8],
+                "kuser1": a["positive_lag"],
                 "user0": float(a["n_windows"]),
                 "lcalda": 0,  # so that SAC does not replace distance and azimuth by its own
             }
         # a station code may come from the header of any file, and must not lead out of the folder
         name = re.sub(r"[^\w.+-]", "_", f"{a['station_1']}_{a['station_2']}_{a['components']}").lstrip(".")
         yield name, obspy.Trace(np.ascontiguousarray(found.values, np.float32), header)
+
+
+def _degrees(a: dict[str, Any]) -> float:
+    """Return the distance of a pair on a sphere, in degrees; NaN if it is not known."""
+    from obspy.geodetics import locations2degrees
+
+    places = [a[f"{name}_{number}"] for number in (1, 2) for name in ("latitude", "longitude")]
+    return float(locations2degrees(*places)) if np.isfinite(places).all() else float("nan")
 
 
 def write_sac(pairs: list[xarray.DataArray], target: Path) -> None:
@@ -118,6 +130,7 @@ def write_csv(pairs: list[xarray.DataArray], target: Path) -> None:
     with target.open("w", newline="") as file:
         rows = csv.writer(file)
         names = ("station_1", "station_2", "components", "distance_m", "azimuth_deg", "n_windows", "snr")
+        names = (*names, "units", "positive_lag")
         rows.writerow([*names, *(f"{lag:g}" for lag in pairs[0]["lag_s"].values)])
         for found in pairs:
             rows.writerow([*(found.attrs[n] for n in names), *(repr(float(v)) for v in found.values)])
@@ -126,15 +139,16 @@ def write_csv(pairs: list[xarray.DataArray], target: Path) -> None:
 def _dataset(pairs: list[xarray.DataArray]) -> xarray.Dataset:
     import xarray
 
-    names = [n for n in pairs[0].attrs if n != "lag_convention"]
+    names = [n for n in pairs[0].attrs if n not in ("lag_convention", "units", "positive_lag")]
+    units = {"units": pairs[0].attrs["units"]}
     coordinates = {n: ("pair", [p.attrs[n] for p in pairs]) for n in names}
     return xarray.Dataset(
         {
-            "correlation": (("pair", "lag_s"), np.array([p.values for p in pairs])),
-            "std_error": (("pair", "lag_s"), np.array([p.coords["std_error"].values for p in pairs])),
+            "correlation": (("pair", "lag_s"), np.array([p.values for p in pairs]), units),
+            "std_error": (("pair", "lag_s"), np.array([p.coords["std_error"].values for p in pairs]), units),
         },
         coords={"lag_s": pairs[0]["lag_s"].values, **coordinates},
-        attrs={"lag_convention": pairs[0].attrs["lag_convention"]},
+        attrs={name: pairs[0].attrs[name] for name in ("lag_convention", "positive_lag")},
     )
 
 

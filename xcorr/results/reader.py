@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,13 @@ def open(path: str | Path) -> Results:
     return Results(Path(path))
 
 
+def _units_of(settings: str) -> str:
+    """Return the unit of correlations of an earlier version, from its settings."""
+    from xcorr.settings.toml import build
+
+    return build(tomllib.loads(settings)).units
+
+
 class Results:
     """The results of a campaign, read from ``xcorr.h5`` and, for series, from the shards.
 
@@ -60,6 +68,7 @@ class Results:
         self.components: list[str] = sorted(self.file["stacks"][self.stacks[0]])
         self.bands: list[str] = ["", *sorted(self.file.get("bands", ()))]
         self.attributes: dict[str, Any] = dict(self.file.attrs)
+        self.units: str = str(self.attributes.get("units") or _units_of(str(self.attributes["settings"])))
         self._stations = self.file["stations"][...]
         self._number = {s.decode(): i for i, s in enumerate(self._stations["id"])}
         ends = self.file["pairs"].fields(["station_1", "station_2"])[...]
@@ -131,7 +140,7 @@ class Results:
         order = slice(None, None, -1) if swapped else slice(None)
         # seen from the other station R and T change sign; two changes cancel
         sign = -1 if swapped and sum(c in "RT" for c in components) == 1 else 1
-        attributes = self._attributes(row, first, second, components, swapped)
+        attributes = self._attributes(row, first, second, components, swapped) | {"units": self.units}
         if stack is None:
             starts = self.pieces[:, 0]
             series, windows = self._series(band, stored, row)

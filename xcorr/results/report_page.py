@@ -17,6 +17,7 @@ from xcorr.pes.items import Float32
 from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.results.reader import Results
 from xcorr.store.accounts import Availability, availability
+from xcorr.store.report import reason_line
 
 if TYPE_CHECKING:
     import jinja2
@@ -55,7 +56,8 @@ def write_page(folder: Path, report: Mapping[str, Any]) -> None:
         sections = [_section(results, pair) for pair in results.components]
         stack = results.main_stack
     lost = [(f"line {r['line']}", r["text"], r["reason"]) for r in report["requested"] if r["status"] != "used"]
-    listed = [*lost[:LISTED], *(("failed", "", e) for e in report["errors"][:LISTED])]
+    why = [(g["kind"], "", reason_line(g)) for g in report["reasons"]]
+    listed = [*lost[:LISTED], *why[:LISTED], *(("failed", "", e) for e in report["errors"][:LISTED])]
     workers = report["workers"]
     text = _template().render(
         title=f"Campaign {folder.resolve().name}",
@@ -72,7 +74,7 @@ def write_page(folder: Path, report: Mapping[str, Any]) -> None:
         rate=report["windows"]["used"] / max(workers["seconds"], 1e-3),
         shares=[*_shares(workers)],
         lost=listed,
-        more=len(lost) + len(report["errors"]) - len(listed),
+        more=len(lost) + len(why) + len(report["errors"]) - len(listed),
     )
     replace_text(folder / "report.html", text)
 

@@ -48,24 +48,25 @@ class Recipe:
     @functools.cached_property
     def whitening(self) -> Whitening:
         """How spectra are evened out."""
-        return Whitening(**_same_names(Whitening, self.settings.whiten))
+        s = self.settings
+        return Whitening(**_same_names(Whitening, s.whiten) | {"smooth_hz": s.smooth_hz(s.whiten)})
 
     @functools.cached_property
     def bands(self) -> tuple[Band, ...]:
         """The bands of the spectra, the main one first."""
         s = self.settings
         edges = [("", s.whiten_band_hz), *((b.name, b.band_hz) for b in s.bands)]
-        rate, taper, fft = s.condition.rate_hz, s.whiten.taper_hz, s.run.fft
-        bands = tuple(Band.of(self.windowing.length, self.max_lag, rate, hz, taper, name, fft) for name, hz in edges)
+        sizes, rate, fft = (self.windowing.length, self.max_lag), s.condition.rate_hz, s.run.fft
+        bands = tuple(Band.of(*sizes, rate, hz, s.taper_hz(hz), name, fft) for name, hz in edges)
         return tuple(b.whole() for b in bands) if s.correlate.method == "phase" else bands
 
     @functools.cached_property
     def estimator(self) -> Estimator:
         """Which correlation is estimated."""
         c = self.settings.correlate
-        arrays = self.settings.run.arrays
+        arrays, smooth = self.settings.run.arrays, self.settings.smooth_hz(c)
         unbiased = self.settings.whiten.method == "none" and c.method in ("cross-correlation", "phase")
-        return Estimator(c.method, unbiased, c.amplitude, c.water_level, c.smooth_hz, c.whiten_autocorrelations, arrays)
+        return Estimator(c.method, unbiased, c.amplitude, c.water_level, smooth, c.whiten_autocorrelations, arrays)
 
     @functools.cached_property
     def stacking(self) -> Stacking:

@@ -62,9 +62,13 @@ def _check_durations(s: Settings, require: Require) -> None:
     for key, value in (
         ("condition.edge_s", s.condition.edge_s),
         ("normalize.window_s", s.normalize.window_s),
+        ("whiten.taper_hz", s.whiten.taper_hz),
+        ("whiten.smooth_hz", s.whiten.smooth_hz),
+        ("correlate.smooth_hz", s.correlate.smooth_hz),
     ):
         is_number = isinstance(value, float) and value >= 0
-        require(is_number or value == "auto", key, value, 'must be "auto" or a number of seconds')
+        unit = {"s": "seconds", "hz": "Hz"}[key.rpartition("_")[2]]
+        require(is_number or value == "auto", key, value, f'must be "auto" or a number of {unit}')
     for key, value in (
         ("data.chunk_s", s.data.chunk_s),
         ("window.length_s", s.window.length_s),

@@ -42,6 +42,7 @@ _FIRST = {
     "run": "mapping workers memory open_chunks fft",
     "provenance": "level",
 }
+GROUND_UNITS = {"none": "counts", "velocity": "m/s", "displacement": "m", "acceleration": "m/s^2"}
 FIRST = {section: frozenset(keys.split()) for section, keys in _FIRST.items()}
 
 
@@ -89,6 +90,15 @@ class Settings:
         """The main band of the spectra."""
         return self.whiten.band_hz or self.condition.band_hz
 
+    def taper_hz(self, band_hz: tuple[float, float]) -> float:
+        """Return the width of the flanks of a band of the spectra."""
+        taper, (low, high) = self.whiten.taper_hz, band_hz
+        return min(low / 5, (high - low) / 10) if isinstance(taper, str) else taper
+
+    def smooth_hz(self, section: Whiten | Correlate) -> float:
+        """Return the width of the smoothing of spectra of a section."""
+        return self.whiten_band_hz[0] * 2 / 5 if isinstance(section.smooth_hz, str) else section.smooth_hz
+
     @property
     def outputs(self) -> tuple[str, ...]:
         """Component pairs wanted. ``"all"`` is replaced by the nine pairs of Z, N, E."""
@@ -118,6 +128,14 @@ class Settings:
         """Length of a piece."""
         return self.stack.substack_s or self.data.chunk_s
 
+    @property
+    def units(self) -> str:
+        """The unit of the correlations; ``1`` if amplitudes were evened out, in time or in the spectrum."""
+        keeps = self.normalize.method in ("none", "clip", "mute") and self.whiten.method == "none"
+        if not keeps or self.correlate.method != "cross-correlation" or self.correlate.amplitude != "none":
+            return "1"
+        return f"({GROUND_UNITS[self.condition.response]})^2"
+
     def samples(self, seconds: float) -> int:
         """Return a duration in samples of the common rate."""
         return round(seconds * self.condition.rate_hz)
@@ -139,7 +157,24 @@ class Settings:
         plain["stack"] = {"substack_s": self.stack.substack_s}
         for key in ("source", "metadata", "start", "end", *self.data.options):
             del plain["data"][key]
+        # as numbers, which version 0.1.0 had as defaults
+        if len({self.taper_hz(band) for band in (self.whiten_band_hz, *(b.band_hz for b in self.bands))}) == 1:
+            plain["whiten"]["taper_hz"] = self.taper_hz(self.whiten_band_hz)
+        plain["whiten"]["smooth_hz"] = self.smooth_hz(self.whiten)
+        plain["correlate"]["smooth_hz"] = self.smooth_hz(self.correlate)
         return self.without_later_defaults(plain)
+
+    def with_numbers_of(self, known: Settings) -> Settings:
+        """Return these settings with the numbers of a campaign in place of "auto".
+
+        Earlier versions had numbers as defaults, and their campaigns go on with these.
+        """
+        changed = {}
+        for name, keys in (("whiten", ("taper_hz", "smooth_hz")), ("correlate", ("smooth_hz",))):
+            section, there = getattr(self, name), getattr(known, name)
+            numbers = {k: getattr(there, k) for k in keys if isinstance(getattr(section, k), str)}
+            changed[name] = dataclasses.replace(section, **numbers)
+        return dataclasses.replace(self, **changed)
 
     def without_later_defaults(self, plain: dict[str, Any]) -> dict[str, Any]:
         """Return plain settings without those that version 0.1.0 did not have, where they are at their defaults.

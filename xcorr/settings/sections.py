@@ -36,6 +36,14 @@ class Data:
     chunk_s: int = option(
         86400, "Length of a chunk, the time that is processed at once. Default: a UTC day, as in archives.", least=60
     )
+    moved_m: float = option(
+        100.0, "Distance beyond which a station that was moved counts as another station, NET.STA@2.", least=0
+    )
+    drift: str = option(
+        "resample",
+        "Data whose records' times contradict their rate. resample: use the true rate. refuse: use no such data.",
+        choices=("resample", "refuse"),
+    )
     options: Tables = dataclasses.field(default_factory=dict, metadata={"tables": "sources"})
 
 
@@ -120,8 +128,10 @@ class Whiten:
 
     method: str = option("phase", "Method that evens out spectra.", choices=whiten.METHODS)
     band_hz: tuple[float, float] | None = option(None, "Band of the spectra. Default: condition.band_hz.")
-    taper_hz: float = option(0.01, "Width of the cosine flank inside both edges of the band.", least=0)
-    smooth_hz: float = option(0.02, "running-mean: full width of the running mean of |X|.", least=0)
+    taper_hz: float | str = option(
+        "auto", "Width of the cosine flank inside both edges of the band. auto: f1/5, at most a tenth of the band."
+    )
+    smooth_hz: float | str = option("auto", "running-mean: full width of the running mean of |X|. auto: 0.4 f1.")
     per: str = option("channel", "As normalize.per, for the weights of the spectra.", choices=normalize.PER)
 
 
@@ -149,7 +159,9 @@ class Correlate:
     water_level: float = option(
         0.01, "deconvolution: share of the mean power that is added to the power (Prieto et al. 2011).", least=0
     )
-    smooth_hz: float = option(0.02, "coherency, deconvolution: full width of the smoothing of power spectra.", least=0)
+    smooth_hz: float | str = option(
+        "auto", "coherency, deconvolution: full width of the smoothing of power spectra. auto: 0.4 f1."
+    )
     pairs: tuple[str, ...] = option((), 'Pairs wanted, such as "XX.A-XX.B" or "XX.*-YY.*". Default: all pairs.')
     distance_km: tuple[float, float] | None = option(None, "Smallest and largest distance of a pair. Default: any.")
     azimuth_deg: tuple[float, float] | None = option(

@@ -17,6 +17,7 @@ from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.settings.schema import Settings, SettingsError
 from xcorr.settings.sections import Keep
 from xcorr.settings.toml import build, load, to_toml
+from xcorr.store.ledger import LedgerError, read_ledger
 from xcorr.store.software import kernel, software
 
 FORMAT = 2  # of the folder; version 0.1.0 made format 1, and named no format
@@ -59,6 +60,8 @@ def freeze_settings(folder: Path, settings: Settings) -> list[str]:
         made_with = identity_of_data(folder)
         if made_with == settings.hash():
             repaired.append(f"{CAMPAIGN_MARK}: was lost or altered; written again")
+        elif _holds_nothing(folder):
+            _remove_empty_results(folder)
         elif known.exists() or made_with:
             what = _difference(known, settings) if known.exists() else f"  (its {CAMPAIGN_MARK} is lost)"
             raise CampaignError(
@@ -68,6 +71,22 @@ def freeze_settings(folder: Path, settings: Settings) -> list[str]:
     if repaired or not known.exists() or known.read_text() != text:
         replace_text(known, text)
     return repaired
+
+
+def _holds_nothing(folder: Path) -> bool:
+    """Return whether a finished run has used no window, so that other settings cost nothing."""
+    try:
+        with contextlib.closing(read_ledger(folder)) as ledger:
+            shards = {str(p.relative_to(folder)) for p in (folder / "shards").glob("*.h5")}
+            return ledger.is_whole() and shards <= ledger.known().keys() and not ledger.has_windows()
+    except LedgerError:
+        return False
+
+
+def _remove_empty_results(folder: Path) -> None:
+    """Remove what a run without any data has made; provenance and logs stay."""
+    for path in (*folder.glob("*.h5"), *folder.glob("ledger.sqlite*"), *(folder / "shards").glob("*.h5")):
+        path.unlink()
 
 
 def identity_of_data(folder: Path) -> str:
@@ -90,6 +109,14 @@ def frozen_settings(folder: Path) -> Settings:
         )
     require_format(folder)
     return build(load(folder / CAMPAIGN_MARK))
+
+
+def with_campaigns_numbers(folder: Path, settings: Settings) -> Settings:
+    """Return settings with the numbers of a campaign where they say "auto", if its settings can be read."""
+    try:
+        return settings.with_numbers_of(frozen_settings(folder))
+    except (CampaignError, SettingsError):  # freeze_settings says what is wrong
+        return settings
 
 
 def _difference(known: Path, settings: Settings) -> str:

@@ -21,10 +21,11 @@ from xcorr.pes.items import SlotAccount
 from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.pes.storing.aside import set_aside
 from xcorr.pes.storing.shards import CHUNK_TIMES, ShardContent, named_windows
-from xcorr.store.ledger_schema import ADDED, COLUMNS, ENTER, READABLE, SCHEMA, VERSION, Shard
+from xcorr.store.ledger_schema import ADDED, COLUMNS, ENTER, READABLE, SCHEMA, USED, VERSION, Shard
 from xcorr.store.sqlite_files import BESIDE, is_damage, open_to_read, open_to_write
 
 NAME = "ledger.sqlite"
+LATER = ("stale", "note", "metadata")  # columns that ledgers of earlier versions may lack
 SEAL = "seal"  # name of the fact that holds the digest of all rows
 
 
@@ -114,10 +115,21 @@ class Ledger:
             database.close()
             raise
         _check(database)
-        if database.execute("PRAGMA user_version").fetchone()[0] == 2:
-            added = "".join(f"ALTER TABLE {column} TEXT DEFAULT '';" for column in ADDED)
-            database.executescript(f"BEGIN; {added} PRAGMA user_version = {VERSION}; COMMIT;")
+        self._migrate(database)
         return database
+
+    def _migrate(self, database: sqlite3.Connection) -> None:
+        """Add the columns that a ledger of an earlier version lacks, and seal it again if its seal was right."""
+        version = database.execute("PRAGMA user_version").fetchone()[0]
+        if version == VERSION:
+            return
+        self._database = database
+        sealed, whole = self.fact(SEAL), self.is_whole()
+        columns = [column for since, added in ADDED.items() if since >= version for column in added]
+        added = "".join(f"ALTER TABLE {column} TEXT DEFAULT '';" for column in columns)
+        database.executescript(f"BEGIN; {added} PRAGMA user_version = {VERSION}; COMMIT;")
+        if sealed and whole:
+            self.seal()
 
     def close(self) -> None:
         """Close the database."""
@@ -199,7 +211,7 @@ class Ledger:
         rows = [
             (
                 *(times[0], a.slot, a.status, a.reason, a.seed_id, json.dumps(a.files)),
-                *(a.samples, a.gaps, a.gap_s, a.zeros_s, json.dumps(a.windows), a.stale),
+                *(a.samples, a.gaps, a.gap_s, a.zeros_s, json.dumps(a.windows), a.stale, a.note, a.metadata),
             )
             for a in accounts
         ]
@@ -232,6 +244,10 @@ class Ledger:
         rows = self._database.execute(f"SELECT {names} FROM shard ORDER BY start_ns, generation, strip")
         return [Shard(*row) for row in rows]
 
+    def has_windows(self) -> bool:
+        """Return whether any window of any channel is used."""
+        return self._database.execute(f"SELECT 1 FROM channel_chunk WHERE {USED} > 0 LIMIT 1").fetchone() is not None
+
     def starts(self) -> tuple[int, ...]:
         """Return the starts (ns) of the chunks that have shards."""
         return tuple(start for (start,) in self._database.execute("SELECT DISTINCT start_ns FROM shard ORDER BY 1"))
@@ -244,17 +260,18 @@ class Ledger:
         ``where`` is a condition in SQL on the columns, with ``values`` for its question marks. Without ``files``, the
         accounts lack their files, which take most of the time.
         """
-        listed, stale = "files" if files else "'[]'", "stale" if self._has("channel_chunk", "stale") else "''"
-        columns = f"start_ns, slot, status, reason, seed_id, {listed}, samples, gaps, gap_s, zeros_s, windows, {stale}"
+        later = ", ".join(c if self._has("channel_chunk", c) else "''" for c in LATER)
+        listed = "files" if files else "'[]'"
+        columns = f"start_ns, slot, status, reason, seed_id, {listed}, samples, gaps, gap_s, zeros_s, windows, {later}"
         condition = f"WHERE {where}" if where else ""
         rows = self._database.execute(
             f"SELECT {columns} FROM channel_chunk {condition} ORDER BY start_ns, slot", values
         )
-        for start, slot, status, reason, seed_id, named, samples, gaps, gap_s, zeros_s, windows, why in rows:
+        for start, slot, status, reason, seed_id, named, samples, gaps, gap_s, zeros_s, windows, *texts in rows:
             inputs = () if named == "[]" else tuple((name, size, time) for name, size, time in json.loads(named))
             by_name = _windows(windows)
             numbers = samples, gaps, gap_s, zeros_s
-            yield start, SlotAccount(slot, 0, status, reason, seed_id, inputs, *numbers, by_name, why)
+            yield start, SlotAccount(slot, 0, status, reason, seed_id, inputs, *numbers, by_name, *texts)
 
     def _has(self, table: str, column: str) -> bool:
         """Return whether a table has a column: a ledger of an earlier version that is only read may lack it."""

@@ -7,15 +7,19 @@ import dataclasses
 from xcorr.pes.items import Chunk
 from xcorr.pes.storing.shards import shard_name
 
-VERSION = 3  # of the schema
-READABLE = (2, 3)
-ADDED = ("channel_chunk ADD COLUMN stale", "shard ADD COLUMN id")  # what version 2 lacks
+VERSION = 4  # of the schema
+ADDED = {  # columns that are new since a version
+    2: ("channel_chunk ADD COLUMN stale", "shard ADD COLUMN id"),
+    3: ("channel_chunk ADD COLUMN note", "channel_chunk ADD COLUMN metadata"),
+}
+READABLE = (*ADDED, VERSION)
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS shard (path TEXT PRIMARY KEY, bytes INTEGER, mtime_ns INTEGER, start_ns INTEGER,
     end_ns INTEGER, data_start_ns INTEGER, data_end_ns INTEGER, generation INTEGER, strip INTEGER, kept INTEGER,
     id TEXT DEFAULT '');
 CREATE TABLE IF NOT EXISTS channel_chunk (start_ns INTEGER, slot INTEGER, status TEXT, reason TEXT, seed_id TEXT,
     files TEXT, samples INTEGER, gaps INTEGER, gap_s REAL, zeros_s REAL, windows TEXT, stale TEXT DEFAULT '',
+    note TEXT DEFAULT '', metadata TEXT DEFAULT '',
     PRIMARY KEY (start_ns, slot));
 CREATE TABLE IF NOT EXISTS requested (line INTEGER PRIMARY KEY, text TEXT, status TEXT, reason TEXT, stations TEXT);
 CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value TEXT);
@@ -28,10 +32,11 @@ COLUMNS = {  # those of all versions that can be read
 }
 USED = "coalesce(json_extract(windows, '$.used'), json_extract(windows, '$[0]'), 0)"  # by name, or by position before
 # other strips of a chunk, made when files were gone, may say less of a slot than is in the results
-ENTER = """INSERT INTO channel_chunk VALUES (?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (start_ns, slot) DO UPDATE SET
+ENTER = """INSERT INTO channel_chunk VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (start_ns, slot) DO UPDATE SET
     status = excluded.status, reason = excluded.reason, seed_id = excluded.seed_id, files = excluded.files,
     samples = excluded.samples, gaps = excluded.gaps, gap_s = excluded.gap_s, zeros_s = excluded.zeros_s,
-    windows = excluded.windows, stale = excluded.stale
+    windows = excluded.windows, stale = excluded.stale, note = excluded.note,
+    metadata = excluded.metadata
     WHERE {} >= {}""".format(*(USED.replace("windows", f"{row}.windows") for row in ("excluded", "channel_chunk")))
 
 

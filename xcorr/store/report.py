@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import re
 from pathlib import Path
 from typing import Any
 
-from xcorr.core.files import replace_text
+from xcorr.core.files import printable, replace_text
 from xcorr.network.survey import Survey
+from xcorr.pes.items import SlotAccount
 from xcorr.pes.storing import aside
 from xcorr.pes.storing.shards import digest_of
 from xcorr.settings import Settings
@@ -49,8 +51,11 @@ def make_report(
     for path, reason in found.index.unreadable.items():
         errors.add(f"{path}: {reason}")
     stale = _Listed("xcorr info --accounts lists all")
-    for _, account in ledger.accounts(files=False):
+    reasons, listed = _Reasons(), _Accounts()
+    for start, account in ledger.accounts():
         totals.add(account)
+        reasons.add(names[account.slot], account)
+        listed.add(start, names[account.slot], account)
         if account.windows_used:
             used.add(names[account.slot].rpartition(".")[0])
         if account.is_error:
@@ -75,12 +80,78 @@ def make_report(
         "bytes_written": sum(s.bytes for s in shards),
         "windows": dict(totals.windows),
         "slots_by_status": dict(totals.statuses),
+        "reasons": reasons.rows(),
         "errors": errors.lines(),
         "stale": stale.lines(),
         "aside": aside.names(folder),
         "ignored_files": ignored.lines(),
         "requested": [dataclasses.asdict(r) for r in found.requested],
+        "channel_chunk": listed.rows,
     }
+
+
+class _Reasons:
+    """Why channels have no data, or fewer, in how many chunks: reasons that differ only in numbers are one group."""
+
+    def __init__(self) -> None:
+        self._groups: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def add(self, name: str, account: SlotAccount) -> None:
+        if account.status in ("absent", "unusable"):
+            self._count(account.status, account.reason, name)
+        elif account.status == "used" and not account.windows_used:
+            rejected = ", ".join(f"{n} {why}" for why, n in account.windows.items())
+            self._count("rejected", f"no window is used ({rejected or 'none is complete'})", name)
+        if account.note:
+            self._count("note", account.note, name)
+
+    def _count(self, kind: str, reason: str, name: str) -> None:
+        key = kind, re.sub(r"\d[\d.e+-]*", "#", reason)
+        group = self._groups.setdefault(key, {"kind": kind, "reason": reason, "channels": [], "chunks": 0})
+        group["chunks"] += 1
+        if name not in group["channels"]:
+            group["channels"].append(name)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the groups, the most frequent of each kind first."""
+        order = {"unusable": 0, "rejected": 1, "note": 2, "absent": 3}
+        return sorted(self._groups.values(), key=lambda g: (order[g["kind"]], -g["chunks"]))
+
+
+def reason_line(group: dict[str, Any]) -> str:
+    """Return a group of channels with the same reason in words."""
+    first, more = group["channels"][0], len(group["channels"]) - 1
+    where = first if not more else f"{first} and {more} more channel{'s' * (more > 1)}"
+    times = f", {group['chunks']} chunks" if group["chunks"] > more + 1 else ""
+    return f"{where}{times}: {group['reason']}"
+
+
+class _Accounts:
+    """The accounts of the report: all while there is room, else those that say more than that a channel was used."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self._room, self._all, self._starts = LISTED_BYTES, True, dict[int, int]()
+
+    def add(self, start_ns: int, name: str, account: SlotAccount) -> None:
+        chunk = self._starts.setdefault(start_ns, len(self._starts))
+        row = {**account.as_dict(), "slot": name, "chunk": chunk}
+        if self._all or _is_remarkable(row):
+            self._room -= _size(row)
+            if self._room < 0 and self._all:
+                self._all = False
+                self.rows = [r for r in self.rows if _is_remarkable(r)]
+                self._room = LISTED_BYTES - sum(map(_size, self.rows))
+            if self._room > 0:
+                self.rows.append(row)
+
+
+def _is_remarkable(row: dict[str, Any]) -> bool:
+    return row["status"] != "used" or bool(row["reason"] or row["note"] or row["stale"])
+
+
+def _size(row: dict[str, Any]) -> int:
+    return 200 + len(row["reason"]) + len(row["note"]) + sum(len(name) + 40 for name, _, _ in row["files"])
 
 
 class _Listed:
@@ -90,6 +161,7 @@ class _Listed:
         self.hint, self._lines, self._room, self._more = hint, list[str](), LISTED_BYTES, 0
 
     def add(self, line: str) -> None:
+        line = printable(line)
         self._room -= len(line) + 8
         if self._room > 0:
             self._lines.append(line)

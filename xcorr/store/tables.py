@@ -9,8 +9,8 @@ import numpy as np
 from xcorr.network.pairs import geometry
 from xcorr.network.station_list import Station
 from xcorr.network.survey import Survey
-from xcorr.pes.reading.segments import NS
 from xcorr.pes.reading.source import CODE_LENGTH
+from xcorr.pes.reading.waveform import NS
 from xcorr.pes.stacking.result_file import Tables
 from xcorr.pes.storing.shards import digest_of
 from xcorr.settings import Settings
@@ -23,10 +23,11 @@ from xcorr.store.software import software
 
 def station_table(stations: Sequence[Station]) -> np.ndarray:
     """Return the table of stations."""
+    length = _code_length(stations)
     kind = [
-        ("id", f"S{2 * CODE_LENGTH + 1}"),
+        ("id", f"S{CODE_LENGTH + 1 + length}"),
         ("network", f"S{CODE_LENGTH}"),
-        ("station", f"S{CODE_LENGTH}"),
+        ("station", f"S{length}"),
         ("latitude", "f8"),
         ("longitude", "f8"),
         ("elevation_m", "f8"),
@@ -48,7 +49,13 @@ def station_table(stations: Sequence[Station]) -> np.ndarray:
 def slot_table(stations: Sequence[Station], components: Sequence[str]) -> np.ndarray:
     """Return the table of slots: ``NET.STA.C``, the station's number and the component."""
     rows = [(f"{s.name}.{c}", i, c) for i, s in enumerate(stations) for c in components]
-    return np.array(rows, [("id", f"S{2 * CODE_LENGTH + 3}"), ("station", "i4"), ("component", "S1")])
+    name = f"S{CODE_LENGTH + 1 + _code_length(stations) + 2}"
+    return np.array(rows, [("id", name), ("station", "i4"), ("component", "S1")])
+
+
+def _code_length(stations: Sequence[Station]) -> int:
+    """Return the length of codes: those of stations that were moved are longer."""
+    return max([CODE_LENGTH, *(len(s.code) for s in stations)])
 
 
 def pair_table(found: Survey) -> np.ndarray:
@@ -106,6 +113,7 @@ def tables(recipe: Recipe, found: Survey, pairs: np.ndarray, starts: Sequence[in
             "settings_hash": settings.hash(),
             "shards_digest": digest_of((s.name, s.id) for s in shards),
             "created": now(),
+            "units": settings.units,
             "settings": to_toml(settings.as_dict()),
         },
     )

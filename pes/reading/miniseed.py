@@ -1,0 +1,158 @@
+"""Reads miniSEED with EarthScope's libmseed (pymseed), which reads in many threads at once.
+
+Whole files are read at once. Where something is wrong in a file, or the times of its records do not fit its rate, it is
+read again record by record, so that a damaged record costs itself only, and every record has its own time.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from pymseed import MiniSEEDError, MS3Record, MS3TraceList, get_error_messages, sourceid2nslc
+
+from xcorr.pes.reading.waveform import Answer, Waveform
+
+# the header of a record of version 2, or of version 3 (FDSN miniSEED 3, section "Description of record")
+RECORD = re.compile(rb"[0-9 \x00]{6}[DRQM][ \x00]|MS\x03")
+NUMBERS = {"i": np.int32, "f": np.float32, "d": np.float64}  # numbers of samples, by libmseed's letters; "t" is text
+HEADER_3 = 40  # bytes of the fixed header of version 3
+SMALLEST = 48  # bytes of a record: its fixed header
+
+
+def is_miniseed(head: bytes) -> bool:
+    """Return whether a file that begins with these bytes (8 or more) holds miniSEED."""
+    return RECORD.match(head) is not None and head[:6] != bytes(6)
+
+
+def read_miniseed(content: Any, start_ns: int | None = None, end_ns: int | None = None) -> Answer:
+    """Return the waveforms with samples within a time, and one line for each kind of thing that was wrong.
+
+    ``content`` is the content of a file as bytes, or mapped. Waveforms may hold more samples than asked for. If the
+    times of records disagree with the rate by more than a sample, each record is a waveform of its own.
+    """
+    get_error_messages()  # what another file has left in this thread
+    try:
+        with MS3TraceList.from_buffer(content, unpack_data=True, **_times(start_ns, end_ns)) as found:
+            waveforms = [_of_segment(trace.sourceid, s) for trace in found for s in trace if s.samplecnt]
+        messages = get_error_messages()
+    except MiniSEEDError:
+        return _by_record(content, start_ns, end_ns)
+    if messages or not all(map(_is_steady, waveforms)) or _breaks_often(waveforms) or not _ends_with_a_record(content):
+        return _by_record(content, start_ns, end_ns)
+    return Answer(waveforms, [], [])
+
+
+def read_headers(content: Any) -> list[Waveform]:
+    """Return waveforms without their samples. What is damaged is left out; reading the samples tells of it."""
+    try:
+        with MS3TraceList.from_buffer(content, unpack_data=False) as found:
+            return [_of_segment(trace.sourceid, s, False) for trace in found for s in trace if s.samplecnt]
+    except MiniSEEDError:
+        waveforms = [_of_record(r, False) for _, r in _records(content) if isinstance(r, MS3Record)]
+        return [w for w in waveforms if w.samples]
+
+
+def _times(start_ns: int | None, end_ns: int | None) -> dict[str, str]:
+    """Return a selection of time for libmseed."""
+    given = {"starttime": start_ns, "endtime": end_ns}
+    return {name: f"{np.datetime64(ns, 'ns')}Z" for name, ns in given.items() if ns is not None}
+
+
+def _of_segment(sourceid: str, segment: Any, with_data: bool = True) -> Waveform:
+    data = np.asarray(segment.np_datasamples).copy() if with_data else np.zeros(0, np.int32)
+    return Waveform(*codes(sourceid), segment.starttime, segment.endtime, segment.samprate, data, segment.samplecnt)
+
+
+def codes(sourceid: str) -> tuple[str, str, str, str]:
+    """Return network, station, location and channel of an FDSN source identifier."""
+    network, station, location, channel = sourceid2nslc(sourceid)
+    return network.strip(), station.strip(), location.strip(), channel.strip()
+
+
+def _ends_with_a_record(content: Any) -> bool:
+    """Return whether a file ends where a record ends; if not, the last one was cut, and libmseed says nothing of it."""
+    if content[:2] != b"MS":
+        return len(content) % MS3Record.parse(content).reclen == 0
+    offset = 0
+    while offset + HEADER_3 <= len(content):  # lengths of identifier, extra headers and data, of version 3
+        code, extra, data = struct.unpack_from("<BHI", content, offset + 33)
+        offset += HEADER_3 + code + extra + data
+    return offset == len(content)
+
+
+def _is_steady(waveform: Waveform) -> bool:
+    """Return whether the times of the first and the last sample fit the rate, to a sample."""
+    return abs(waveform.drift) <= 1.0
+
+
+def _breaks_often(waveforms: list[Waveform]) -> bool:
+    """Return whether a channel is in so many pieces that its rate may be wrong."""
+    return len(waveforms) > 20 * len({w.seed_id for w in waveforms})
+
+
+def _by_record(content: Any, start_ns: int | None, end_ns: int | None) -> Answer:
+    waveforms: list[Waveform] = []
+    wrong: dict[str, list[int]] = {}
+    first, last = -(2**63) if start_ns is None else start_ns, 2**63 if end_ns is None else end_ns
+    total = 0
+    for offset, record in _records(content):
+        if isinstance(record, str):
+            wrong.setdefault(record, []).append(offset)
+            continue
+        total += 1
+        if not record.samplecnt or record.endtime < first or record.starttime > last:
+            continue
+        get_error_messages()
+        try:
+            record.unpack_data()
+            messages = get_error_messages()
+        except (MiniSEEDError, ValueError) as error:
+            messages = [_brief(error)]
+        if messages:
+            reason = re.sub(r"^\S+: Warning: |, Last sample.*", "", messages[-1])
+            wrong.setdefault(f"is damaged: {reason}", []).append(offset)
+        elif record.sampletype in NUMBERS:
+            waveforms.append(_of_record(record, True))
+    lines = [
+        f"{len(at)} of {total} records {text}" if text.startswith("is damaged") else f"{text} (at byte {at[0]})"
+        for text, at in wrong.items()
+    ]
+    return Answer(waveforms, lines, [])
+
+
+def _of_record(record: MS3Record, with_data: bool) -> Waveform:
+    data = np.asarray(record.np_datasamples).copy() if with_data else np.zeros(0, np.int32)
+    times = record.starttime, record.endtime, record.samprate
+    return Waveform(*codes(record.sourceid), *times, data, record.samplecnt)
+
+
+def _records(content: Any) -> Iterator[tuple[int, MS3Record | str]]:
+    """Yield the offset and header of every record, or what is wrong at an offset."""
+    view, offset = memoryview(content), 0
+    while offset < len(view):
+        try:
+            record = MS3Record.parse(view[offset:])
+            if record.reclen < SMALLEST:
+                raise MiniSEEDError(-1, f"a record of {record.reclen} bytes")
+            yield offset, record
+            offset += record.reclen
+        except (MiniSEEDError, ValueError) as error:
+            following = RECORD.search(content, offset + 1)
+            stop = following.start() if following else len(view)
+            if bytes(view[offset:stop]).strip(b"\0 "):  # padding is no damage
+                is_record = RECORD.match(view[offset : offset + 8])
+                what = (
+                    f"a record cannot be read: {_brief(error)}"
+                    if is_record
+                    else f"{stop - offset} bytes are no miniSEED"
+                )
+                yield offset, what
+            offset = stop
+
+
+def _brief(error: Exception) -> str:
+    return str(error).split(" :: ")[0].split("\n")[0][:120]
