@@ -2,6 +2,7 @@
 
 import contextlib
 import http.server
+import io
 import socket
 import sqlite3
 import subprocess
@@ -17,6 +18,7 @@ import obspy
 import pytest
 from archives import START, settings, station_list, trace, waveform, write
 from conftest import accounts_of
+from obspy.core.inventory import Channel, Inventory, Network, Response, Site, Station
 
 from xcorr import results
 from xcorr.campaign.run import run_campaign
@@ -219,6 +221,10 @@ class Proxy(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        if "/station/1/query" in self.path:
+            self.server.about.append(body.decode())
+            self.answer(*self.server.stations(body.decode()))
+            return
         self.server.bodies.append(body.decode())
         if not self.server.harm(self, body.decode()):
             self.pass_on(body)
@@ -244,6 +250,7 @@ def proxy(server):
     made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
     made.daemon_threads = True
     made.address, made.bodies, made.harm = server.address, [], lambda *_: False
+    made.about, made.stations = [], lambda _: (404, b"no station service here")
     threading.Thread(target=made.serve_forever, daemon=True).start()
     yield made
     made.shutdown()
@@ -342,3 +349,62 @@ def test_only_the_components_wanted_are_asked_for(proxy, tmp_path, components, l
     run_campaign(station_list(tmp_path, "AAA", "BBB"), tmp_path / "x.xcorr", made)
     asked = {line.split()[3] for body in proxy.bodies for line in body.splitlines()}
     assert asked == {f"BH{letter}" for letter in letters}
+
+
+def about_stations(gain=1e3, latitude=40.0):
+    """A station service, as StationXML of what a request names, and only with responses if it asks for them."""
+
+    def answer(body):
+        level, *lines = body.splitlines()
+        chosen = Inventory(source="x")
+        for code, north in (("AAA", latitude), ("BBB", 41.0)):
+            response = Response.from_paz([0j], [-1 + 1j, -1 - 1j], gain, input_units="M/S", output_units="COUNTS")
+            where = {"latitude": north, "longitude": -100.0, "elevation": 0.0, "depth": 0.0, "location_code": ""}
+            made = Channel("BHZ", azimuth=0.0, dip=-90.0, sample_rate=10.0, **where)
+            made.response = response if level == "level=response" else None
+            if any(line.split()[1:4] == [code, "--", "BHZ"] for line in lines):
+                chosen += Inventory(
+                    [Network("XX", [Station(code, north, -100.0, 0.0, channels=[made], site=Site("x"))])]
+                )
+        out = io.BytesIO()
+        chosen.write(out, format="STATIONXML")
+        return 200, out.getvalue()
+
+    return answer
+
+
+@pytest.mark.parametrize("response", ["none", "velocity"])
+def test_coordinates_and_responses_come_from_the_service(proxy, tmp_path, invoke, response):
+    proxy.stations = about_stations()
+    stations = station_list(tmp_path, "AAA", "BBB")
+    condition = {"rate_hz": 4.0, "band_hz": [0.1, 1.0], "response": response}
+    made = through(proxy, condition=condition)
+    finished = run_campaign(stations, tmp_path / "x.xcorr", made)
+    assert finished.exit_code == 0, finished.report
+    (asked,) = proxy.about
+    assert asked.startswith("level=channel" if response == "none" else "level=response")
+    with results.open(finished.folder) as found:
+        assert found.pairs["distance_m"][0] == pytest.approx(111_044, abs=10)
+        before = found.get("XX.AAA", "XX.BBB").to_numpy()
+    assert run_campaign(stations, tmp_path / "x.xcorr", made).exit_code == 0
+    assert len(proxy.about) == 1  # the campaign has its own copy
+    assert invoke("verify", finished.folder).exit_code == 0
+    proxy.stations = about_stations(gain=2e3, latitude=42.0)
+    taken = run_campaign(stations, tmp_path / "x.xcorr", made, refresh_metadata=True)
+    with results.open(finished.folder) as found:
+        assert found.pairs["azimuth_deg"][0] == pytest.approx(180)
+        assert (found.get("XX.AAA", "XX.BBB").to_numpy() == before).all()
+    assert taken.exit_code == (0 if response == "none" else 3)
+    assert invoke("verify", finished.folder).exit_code == 0
+
+
+def test_a_service_without_a_station_service_gives_waveforms(proxy, tmp_path, caplog):
+    finished = run_campaign(station_list(tmp_path, "AAA", "BBB"), tmp_path / "x.xcorr", through(proxy))
+    assert finished.exit_code == 0
+    with results.open(finished.folder) as found:
+        assert np.isnan(found.pairs["distance_m"][0])
+    proxy.stations = lambda _: (500, b"broken")
+    made = through(proxy, data={"fdsn.retries": 0})
+    assert run_campaign(station_list(tmp_path, "AAA", "BBB"), tmp_path / "y.xcorr", made).exit_code == 0
+    assert "no station metadata from" in caplog.text
+    assert "HTTP 500: broken" in caplog.text

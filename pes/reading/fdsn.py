@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import http.client
+import logging
 import threading
 import time
 from collections.abc import Hashable, Iterable, Sequence
@@ -18,6 +19,7 @@ from xcorr.pes.reading.waveform import NS, Answer
 from xcorr.pes.reading.waveform_file import read_waveforms
 from xcorr.pes.reading.web import ask
 
+_log = logging.getLogger("xcorr")
 # last letters that are asked for if a channel pattern ends in ? or *, by what is wanted; U, V and W need each other
 LETTERS = {"Z": "Z3UVW", "NE": "NE12UVW"}
 NO_DATA, TOO_LARGE, REFUSALS = (204, 404), 413, (400, 401, 403)  # HTTP status, fdsnws 1.2 table 4
@@ -75,6 +77,15 @@ class Fdsn(Source):
         return Index(
             address,
             {key: [Coverage(*key, at, channel, *times, address) for channel, at in found] for key in wanted.stations},
+        )
+
+    def metadata(self, wanted: Wanted, responses: bool) -> bytes | None:
+        """Return StationXML from the station service beside the dataselect service (fdsnws-station 1.1), if any."""
+        found = self.index(wanted)
+        return self.service.stations(
+            [(c.network, c.station, c.location, c.channel) for every in found.coverages.values() for c in every],
+            *(wanted.start_ns or 0, wanted.end_ns or 0),
+            "response" if responses else "channel",
         )
 
     def request_of(self, reference: str, channel: Candidate) -> Hashable:
@@ -142,10 +153,8 @@ class Service:
         return Answer(found, [f"{self.address}: {text}" for text in wrong], [])
 
     def _within(self, asked: Sequence[tuple[str, str, str, str]], start_ns: int, end_ns: int) -> Answer:
-        times = [str(np.datetime64(ns, "ns").astype("datetime64[us]")) for ns in (start_ns, end_ns)]
-        lines = [" ".join((n, s, at or "--", c, *times)) for n, s, at, c in asked]  # an empty location is --
         try:
-            content = self._post("\n".join(lines).encode())
+            content = self._post(f"{self.base}/query", _lines(asked, start_ns, end_ns))
         except _TooLarge as error:
             middle = (start_ns + end_ns) // 2
             if end_ns - start_ns < 2 * SHORTEST_NS:
@@ -154,14 +163,25 @@ class Service:
             return Answer(first.waveforms + second.waveforms, first.wrong + second.wrong, first.notes + second.notes)
         return read_waveforms(content, start_ns, end_ns) if content else Answer([], [], [])
 
-    def _post(self, body: bytes) -> bytes:
+    def stations(
+        self, asked: Sequence[tuple[str, str, str, str]], start_ns: int, end_ns: int, level: str
+    ) -> bytes | None:
+        """Return StationXML of channels; None if there is no station service, or if it knows none of them."""
+        address = f"{self.base.rpartition('/dataselect/')[0]}/station/1/query"
+        try:
+            return self._post(address, f"level={level}\n".encode() + _lines(asked, start_ns, end_ns)) or None
+        except (ServiceError, _TooLarge) as error:
+            _log.warning("no station metadata from %s: %s", address, error)
+            return None
+
+    def _post(self, address: str, body: bytes) -> bytes:
         """Return what the service answers; nothing if it has no data."""
         last = ""
         for attempt in range(self.options.retries + 1):
             self._wait()
             pause = 0.5 * 2**attempt
             try:
-                status, content, later = ask(f"{self.base}/query", body, self.options.timeout_s)
+                status, content, later = ask(address, body, self.options.timeout_s)
             except (OSError, http.client.HTTPException) as error:
                 last = in_words(error)
             else:
@@ -186,6 +206,12 @@ class Service:
             pause = max(0.0, self._next - now)
             self._next = max(now, self._next) + 1.0 / self.options.requests_per_s
         time.sleep(pause)  # outside the lock: each thread has reserved its own time
+
+
+def _lines(asked: Sequence[tuple[str, str, str, str]], start_ns: int, end_ns: int) -> bytes:
+    """Return the lines of a request; an empty location is ``--``."""
+    times = [str(np.datetime64(ns, "ns").astype("datetime64[us]")) for ns in (start_ns, end_ns)]
+    return "\n".join(" ".join((n, s, at or "--", c, *times)) for n, s, at, c in asked).encode()
 
 
 def _first_line(text: bytes) -> str:

@@ -76,7 +76,7 @@ def codes(sourceid: str) -> tuple[str, str, str, str]:
 def _ends_with_a_record(content: Any) -> bool:
     """Return whether a file ends where a record ends; if not, the last one was cut, and libmseed says nothing of it."""
     if content[:2] != b"MS":
-        return len(content) % MS3Record.parse(content).reclen == 0
+        return bool(len(content) % MS3Record.parse(content).reclen == 0)
     offset = 0
     while offset + HEADER_3 <= len(content):  # lengths of identifier, extra headers and data, of version 3
         code, extra, data = struct.unpack_from("<BHI", content, offset + 33)

@@ -144,6 +144,10 @@ class Source(abc.ABC):
         Returns None if there is nothing at the reference any more.
         """
 
+    def metadata(self, wanted: Wanted, responses: bool) -> bytes | None:
+        """Return StationXML of what is wanted, with ``responses`` if they are needed; None if the source has none."""
+        return None
+
     def rate_hz(self, reference: str) -> float | None:
         """Return the sampling rate of the data at a reference, for forecasts; None if the rate is not known."""
         return None

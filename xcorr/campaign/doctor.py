@@ -81,10 +81,12 @@ def _machine(folder: Path) -> Iterator[Finding]:
 
 def examine_source(stations: Path, settings: Settings) -> Iterator[Finding]:
     """Yield findings about a station list and its source."""
+    from xcorr.campaign.own_metadata import own_metadata
     from xcorr.network.survey import survey_list
 
     try:
-        found = survey_list(stations, settings)
+        with own_metadata(stations, stations.with_suffix(".xcorr"), settings) as complete:
+            found = survey_list(stations, complete)
     except (XcorrError, OSError) as error:
         yield Finding("source", False, str(error), "see xcorr run --help", True)
         return

@@ -14,6 +14,7 @@ import numpy as np
 
 from xcorr.campaign import head_start
 from xcorr.campaign.forecast import chunks_at_once, memory_limit, worker_count
+from xcorr.campaign.own_metadata import keep_metadata, own_metadata
 from xcorr.campaign.remaining import check_space, what_remains
 from xcorr.campaign.stack import circumstances, mapping_options, require_series, require_sums, stack_campaign
 from xcorr.campaign.workflows import bytes_to_write, correlation_workflow, element_classes, events, expected_items
@@ -86,6 +87,20 @@ def run_campaign(
     head_start.begin(settings.run.mapping, settings.run.workers)
     events(settings)
     memory_limit(settings)
+    with own_metadata(list_path, folder, settings, refresh_metadata) as complete:
+        return _run(list_path, folder, complete, progress, refresh, refresh_metadata, start)
+
+
+def _run(
+    list_path: Path,
+    folder: Path,
+    settings: Settings,
+    progress: str | None,
+    refresh: bool,
+    refresh_metadata: bool,
+    start: float,
+) -> Finished:
+    """Run a campaign whose settings are complete; ``start`` is when it began."""
     found = None
     if not folder.exists():  # a run that is not possible leaves no folder behind
         found = survey_list(list_path, settings)
@@ -94,11 +109,12 @@ def run_campaign(
     else:
         settings = folders.with_campaigns_numbers(folder, settings)
     folders.make_folder(folder)
+    settings = keep_metadata(folder, settings)
     with CampaignLock(folder), telling_who_waits(folder):
         rewritten = folders.freeze_settings(folder, settings)
         folders.remove_leftovers(folder, settings.keep)
         ledger = Ledger(folder, settings.hash(), not settings.stack.keep_series)
-        one = _Run(list_path, folder, Recipe(settings), ledger, progress, refresh, refresh_metadata)
+        one = _Campaign(list_path, folder, Recipe(settings), ledger, progress, refresh, refresh_metadata)
         try:
             report = _persist(folder, settings, lambda: one.execute(found))
             report["repaired"] = [*rewritten, *report["repaired"]]
@@ -132,7 +148,7 @@ def _persist(folder: Path, settings: Settings, attempt: Callable[[], dict[str, A
 
 
 @dataclasses.dataclass
-class _Run:
+class _Campaign:
     """One run of a campaign whose lock is held."""
 
     list_path: Path

@@ -165,6 +165,7 @@ def plan(
 
     from xcorr.campaign.calibration import calibrated
     from xcorr.campaign.forecast import forecast, worker_count
+    from xcorr.campaign.own_metadata import own_metadata
     from xcorr.campaign.remaining import what_remains
     from xcorr.core.files import printable
     from xcorr.network.roster import Roster
@@ -174,11 +175,14 @@ def plan(
 
     settings = settings_of(stations, config, assignments, options)
     folder = output or stations.with_suffix(".xcorr")
-    with tempfile.TemporaryDirectory() as nowhere:
+    with (
+        tempfile.TemporaryDirectory() as nowhere,
+        own_metadata(stations, folder, settings, refresh_metadata) as complete,
+    ):
         # elsewhere, because a forecast must not make the folder
         ledger = read_ledger(folder) if (folder / NAME).exists() else Ledger(Path(nowhere))
-        found = survey_list(stations, settings, Roster.from_json(ledger.fact("members")), refresh_metadata)
-        todo = what_remains(found, ledger, settings, refresh).todo
+        found = survey_list(stations, complete, Roster.from_json(ledger.fact("members")), refresh_metadata)
+        todo = what_remains(found, ledger, complete, refresh).todo
         ledger.close()
     if not (folder / NAME).exists():
         require_possible(found)

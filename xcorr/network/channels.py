@@ -16,7 +16,7 @@ COMPONENT_OF = dict(zip("ZNE123UVW", "ZNENEZZNE", strict=True))  # the slot that
 def patterns_of(asked: Sequence[tuple[str | None, str | None]], settings: Settings) -> Patterns:
     """Return (channel, location) patterns in order of preference."""
     return tuple(
-        (c, at)
+        (c, "" if at == "--" else at)
         for channel, location in asked
         for c in (settings.data.channels if channel is None else (channel,))
         for at in (settings.data.locations if location is None else (location,))

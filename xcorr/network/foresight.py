@@ -8,8 +8,9 @@ from typing import Any
 
 from xcorr.network.channels import COMPONENT_OF, patterns_of, preference
 from xcorr.network.station_list import Station
-from xcorr.pes.reading.metadata import orientation, sampling_rate
+from xcorr.pes.reading.metadata import MetadataError, find_response, orientation, sampling_rate
 from xcorr.pes.reading.source import Coverage, Index, Source
+from xcorr.pes.reading.waveform import DAY_NS
 from xcorr.settings import Settings
 
 PROBED = 2  # files of each channel code whose headers are read
@@ -36,6 +37,7 @@ def concerns(
         *_rates(wanted, source, inventory, settings),
         *_components(wanted, settings),
         *_directions(wanted, inventory, settings),
+        *_responses(wanted, inventory, settings),
         *_rotation(stations, settings),
         *_lengths(settings),
     )
@@ -107,6 +109,28 @@ def _directions(wanted: dict[str, list[Coverage]], inventory: Any, settings: Set
         yield Concern(f"the direction of {_some(unknown)} is not known: set data.metadata to a StationXML file with it")
     if by_name:
         yield Concern(f"the station metadata do not give the direction of {_some(by_name)}; their names give it")
+
+
+def _responses(wanted: dict[str, list[Coverage]], inventory: Any, settings: Settings) -> Iterator[Concern]:
+    """Yield channels without a response at the begin of their data, if responses are to be removed."""
+    if settings.condition.response == "none":
+        return
+    if inventory is None:
+        yield Concern(
+            "condition.response needs station metadata, and the source has none; set data.metadata", fatal=True
+        )
+        return
+    lacking = {}
+    for found in wanted.values():
+        for coverage in {(c.location, c.channel): c for c in reversed(found)}.values():
+            seed_id = f"{coverage.network}.{coverage.station}.{coverage.location}.{coverage.channel}"
+            try:
+                find_response(inventory, seed_id, max(coverage.start_ns, coverage.end_ns - DAY_NS))
+            except MetadataError as error:
+                lacking[seed_id] = str(error)
+    if lacking:
+        first = next(iter(lacking.values()))
+        yield Concern(f"{len(lacking)} channel(s) have no response, so that they will fail: {first}")
 
 
 def _rotation(stations: Sequence[Station], settings: Settings) -> Iterator[Concern]:

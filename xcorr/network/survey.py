@@ -77,9 +77,7 @@ def survey_list(list_path: Path, settings: Settings, roster: Roster | None = Non
         )
     rows = read_station_list(list_path)
     start, end = time_limits(settings)
-    stations = tuple(dict.fromkeys((r.network, r.station) for r in rows))
-    patterns = patterns_of([(r.channel, r.location) for r in rows], settings)
-    wanted = Wanted(stations, patterns, start, end, settings.components)
+    wanted = _wanted_of(rows, settings)
     source = open_source(settings.data.source, settings.data.options)
     index = source.index(wanted)
     if wanted.exact is not None:  # others would widen the time of the campaign
@@ -91,6 +89,20 @@ def survey_list(list_path: Path, settings: Settings, roster: Roster | None = Non
     found = survey(rows, index, {} if inventory is None else station_places(inventory), settings, roster, new_places)
     known = found.concerns + concerns([s for s in found.stations if s.channels], index, source, inventory, settings)
     return dataclasses.replace(found, concerns=known)
+
+
+def _wanted_of(rows: Sequence[ListRow], settings: Settings) -> Wanted:
+    stations = tuple(dict.fromkeys((r.network, r.station) for r in rows))
+    patterns = patterns_of([(r.channel, r.location) for r in rows], settings)
+    return Wanted(stations, patterns, *time_limits(settings), settings.components)
+
+
+def metadata_of_source(list_path: Path, settings: Settings) -> bytes | None:
+    """Return StationXML from the source itself, as web services have it; None if it has none."""
+    if settings.data.source is None:
+        return None
+    source = open_source(settings.data.source, settings.data.options)
+    return source.metadata(_wanted_of(read_station_list(list_path), settings), settings.condition.response != "none")
 
 
 def survey(

@@ -129,8 +129,8 @@ def write_csv(pairs: list[xarray.DataArray], target: Path) -> None:
     """Write a table with a row for each pair."""
     with target.open("w", newline="") as file:
         rows = csv.writer(file)
-        names = ("station_1", "station_2", "components", "distance_m", "azimuth_deg", "n_windows", "snr")
-        names = (*names, "units", "positive_lag")
+        names = ["station_1", "station_2", "components", "distance_m", "azimuth_deg", "n_windows", "snr"]
+        names += ["units", "positive_lag"]
         rows.writerow([*names, *(f"{lag:g}" for lag in pairs[0]["lag_s"].values)])
         for found in pairs:
             rows.writerow([*(found.attrs[n] for n in names), *(repr(float(v)) for v in found.values)])

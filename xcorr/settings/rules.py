@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from xcorr.pes.preparing import whiten
+from xcorr.pes.reading.source import Source, SourceError, source_class
 from xcorr.settings import Settings, SettingsError
 
 Require = Callable[[bool, str, Any, str], None]
@@ -48,13 +49,21 @@ def check(s: Settings) -> None:
         'must list different pairs of Z, N, E, R, T such as "ZZ", or be "all"',
     )
     require(
-        s.condition.response == "none" or s.data.metadata is not None,
+        s.condition.response == "none" or s.data.metadata is not None or _has_metadata(s.data.source),
         "condition.response",
         s.condition.response,
         "needs the responses: set data.metadata to a StationXML file",
     )
     _check_methods(s, require)
     _check_bands(s, require)
+
+
+def _has_metadata(address: str | None) -> bool:
+    """Return whether a source may have metadata of its own."""
+    try:
+        return address is not None and source_class(address).metadata is not Source.metadata
+    except SourceError:
+        return False
 
 
 def _check_durations(s: Settings, require: Require) -> None:

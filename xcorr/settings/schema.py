@@ -97,7 +97,7 @@ class Settings:
 
     def smooth_hz(self, section: Whiten | Correlate) -> float:
         """Return the width of the smoothing of spectra of a section."""
-        return self.whiten_band_hz[0] * 2 / 5 if isinstance(section.smooth_hz, str) else section.smooth_hz
+        return self.condition.band_hz[0] * 2 / 5 if isinstance(section.smooth_hz, str) else section.smooth_hz
 
     @property
     def outputs(self) -> tuple[str, ...]:

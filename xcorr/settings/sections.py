@@ -131,7 +131,9 @@ class Whiten:
     taper_hz: float | str = option(
         "auto", "Width of the cosine flank inside both edges of the band. auto: f1/5, at most a tenth of the band."
     )
-    smooth_hz: float | str = option("auto", "running-mean: full width of the running mean of |X|. auto: 0.4 f1.")
+    smooth_hz: float | str = option(
+        "auto", "running-mean: full width of the running mean of |X|. auto: 0.4 f1 of condition.band_hz."
+    )
     per: str = option("channel", "As normalize.per, for the weights of the spectra.", choices=normalize.PER)
 
 
@@ -160,7 +162,7 @@ class Correlate:
         0.01, "deconvolution: share of the mean power that is added to the power (Prieto et al. 2011).", least=0
     )
     smooth_hz: float | str = option(
-        "auto", "coherency, deconvolution: full width of the smoothing of power spectra. auto: 0.4 f1."
+        "auto", "coherency, deconvolution: full width of the smoothing of power spectra. auto: as whiten.smooth_hz."
     )
     pairs: tuple[str, ...] = option((), 'Pairs wanted, such as "XX.A-XX.B" or "XX.*-YY.*". Default: all pairs.')
     distance_km: tuple[float, float] | None = option(None, "Smallest and largest distance of a pair. Default: any.")

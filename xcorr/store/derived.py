@@ -21,7 +21,8 @@ from xcorr.pes.storing.shards import read_all
 from xcorr.store import doubts
 from xcorr.store.ledger import Ledger
 
-MARKED = (RESULTS, SUMS, CAMPAIGN_MARK, "report.json", "report.html", "provenance/store.sqlite")
+STATIONS = "stations.xml"  # metadata that came from the source itself
+MARKED = (RESULTS, SUMS, CAMPAIGN_MARK, STATIONS, "report.json", "report.html", "provenance/store.sqlite")
 DIFFERS = "damaged, or not what the last run made"
 
 
