@@ -1,6 +1,7 @@
 """Campaigns: nothing lost, nothing done twice. Kills, new days, new stations, locks, full disks, damage."""
 
 import contextlib
+import csv
 import json
 import os
 import random
@@ -140,7 +141,7 @@ def test_the_order_of_stations_is_settled_before_their_first_shard(days, tmp_pat
 
     run_campaign(station_list(tmp_path, "AAA", "BBB"), tmp_path / "x.xcorr", daily(days, 2))
 
-    def die(*_):
+    def die(*_, **__):
         raise RuntimeError("killed here")
 
     with monkeypatch.context() as patch:
@@ -652,6 +653,46 @@ def test_exports_read_back(demo, tmp_path, invoke, kind, reverse):
     assert invoke("export", demo, "--format", kind, "-o", target).exit_code == 1, "never overwritten"
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(
+    ("how", "unit"),
+    [
+        ({}, "1"),
+        ({"normalize.method": "none", "whiten.method": "none"}, "(counts)^2"),
+        ({"normalize.method": "none", "whiten.method": "none", "correlate.amplitude": "energy"}, "1"),
+        ({"normalize.method": "none", "whiten.method": "none", "correlate.method": "coherency"}, "1"),
+    ],
+)
+def test_exports_say_unit_and_direction(tmp_path, invoke, reverse, how, unit):
+    import xarray
+
+    for code in ("AAA", "BBB"):
+        write(tmp_path / "sds", code)
+    (tmp_path / "list.csv").write_text(
+        "network,station,latitude,longitude,elevation_m\nXX,AAA,40,-100,12\nXX,BBB,41,-100,34\n"
+    )
+    more = [f"--set={k}={v!r}" for k, v in how.items()]
+    base = ["--set=window.length_s=600", "--set=window.step_s=600", "--set=correlate.max_lag_s=30"]
+    folder, flag = tmp_path / "x.xcorr", ["--reverse"] if reverse else []
+    run = ["run", tmp_path / "list.csv", "--source", f"sds:{tmp_path / 'sds'}", "-o", folder, *base, *more]
+    assert invoke(*run).exit_code == 0
+    for kind, place in (("sac", "sac"), ("netcdf", "x.nc"), ("csv", "x.csv")):
+        assert invoke("export", folder, "--format", kind, "-o", tmp_path / place, *flag).exit_code == 0
+    with results.open(folder) as found:
+        assert found.file.attrs["units"] == found.get("XX.AAA", "XX.BBB").attrs["units"] == unit
+    direction = "2 to 1" if reverse else "1 to 2"
+    (path,) = (tmp_path / "sac").rglob("*.sac")
+    sac = obspy.read(str(path))[0].stats.sac
+    assert (sac.kuser0.strip(), sac.kuser1.strip(), sac.o) == (unit[:8], direction, 0.0)
+    assert (sac.evel, sac.stel) == (12.0, 34.0)
+    assert sac.gcarc == pytest.approx(1.0, abs=0.01)
+    with xarray.open_dataset(tmp_path / "x.nc") as nc:
+        assert nc["correlation"].attrs["units"] == nc["std_error"].attrs["units"] == unit
+        assert nc.attrs["positive_lag"] == direction
+    (row,) = csv.DictReader((tmp_path / "x.csv").read_text().splitlines())
+    assert (row["units"], row["positive_lag"]) == (unit, direction)
+
+
 def read_back(kind, target, first, second):
     if kind in ("sac", "mseed"):
         path = target / first / f"{first}_{second}_ZZ.sac" if kind == "sac" else target / f"{first}_{second}_ZZ.mseed"
@@ -677,7 +718,7 @@ def read_back(kind, target, first, second):
             return {"values": item.data[:], **{k: item.parameters[k] for k in ("first_lag_s", "distance_m")}}
     lines = [line.split(",") for line in target.read_text().splitlines()]
     row = next(line for line in lines if line[:2] == [first, second])
-    return {"values": row[7:], "first_lag_s": float(lines[0][7]), "distance_m": float(row[3])}
+    return {"values": row[9:], "first_lag_s": float(lines[0][9]), "distance_m": float(row[3])}
 
 
 def test_packed_results_hold_every_method(days, tmp_path):

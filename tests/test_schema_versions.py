@@ -73,6 +73,7 @@ def test_an_identity_that_was_altered_is_mended_where_the_data_tell_it(tmp_path)
 def test_identities_of_version_0_1_0_stay_as_they_were():
     assert Settings().hash() == "2dbd28b3fa9c963015f7b1d81ab981b55251cc0030fc726d20f20c9a25d605f0"
     other = {"condition": {"rate_hz": 2.0, "band_hz": [0.1, 0.5]}, "bands": [{"name": "low", "band_hz": [0.1, 0.2]}]}
+    other |= {"whiten": {"taper_hz": 0.01, "smooth_hz": 0.02}, "correlate": {"smooth_hz": 0.02}}  # were the defaults
     assert build(other).hash() == "b365f6078019badf7a0ebb54f014411d9e4d7b072add3c13948754576496f7f7"
     sections = {name: set(keys) for name, keys in FIRST.items()}
     assert len(sections["quality"]) == 10

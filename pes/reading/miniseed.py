@@ -113,7 +113,7 @@ def _by_record(content: Any, start_ns: int | None, end_ns: int | None) -> Answer
         except (MiniSEEDError, ValueError) as error:
             messages = [_brief(error)]
         if messages:
-            reason = re.sub(r"^\S+: Warning: |, Last sample.*", "", messages[-1])
+            reason = re.sub(r"^Error: |FDSN:\S+: |Warning: |, Last sample.*", "", messages[-1])
             wrong.setdefault(f"is damaged: {reason}", []).append(offset)
         elif record.sampletype in NUMBERS:
             waveforms.append(_of_record(record, True))

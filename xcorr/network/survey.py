@@ -135,7 +135,7 @@ def survey(
                 line_of[key] = row.line
         there = missing(row, matches, index, settings) if not usable else ""
         requested.append(_account(row, matches, usable, fresh, line_of, there))
-    if len(found) < 2:
+    if len(found) < (1 if settings.correlate.autocorrelations else 2):
         raise NothingToDo(_too_few(len(found), requested, index))
     if settings.correlate.block < len(settings.components):
         raise SettingsError(

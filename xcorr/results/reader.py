@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import tomllib
 from pathlib import Path
@@ -68,7 +69,6 @@ class Results:
         self.components: list[str] = sorted(self.file["stacks"][self.stacks[0]])
         self.bands: list[str] = ["", *sorted(self.file.get("bands", ()))]
         self.attributes: dict[str, Any] = dict(self.file.attrs)
-        self.units: str = str(self.attributes.get("units") or _units_of(str(self.attributes["settings"])))
         self._stations = self.file["stations"][...]
         self._number = {s.decode(): i for i, s in enumerate(self._stations["id"])}
         ends = self.file["pairs"].fields(["station_1", "station_2"])[...]
@@ -271,6 +271,11 @@ class Results:
     def close(self) -> None:
         """Close the file."""
         self.file.close()
+
+    @functools.cached_property
+    def units(self) -> str:
+        """The unit of the correlations; ``1`` if amplitudes were evened out."""
+        return str(self.attributes.get("units") or _units_of(str(self.attributes["settings"])))
 
     def __enter__(self) -> Results:
         """Return the results for a ``with`` block."""
