@@ -14,6 +14,7 @@ from obspy.io.sac import SACTrace
 from xcorr import results
 from xcorr.campaign.run import run_campaign
 from xcorr.settings import SettingsError
+from xcorr.store.folder import CampaignError
 
 SECONDS, RATE = 7200, 10.0
 HALF = START + SECONDS / 2
@@ -277,6 +278,38 @@ def test_corrected_coordinates_are_told_and_taken_when_asked(as_it_is, tmp_path,
             one, other = (r.get("XX.AAA", "XX.BBB", pair).to_numpy() for r in (found, known))
             assert (one == other).all()
     assert not at(42.0).report["warnings"]
+
+
+def test_a_run_that_is_killed_while_it_takes_new_coordinates_is_finished_by_the_next(as_it_is, tmp_path, monkeypatch):
+    def at(latitude, **how):
+        about = [channel("BHN", 0.0), channel("BHE", 90.0)]
+        xml = stationxml(tmp_path, station("AAA", about, latitude), station("BBB", about, 41.0))
+        return correlated(tmp_path, data={"metadata": xml}, **how)
+
+    at(40.0)
+
+    def die(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("xcorr.campaign.run.stack_campaign", die)
+        with pytest.raises(KeyboardInterrupt):
+            at(42.0, refresh_metadata=True)
+    with results.open(at(42.0).folder) as found:
+        assert found.pairs["azimuth_deg"][0] == pytest.approx(180)
+
+
+def test_coordinates_cannot_be_taken_without_series(as_it_is, tmp_path):
+    def at(latitude, **how):
+        about = [channel("BHN", 0.0), channel("BHE", 90.0)]
+        xml = stationxml(tmp_path, station("AAA", about, latitude), station("BBB", about, 41.0))
+        return correlated(tmp_path, data={"metadata": xml}, stack={"keep_series": False}, **how)
+
+    at(40.0)
+    with pytest.raises(CampaignError, match="the series were not kept"):
+        at(42.0, refresh_metadata=True)
+    with results.open(at(40.0).folder) as found:
+        assert found.pairs["azimuth_deg"][0] == pytest.approx(0)
 
 
 def test_new_coordinates_that_would_change_the_pairs_are_refused(tmp_path):

@@ -167,7 +167,8 @@ class _Campaign:
         roster = Roster.from_json(ledger.fact("members"))
         if found is None or roster is not None:
             found = survey_list(self.list_path, settings, roster, self.refresh_metadata)
-        moved = self._require_same_pairs(roster, found)
+        self._require_same_pairs(roster, found)
+        moved = _has_other_places(folder, found)
         ledger.keep_fact("members", found.roster.to_json(len(found.generations) - 1))  # their order is settled now
         ledger.keep_requested(found.requested)
         remaining = what_remains(found, ledger, settings, self.refresh)
@@ -213,10 +214,10 @@ class _Campaign:
         }
         return report
 
-    def _require_same_pairs(self, roster: Roster | None, found: Survey) -> bool:
-        """Return whether stations get new coordinates. Raises SettingsError if these would change the pairs."""
+    def _require_same_pairs(self, roster: Roster | None, found: Survey) -> None:
+        """Raise SettingsError if new coordinates would change the pairs, CampaignError if they cannot be taken."""
         if roster is None or not self.refresh_metadata:
-            return False
+            return
         old = generations_of(roster, self.recipe.settings)
         both = zip(old, found.generations, strict=False)
         if not all(np.array_equal(a.layout.matrix, b.layout.matrix) for a, b in both):
@@ -227,7 +228,6 @@ class _Campaign:
         same = all(a.coordinates == b.coordinates for a, b in zip(roster.stations, found.stations, strict=False))
         if not same:
             require_series(self.folder, self.ledger)
-        return not same
 
     def _workflows(self, found: Survey, todo: dict[int, list[Chunk]]) -> list[WorkflowGraph]:
         """Return the workflow of every generation that lacks something."""
@@ -244,6 +244,20 @@ class _Campaign:
 
     def _progress(self, graph: WorkflowGraph) -> list[Observer]:
         return [] if self.progress is None else [Progress(expected_items(graph), self.progress)]
+
+
+def _has_other_places(folder: Path, found: Survey) -> bool:
+    """Return whether the results have other coordinates than the campaign, as after a run that was cut short."""
+    import h5py
+
+    try:
+        with h5py.File(folder / RESULTS) as file:
+            table = file["stations"][...]
+    except (OSError, KeyError):  # there are none, or damaged ones: they are made anyway
+        return False
+    known = np.array([(s.coordinates.latitude, s.coordinates.longitude) for s in found.stations[: len(table)]])
+    there = np.stack([table["latitude"], table["longitude"]], axis=1)
+    return not np.array_equal(known, there, equal_nan=True)
 
 
 def _new_files(changed: list[tuple[int, int]], names: list[str]) -> list[str]:
