@@ -104,6 +104,12 @@ STATION_METADATA: dict[str, type] = {
 }
 
 
+def elsewhere(within: tuple[int, int], chunk: Chunk) -> str:
+    """Return the word of :attr:`SlotAccount.metadata` for the time of a station at its place; none for whole chunks."""
+    start, stop = max(within[0], chunk.start_ns), min(within[1], chunk.end_ns)
+    return "" if (start, stop) == (chunk.start_ns, chunk.end_ns) else f"within={start},{max(start, stop)}"
+
+
 def strip_key(chunk: Chunk, strip: int) -> int:
     """Return the key that decides which instance of an element owns a strip in a chunk.
 
@@ -115,17 +121,13 @@ def strip_key(chunk: Chunk, strip: int) -> int:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Candidate:
-    """A SEED channel that could fill a slot in a chunk, and the files that hold it.
-
-    Samples outside ``within`` (ns) are not wanted.
-    """
+    """A SEED channel that could fill a slot in a chunk, and the files that hold it."""
 
     network: str
     station: str
     location: str
     channel: str
     files: tuple[str, ...]
-    within: tuple[int, int] = (-(2**62), 2**62)
 
     @property
     def seed_id(self) -> str:
@@ -137,13 +139,15 @@ class Candidate:
 class SlotRequest:
     """A slot wanted in a chunk, with its candidates in order of preference.
 
-    Without candidates, ``refused`` says why data of the slot cannot be used, if there are some in the source.
+    Without candidates, ``refused`` says why data of the slot cannot be used, if there are some in the source. Samples
+    outside ``within`` (ns) are not wanted, because the station was elsewhere.
     """
 
     slot: int
     component: str
     candidates: tuple[Candidate, ...]
     refused: str = ""
+    within: tuple[int, int] = (-(2**62), 2**62)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -177,8 +181,9 @@ class SlotAccount:
     error, after which the next run tries again). A used slot with a ``reason`` has lost a part of its input by an
     error. ``windows`` holds the numbers of windows that are ``used``, and of those rejected by reason, where
     there are any. ``stale`` says why an old result was kept although its inputs are gone, or have changed, since.
-    ``note`` holds remarks on what was done with the data, with nothing lost by an error. ``metadata`` is the digest of
-    the orientation and the response that were used, if there are station metadata.
+    ``note`` holds remarks on what was done with the data, with nothing lost by an error. ``metadata`` says which
+    metadata were used, in words: ``NET.STA.LOC.CHA=DIGEST`` for every channel of which the slot was made, for its
+    direction and response, and ``within=START,END`` (ns) if the station was elsewhere during a part of the chunk.
     """
 
     slot: int
@@ -222,6 +227,11 @@ class RawChannel:
     segments: tuple[Segment, ...] = ()
     non_finite_ns: tuple[tuple[int, int], ...] = ()
     component: str = ""
+
+    @property
+    def says_direction(self) -> bool:
+        """Whether the files themselves say where the channel points."""
+        return any(s.direction is not None for s in self.segments)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -658,7 +658,7 @@ def test_exports_read_back(demo, tmp_path, invoke, kind, reverse):
     ("how", "unit"),
     [
         ({}, "1"),
-        ({"normalize.method": "none", "whiten.method": "none"}, "(counts)^2"),
+        ({"normalize.method": "none", "whiten.method": "none"}, "counts^2"),
         ({"normalize.method": "none", "whiten.method": "none", "correlate.amplitude": "energy"}, "1"),
         ({"normalize.method": "none", "whiten.method": "none", "correlate.method": "coherency"}, "1"),
     ],
@@ -686,7 +686,9 @@ def test_exports_say_unit_and_direction(tmp_path, invoke, reverse, how, unit):
     assert (sac.kuser0.strip(), sac.kuser1.strip(), sac.o) == (unit[:8], direction, 0.0)
     assert (sac.evel, sac.stel) == (12.0, 34.0)
     assert sac.gcarc == pytest.approx(1.0, abs=0.01)
-    with xarray.open_dataset(tmp_path / "x.nc") as nc:
+    with xarray.open_dataset(tmp_path / "x.nc") as nc, results.open(folder) as found:
+        error = found.get("XX.AAA", "XX.BBB")["std_error"].to_numpy()
+        assert (nc["std_error"].to_numpy()[0] == (error[::-1] if reverse else error)).all()
         assert nc["correlation"].attrs["units"] == nc["std_error"].attrs["units"] == unit
         assert nc.attrs["positive_lag"] == direction
     (row,) = csv.DictReader((tmp_path / "x.csv").read_text().splitlines())

@@ -293,13 +293,18 @@ def test_a_run_that_produced_nothing_freezes_no_settings(tmp_path, invoke):
         write(tmp_path / "sds", code, np.full(86_400, 7, np.int32), rate=1.0, channel="LHZ")
     listed, folder = station_list(tmp_path, *CODES), tmp_path / "x.xcorr"
     base = ["run", listed, "--source", f"sds:{tmp_path / 'sds'}", "-o", folder, "--set=condition.rate_hz=1"]
-    first = invoke(*base, "--set=condition.band_hz=[0.05,0.4]")
+    (folder / "mine").mkdir(parents=True)
+    for own in ("mine.h5", "mine/other.h5", "ledger.txt"):
+        (folder / own).write_bytes(b"mine")
+    first = invoke(*base, "--set=condition.band_hz=[0.05,0.4]", "--set=whiten.taper_hz=0.03")
     assert first.exit_code == 1
     assert "constant trace" in first.output
     slow_archive(tmp_path)
     second = invoke(*base, "--set=condition.band_hz=[0.1,0.4]", "--refresh")
     assert second.exit_code == 0, second.output
     assert invoke("verify", folder).exit_code == 0
+    assert all((folder / own).read_bytes() == b"mine" for own in ("mine.h5", "mine/other.h5", "ledger.txt"))
+    assert 'taper_hz = "auto"' in (folder / "campaign.toml").read_text()
     third = invoke(*base, "--set=condition.band_hz=[0.05,0.4]")
     assert third.exit_code == 1
     assert "holds a campaign with other settings" in third.output

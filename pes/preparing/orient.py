@@ -16,10 +16,9 @@ import numpy as np
 
 from xcorr.pes.items import HELPER, Bool, Float32, Float64, Segment, SlotAccount
 from xcorr.pes.preparing.windows import USED
-from xcorr.pes.reading.metadata import orientation
+from xcorr.pes.reading.metadata import UNIT, orientation, vector
 from xcorr.pes.reading.waveform import NS
 
-UNIT = {"Z": (1.0, 0.0, 0.0), "N": (0.0, 1.0, 0.0), "E": (0.0, 0.0, 1.0)}
 UNKNOWN = "the direction of {} is not known: set data.metadata to a StationXML file with it"
 NOTHING_IN_COMMON = "the channels it is made of have no valid sample in common"
 NEGLIGIBLE = 1e-6
@@ -65,16 +64,10 @@ def spans_of(
         if known is None:
             before = [s for s in segments if s.start_ns <= start] or list(segments[:1])
             known = before[-1].direction if before else None
-        direction = _vector(*known) if known else UNIT.get(letter, UNKNOWN.format(seed_id))
+        direction = vector(*known) if known else UNIT.get(letter, UNKNOWN.format(seed_id))
         if not spans or spans[-1].direction != direction:
             spans.append(Span(start, direction))
     return tuple(spans)
-
-
-def _vector(azimuth_deg: float, dip_deg: float) -> tuple[float, float, float]:
-    """Return the unit vector (up, north, east) of an azimuth and a dip."""
-    azimuth, dip = np.deg2rad((azimuth_deg, dip_deg))
-    return float(-np.sin(dip)), float(np.cos(dip) * np.cos(azimuth)), float(np.cos(dip) * np.sin(azimuth))
 
 
 def to_components(traces: Sequence[Trace], start_ns: int, rate_hz: Fraction) -> list[Trace]:
@@ -136,7 +129,8 @@ def _combined(
     verdicts = np.array([t.verdict for t in used.values()])
     files = tuple(dict.fromkeys(file for t in (*used.values(), trace) for file in t.account.files))
     reason = "; ".join(dict.fromkeys(filter(None, [trace.account.reason, *reasons])))
-    account = dataclasses.replace(trace.account, files=files, reason=reason)
+    tokens = dict.fromkeys(word for t in (trace, *used.values()) for word in t.account.metadata.split())
+    account = dataclasses.replace(trace.account, files=files, reason=reason, metadata=" ".join(tokens))
     # USED is 0, so a rejection in any channel wins
     return Trace(trace.component, account, data * mask, mask, verdicts.max(axis=0, initial=USED))
 
@@ -148,7 +142,8 @@ def _weights(
     own_direction = directions[own]
     if isinstance(own_direction, str):
         return own_direction
-    there = [k for k, d in enumerate(directions) if not isinstance(d, str)]
+    sensor = trace.account.seed_id[:-1]  # channels of another sensor have another gain
+    there = [k for k, d in enumerate(directions) if not isinstance(d, str) and known[k].account.seed_id[:-1] == sensor]
     matrix = np.array([directions[k] for k in there], float)
     wanted = np.array(UNIT[trace.component])
     weights = np.linalg.lstsq(matrix.T, wanted, rcond=None)[0]

@@ -34,13 +34,12 @@ from xcorr.pes.reading.metadata import (
     epoch_starts,
     find_response,
     inverse_response,
-    orientation,
+    knows,
     read_inventory,
 )
 from xcorr.pes.reading.segments import cut_at, sample_ns
 from xcorr.pes.reading.waveform import NS
 
-JUST_NS = 1_000_000  # so long before a time is before it also for ObsPy, which compares microseconds
 TOO_SHORT = "no piece is longer than its two tapered edges of {:g} s (condition.edge_s)"
 
 
@@ -105,7 +104,6 @@ class ConditionStation(StationStep):
     def _preprocess(self) -> None:
         prepare_process()
         self._responses: dict[tuple[int, float], InverseResponse] = {}
-        self._turned: dict[str, list[int]] = {}
         self._inventory = None
         if self.metadata is not None:
             self._inventory = read_inventory(self.metadata)
@@ -120,7 +118,10 @@ class ConditionStation(StationStep):
             account, data, mask = self._channel(item, channel)
             verdict = self._verdict(item, channel, data, mask)
             seed_id, start = account.seed_id, item.chunk.data_start_ns
-            spans = spans_of(seed_id, channel.component, channel.segments, self._inventory, self._turns(seed_id), start)
+            if data is not None:
+                account = self._with_metadata(item, channel, account)
+            times = self._digests.changes(seed_id, channel.says_direction)
+            spans = spans_of(seed_id, channel.component, channel.segments, self._inventory, times, start)
             traces.append(Trace(channel.component, account, data, mask, verdict, spans))
         traces = to_components(traces, item.chunk.start_ns, self.conditioning.exact_rate_hz)
         accounts = [t.account for t in traces]
@@ -131,8 +132,7 @@ class ConditionStation(StationStep):
         if self.shared:
             judged[:] = np.where(judged == USED, judged.max(axis=0), judged)
         for row, k in enumerate(used):
-            digest = self._digests.of(accounts[k].seed_id, item.chunk.data_start_ns, item.chunk.data_end_ns)
-            accounts[k] = dataclasses.replace(accounts[k], windows=by_reason(judged[row]), metadata=digest)
+            accounts[k] = dataclasses.replace(accounts[k], windows=by_reason(judged[row]))
         return ConditionedStation(
             item.chunk,
             item.station,
@@ -186,22 +186,22 @@ class ConditionStation(StationStep):
         return windows.judge(data, mask, self.windowing, self.conditioning.rate_hz, *ranges)
 
     def _by_epoch(self, seed_id: str, segments: tuple[Segment, ...]) -> list[Segment]:
-        """Return the segments cut where an epoch of the channel begins or ends, if this matters for the data."""
-        cuts = self._turns(seed_id)
+        """Return the segments cut where the channel was turned or exchanged, or where its response changes."""
+        cuts = self._digests.changes(seed_id)
         if self._inventory is not None and self.response != "none":
             cuts = epoch_starts(self._inventory, seed_id)
         return [piece for segment in segments for piece in cut_at(segment, cuts)]
 
-    def _turns(self, seed_id: str) -> list[int]:
-        """Return the times (ns) at which a channel is turned, by the metadata."""
-        if self._inventory is None or not seed_id:
-            return []
-        if seed_id not in self._turned:
-            starts = epoch_starts(self._inventory, seed_id)
-            before = [orientation(self._inventory, seed_id, t - JUST_NS) for t in starts]
-            after = [orientation(self._inventory, seed_id, t) for t in starts]
-            self._turned[seed_id] = [t for t, a, b in zip(starts, before, after, strict=True) if a != b]
-        return self._turned[seed_id]
+    def _with_metadata(self, item: RawStation, channel: RawChannel, account: SlotAccount) -> SlotAccount:
+        """Return the account with a digest of the metadata that are used, and a remark where there are none."""
+        start, stop = item.chunk.start_ns, item.chunk.end_ns
+        digest = self._digests.of(account.seed_id, start, stop, channel.says_direction)
+        times = [s.start_ns for s in self._by_epoch(account.seed_id, channel.segments)]
+        note = account.note
+        if not all(knows(self._inventory, account.seed_id, t) for t in times):
+            text = "the station metadata have no epoch of it at some of its times; its name gives its direction there"
+            note = "; ".join(filter(None, [note, text]))
+        return dataclasses.replace(account, metadata=f"{account.metadata} {digest}".strip(), note=note)
 
     def _inverse_response(self, seed_id: str, segment: Segment) -> InverseResponse | None:
         """Return the inverse response, evaluated once per channel epoch and rate."""

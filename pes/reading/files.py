@@ -11,7 +11,7 @@ from xcorr.core.files import printable
 from xcorr.pes.items import Candidate
 from xcorr.pes.reading.places import files_at
 from xcorr.pes.reading.source import Coverage, Fingerprint, Index, Source, SourceError, Wanted
-from xcorr.pes.reading.waveform import Answer, Coordinates, Waveform
+from xcorr.pes.reading.waveform import Answer, Place, Waveform
 from xcorr.pes.reading.waveform_file import read_headers, read_waveforms
 
 LONGEST = 200  # characters of an error's text
@@ -60,7 +60,7 @@ class Files(FileSource):
 def index_of_headers(address: str, paths: Iterable[str], unreadable: dict[str, str]) -> Index:
     """Return the index of files by their headers. What cannot be read is entered in ``unreadable`` with the reason."""
     coverages: dict[tuple[str, str], list[Coverage]] = defaultdict(list)
-    coordinates: dict[tuple[str, str], Coordinates] = {}
+    places: dict[tuple[str, str], list[Place]] = {}
     ignored: list[str] = []
     for path in paths:
         try:
@@ -82,9 +82,10 @@ def index_of_headers(address: str, paths: Iterable[str], unreadable: dict[str, s
                 coverage = dataclasses.replace(coverage, refused=f"{printable(path)}: {waveform.impossible}")
                 unreadable[path] = f"{waveform.seed_id}: {waveform.impossible}"
             coverages[coverage.network, coverage.station].append(coverage)
-            if waveform.coordinates is not None:
-                coordinates.setdefault((coverage.network, coverage.station), waveform.coordinates)
-    return Index(address, in_order(coverages), coordinates, unreadable, tuple(ignored))
+            if waveform.coordinates is not None and not waveform.impossible:
+                place = Place(waveform.coordinates, coverage.start_ns, coverage.end_ns)
+                places.setdefault((coverage.network, coverage.station), []).append(place)
+    return Index(address, in_order(coverages), places, unreadable, tuple(ignored))
 
 
 def in_words(error: Exception) -> str:

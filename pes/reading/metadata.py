@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import math
 import os
 from collections.abc import Callable
@@ -15,11 +16,13 @@ from xcorr.core import XcorrError
 from xcorr.core.interrupt import shielded
 from xcorr.pes.reading.formats import read
 from xcorr.pes.reading.places import files_at
-from xcorr.pes.reading.waveform import Coordinates, Place
+from xcorr.pes.reading.waveform import NS, Coordinates, Place
 
 UNITS = {"displacement": "DISP", "velocity": "VEL", "acceleration": "ACC"}
 GRID_POINTS = 4096
 VERTICAL = 90.0  # degrees of dip, up or down
+MINUTE_NS = 60 * NS
+UNIT = {"Z": (1.0, 0.0, 0.0), "N": (0.0, 1.0, 0.0), "E": (0.0, 0.0, 1.0)}  # up, north, east
 InverseResponse = Callable[[np.ndarray], np.ndarray]  # 1/R at frequencies (Hz)
 
 MOST_FILES = 50_000  # of station metadata
@@ -138,12 +141,21 @@ def _channels(inventory: Any, seed_id: str) -> list[Any]:
 
 
 def _channels_at(inventory: Any, seed_id: str, time_ns: int) -> list[Any]:
-    """Return the epochs of a channel at a time, the latest one last."""
-    from obspy import UTCDateTime
+    """Return the epochs of a channel at a time, the latest one last.
 
-    time = UTCDateTime(ns=time_ns)
-    channels = [c for c in _channels(inventory, seed_id) if c.is_active(time=time)]
-    return sorted(channels, key=lambda c: c.start_date.ns if c.start_date else 0)  # one ends where the next begins
+    An epoch does not have its end itself, where another one may begin. Many end a second before the next one begins;
+    such an epoch counts until then.
+    """
+    found = []
+    for c in _channels(inventory, seed_id):
+        first = c.start_date.ns if c.start_date else -(2**63)
+        last = c.end_date.ns if c.end_date else 2**63
+        found.append((first, last, c))
+    found.sort(key=lambda epoch: epoch[:2])
+    now = [c for first, last, c in found if first <= time_ns < last]
+    if not now and any(time_ns < first <= time_ns + MINUTE_NS for first, _, _ in found):
+        now = [c for first, last, c in found if last <= time_ns < last + MINUTE_NS]
+    return now
 
 
 def sampling_rate(inventory: Any, seed_id: str, time_ns: int) -> float | None:
@@ -153,35 +165,56 @@ def sampling_rate(inventory: Any, seed_id: str, time_ns: int) -> float | None:
 
 
 class Digests:
-    """Digests of what an inventory says of channels: directions, and with ``units`` of ground motion also responses.
+    """What an inventory says of channels in a time: where they point, and with ``units`` of ground motion responses.
 
-    Responses are compared by their values at three frequencies of a band, to six digits, however they are written.
+    Channels that the inventory does not know point where their last letter says, or where their files say. Responses
+    are compared by their values at three frequencies of a band, to six digits, however they are written.
     """
 
     def __init__(self, inventory: Any, units: str, band_hz: tuple[float, float]) -> None:
         self.inventory, self.units = inventory, units
         low, high = band_hz
         self.frequencies_hz = [low, math.sqrt(low * high), high]
-        self._epochs: dict[str, list[tuple[int, int, str]]] = {}
+        self._known: dict[tuple[str, bool], list[tuple[int, str, float | None]]] = {}
 
-    def of(self, seed_id: str, start_ns: int, end_ns: int) -> str:
-        """Return the digest for a channel in a time; an empty text without metadata."""
-        if self.inventory is None or not seed_id:
+    def of(self, seed_id: str, start_ns: int, end_ns: int, in_files: bool = False) -> str:
+        """Return ``NET.STA.LOC.CHA=DIGEST`` for a time; ``in_files``: the files say where the channel points."""
+        if not seed_id:
             return ""
-        if seed_id not in self._epochs:
-            self._epochs[seed_id] = [self._epoch(c) for c in _channels(self.inventory, seed_id)]
-        within = [
-            (max(first, start_ns), min(last, end_ns), what)
-            for first, last, what in self._epochs[seed_id]
-            if first < end_ns and last > start_ns
-        ]
-        return hashlib.blake2b(repr(sorted(within)).encode(), digest_size=8).hexdigest()
+        inside: list[tuple[int, str]] = []
+        for begin, what, _ in self._parts(seed_id, in_files):
+            if begin <= start_ns:
+                inside = [(start_ns, what)]
+            elif begin < end_ns and what != inside[-1][1]:
+                inside.append((begin, what))
+        return f"{seed_id}={hashlib.blake2b(repr(inside).encode(), digest_size=4).hexdigest()}"
 
-    def _epoch(self, channel: Any) -> tuple[int, int, str]:
-        first = channel.start_date.ns if channel.start_date else -(2**62)
-        last = channel.end_date.ns if channel.end_date else 2**62
-        direction = tuple(None if x is None else float(x) for x in (channel.azimuth, channel.dip))
-        return first, last, f"{direction} {self._response(channel.response)}"
+    def changes(self, seed_id: str, in_files: bool = False) -> list[int]:
+        """Return the times (ns) at which a channel is turned, or its sensitivity changes."""
+        parts = self._parts(seed_id, in_files)
+        times = []
+        for (_, before, gain_before), (begin, after, gain_after) in itertools.pairwise(parts):
+            same_gain = gain_before is None or gain_after is None or gain_before == gain_after
+            if before != after or not same_gain:
+                times.append(begin)
+        return times
+
+    def _parts(self, seed_id: str, in_files: bool) -> list[tuple[int, str, float | None]]:
+        """Return the begin (ns), the text and the sensitivity of every part of time in which nothing changes."""
+        key = seed_id, in_files
+        if key not in self._known:
+            starts = [] if self.inventory is None else epoch_starts(self.inventory, seed_id)
+            self._known[key] = [self._part(seed_id, t, in_files) for t in (-(2**62), *starts)]
+        return self._known[key]
+
+    def _part(self, seed_id: str, time_ns: int, in_files: bool) -> tuple[int, str, float | None]:
+        found = None if self.inventory is None else orientation(self.inventory, seed_id, time_ns)
+        direction = vector(*found) if found else None if in_files else UNIT.get(seed_id[-1:])
+        text = "in the files" if direction is None else " ".join(f"{x + 0.0:.5f}" for x in direction)
+        epochs = [] if self.inventory is None else _channels_at(self.inventory, seed_id, time_ns)
+        response = epochs[-1].response if epochs else None
+        sensitivity = response.instrument_sensitivity if response else None
+        return time_ns, f"{text} {self._response(response)}", sensitivity.value if sensitivity else None
 
     def _response(self, response: Any) -> str:
         if self.units == "none" or response is None or not response.response_stages:
@@ -191,6 +224,17 @@ class Digests:
         except Exception:  # ObsPy and evalresp raise anything on impossible responses; their removal tells of it
             return "impossible"
         return " ".join(f"{v:.5e}" for v in values)
+
+
+def vector(azimuth_deg: float, dip_deg: float) -> tuple[float, float, float]:
+    """Return the unit vector (up, north, east) of an azimuth and a dip."""
+    azimuth, dip = np.deg2rad((azimuth_deg, dip_deg))
+    return float(-np.sin(dip)), float(np.cos(dip) * np.cos(azimuth)), float(np.cos(dip) * np.sin(azimuth))
+
+
+def knows(inventory: Any, seed_id: str, time_ns: int) -> bool:
+    """Return whether an inventory has an epoch of a channel at a time, or none at any time."""
+    return inventory is None or not _channels(inventory, seed_id) or bool(_channels_at(inventory, seed_id, time_ns))
 
 
 def orientation(inventory: Any, seed_id: str, time_ns: int) -> tuple[float, float] | None:

@@ -24,6 +24,7 @@ from xcorr.pes.items import (
     SlotRequest,
     StationRequest,
     Tombstone,
+    elsewhere,
 )
 from xcorr.pes.reading.clocks import Drift, to_segments
 from xcorr.pes.reading.files import in_words
@@ -105,7 +106,8 @@ class ChunkWaveforms:
         segments, drifts = to_segments(usable)
         if drifts and self.drift == "refuse":
             segments, errors = [], [*errors, *map(_drifted, drifts), 'data.drift = "refuse"']
-        notes += map(_drifted, drifts)
+        else:
+            notes += map(_drifted, drifts)
         return Found(segments, _once(errors), _once(too_low), _once(notes))
 
 
@@ -190,7 +192,8 @@ class ReadStation(IterativePE):
     def _read_slot(self, chunk: Chunk, wanted: SlotRequest, files: ChunkWaveforms) -> RawChannel:
         if not wanted.candidates:
             status, reason = ("unusable", wanted.refused) if wanted.refused else ("absent", NO_FILE)
-            return RawChannel(SlotAccount(wanted.slot, chunk.index, status, reason))
+            place = elsewhere(wanted.within, chunk)
+            return RawChannel(SlotAccount(wanted.slot, chunk.index, status, reason, metadata=place))
         misses: list[RawChannel] = []
         for candidate in wanted.candidates:
             channel = self._read_candidate(chunk, wanted, candidate, files)
@@ -212,9 +215,10 @@ class ReadStation(IterativePE):
             "used",
             seed_id=candidate.seed_id,
             files=tuple(filter(None, map(self._source.fingerprint, candidate.files))),
+            metadata=elsewhere(wanted.within, chunk),
         )
         raw = files.segments(candidate, self.highest_hz)
-        start, stop = max(chunk.data_start_ns, candidate.within[0]), min(chunk.data_end_ns, candidate.within[1])
+        start, stop = max(chunk.data_start_ns, wanted.within[0]), min(chunk.data_end_ns, wanted.within[1])
         found = clean(raw.segments, start, max(start, stop), self.max_gap_s, self.zeros_are_gaps_s)
         account = dataclasses.replace(account, gaps=found.gaps, gap_s=found.gap_s, zeros_s=found.zeros_s)
         usable = tuple(s for s in found.segments if self._is_usable(s))

@@ -15,7 +15,7 @@ from xcorr.core import XcorrError, installed
 from xcorr.core.errors import RegistryError
 from xcorr.core.options import NoOptions
 from xcorr.pes.items import Candidate
-from xcorr.pes.reading.waveform import Answer, Coordinates
+from xcorr.pes.reading.waveform import Answer, Place
 
 Fingerprint = tuple[str, int, int]
 CODE_LENGTH = 8  # of networks and stations, in FDSN source identifiers
@@ -60,7 +60,7 @@ class Coverage:
 
 @dataclasses.dataclass(frozen=True)
 class Index:
-    """What a source has: coverages by (network, station), coordinates from headers, and unreadable files.
+    """What a source has: coverages by (network, station), places from headers, and unreadable files.
 
     ``ignored`` lists text files that are not waveforms: notes, licences, tables. Records may continue for up to
     ``slack_ns`` after the end of a coverage, if this end is known only from the name of a file. ``others`` are stations
@@ -69,7 +69,7 @@ class Index:
 
     source: str
     coverages: dict[tuple[str, str], list[Coverage]]
-    coordinates: dict[tuple[str, str], Coordinates] = dataclasses.field(default_factory=dict)
+    places: dict[tuple[str, str], list[Place]] = dataclasses.field(default_factory=dict)
     unreadable: dict[str, str] = dataclasses.field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     slack_ns: int = 0

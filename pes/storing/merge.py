@@ -18,13 +18,15 @@ from xcorr.pes.items import Bool, SlotAccount
 def joined(new: Iterable[SlotAccount], old: Iterable[SlotAccount]) -> tuple[tuple[SlotAccount, ...], frozenset[int]]:
     """Return the accounts of a joined shard, and the slots whose old results are kept.
 
-    An old account stays where the new one has fewer windows that are used; its ``stale`` then says why.
+    An old account stays where the new one has fewer windows that are used; its ``stale`` then says why. It does not
+    stay if it was made with other metadata, or of data that are now those of another place: then it is wrong.
     """
     before = {account.slot: account for account in old}
     accounts, kept = [], set()
     for account in new:
         known = before.pop(account.slot, None)
-        if known is None or known.windows_used <= account.windows_used:
+        is_corrected = known is not None and not account.is_error and corrects(known.metadata, account.metadata)
+        if known is None or known.windows_used <= account.windows_used or is_corrected:
             accounts.append(account)
             continue
         why = f"{account.status}: {account.reason}" if account.reason else account.status
@@ -35,6 +37,20 @@ def joined(new: Iterable[SlotAccount], old: Iterable[SlotAccount]) -> tuple[tupl
         accounts.append(dataclasses.replace(known, chunk=account.chunk, stale=text, reason=reason))
         kept.add(account.slot)
     return tuple(accounts), frozenset(kept)
+
+
+def corrects(old: str, new: str) -> bool:
+    """Return whether metadata, as in :attr:`SlotAccount.metadata`, say something else than those used before.
+
+    Accounts without data name no channels, and those of earlier versions neither: they correct no channel.
+    """
+    (old_place, old_channels), (place, channels) = map(_places_and_channels, (old, new))
+    return old_place != place or bool(old_channels and channels and old_channels != channels)
+
+
+def _places_and_channels(metadata: str) -> tuple[list[str], list[str]]:
+    words = metadata.split()
+    return [w for w in words if w.startswith("within=")], [w for w in words if not w.startswith("within=")]
 
 
 def rows_of(layout: Layout, strip: int, components: str, slots: frozenset[int]) -> Bool:

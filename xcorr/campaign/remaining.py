@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from xcorr.network.requests import slots_of
 from xcorr.network.survey import Survey
-from xcorr.pes.items import Chunk, SlotAccount, SlotRequest
+from xcorr.pes.items import Chunk, SlotAccount, SlotRequest, elsewhere
 from xcorr.pes.reading.metadata import Digests, read_inventory
 from xcorr.pes.reading.source import Source, open_source
 from xcorr.settings import Settings
@@ -51,8 +51,7 @@ def what_remains(found: Survey, ledger: Ledger, settings: Settings, refresh: boo
     looks = refresh or len(starts) * len(found.stations) * letters <= FEW
     changed: list[tuple[int, int]] = []
     other_metadata: list[tuple[int, int]] = []
-    inventory = None if settings.data.metadata is None else read_inventory(settings.data.metadata)
-    digests = Digests(inventory, settings.condition.response, settings.condition.band_hz)
+    said = _metadata_now(found, settings)
     for start, account in ledger.accounts(files=looks):
         number = account.slot // letters
         if start not in chunk_at or not found.stations[number].channels:
@@ -60,16 +59,16 @@ def what_remains(found: Survey, ledger: Ledger, settings: Settings, refresh: boo
         differs = (looks or not account.seed_id) and _changed(
             account, slots(number, chunk_at[start]), account.slot % letters, source
         )
-        chunk = chunk_at[start]
-        now = digests.of(account.seed_id, chunk.data_start_ns, chunk.data_end_ns) if account.metadata else ""
-        if account.is_error or (refresh and (differs or now != account.metadata)):
+        is_other = account.status == "used" and said(account, number, chunk_at[start]) != account.metadata
+        if account.is_error or (refresh and (differs or is_other)):
             again.setdefault(start, set()).add(number)
-        elif now != account.metadata:
-            other_metadata.append((account.slot, start))
-        elif differs:
+        elif differs and not is_other:
             changed.append((account.slot, start))
+        if is_other:
+            other_metadata.append((account.slot, start))
     todo: dict[int, list[Chunk]] = {}
     without_series = 0
+    fixed_starts: set[int] = set()
     for generation in found.generations:
         layout = generation.layout
         needed = {strip: set(layout.stations_needed(strip)) for strip in layout.strips}
@@ -82,6 +81,7 @@ def what_remains(found: Survey, ledger: Ledger, settings: Settings, refresh: boo
             ]
             fixed = [strip for strip in lacking if (shard := of_chunk[strip]) is not None and not shard.kept]
             without_series += len(fixed)
+            fixed_starts |= {chunk.start_ns} if fixed else set()
             lacking = [strip for strip in lacking if strip not in fixed]
             if lacking:
                 made = dataclasses.replace(
@@ -92,7 +92,30 @@ def what_remains(found: Survey, ledger: Ledger, settings: Settings, refresh: boo
                     generation=generation.number,
                 )
                 todo.setdefault(generation.number, []).append(made)
+    if refresh:  # the others are computed again now
+        other_metadata = [(slot, start) for slot, start in other_metadata if start in fixed_starts]
     return Remaining(todo, without_series, changed, other_metadata)
+
+
+def _metadata_now(found: Survey, settings: Settings) -> Callable[[SlotAccount, int, Chunk], str]:
+    """Return a function of an account, the number of its station and its chunk: what its metadata would be now."""
+    inventory = None if settings.data.metadata is None else read_inventory(settings.data.metadata)
+    digests = Digests(inventory, settings.condition.response, settings.condition.band_hz)
+    in_files = {
+        f"{c.network}.{c.station}.{c.location}.{c.channel}"
+        for every in found.index.coverages.values()
+        for c in every
+        if c.turned
+    }
+
+    def said(account: SlotAccount, number: int, chunk: Chunk) -> str:
+        place = elsewhere(found.stations[number].within, chunk)
+        before = [word for word in account.metadata.split() if not word.startswith("within=")]
+        channels = [word.partition("=")[0] for word in before]  # accounts of earlier versions name none
+        now = [digests.of(c, chunk.start_ns, chunk.end_ns, c in in_files) for c in channels]
+        return " ".join(filter(None, [place, *now]))
+
+    return said
 
 
 def _is_done(shard: Shard | None, chunk: Chunk) -> bool:

@@ -278,8 +278,9 @@ def _other_metadata(changed: list[tuple[int, int]], names: list[str]) -> list[st
         return []
     slot, first = changed[0]
     return [
-        f"{len({s for s, _ in changed})} channel(s), such as {names[slot]} on {day_of(first)}, have another response "
-        "or direction in the station metadata than when they were correlated; --refresh correlates them again"
+        f"{len({s for s, _ in changed})} channel(s), such as {names[slot]} on {day_of(first)}, were correlated with "
+        "other station metadata (response, direction or place) than those of now; --refresh correlates them again, if "
+        "their series were kept"
     ]
 
 

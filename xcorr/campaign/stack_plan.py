@@ -88,6 +88,8 @@ def stack_plan(
     if only_links:
         return StackPlan((), kept, tuple(shards), {}, only_links)
     ordered, summed = _in_sums(folder, ledger, shards, readable)
+    if again:
+        summed = {}  # R and T in the sums are of the old azimuths
     return StackPlan(methods, {} if everything else kept, ordered, summed)
 
 

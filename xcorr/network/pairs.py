@@ -46,7 +46,8 @@ def chosen_pairs(stations: Sequence[Station], wanted: Correlate) -> Bool:
     chosen = np.triu(np.ones((count, count), bool), 0 if wanted.autocorrelations else 1)
     same = [(s.network, s.source_code) for s in stations]  # a station that was moved makes no pair with itself
     for k in (k for k, s in enumerate(stations) if s.code != s.source_code):
-        chosen[[n for n in range(count) if n != k and same[n] == same[k]], k] = False
+        others = [n for n in range(count) if n != k and same[n] == same[k]]
+        chosen[others, k] = chosen[k, others] = False
     if wanted.pairs:
         chosen &= _named(stations, wanted.pairs)
     codes = np.array([s.network for s in stations])
@@ -74,9 +75,9 @@ def chosen_pairs(stations: Sequence[Station], wanted: Correlate) -> Bool:
 
 
 def _named(stations: Sequence[Station], patterns: Sequence[str]) -> Bool:
-    names = [s.name for s in stations]
+    names = [(s.name, f"{s.network}.{s.source_code}") for s in stations]  # a name is that of all its places
     named = np.zeros((len(names), len(names)), bool)
     for pattern in patterns:
-        first, second = ([fnmatch.fnmatchcase(n, end) for n in names] for end in pattern.split("-"))
+        first, second = ([any(fnmatch.fnmatchcase(n, end) for n in own) for own in names] for end in pattern.split("-"))
         named |= np.outer(first, second) | np.outer(second, first)
     return named

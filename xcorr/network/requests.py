@@ -105,8 +105,7 @@ class _Channels:
         by_component: dict[str, list[Candidate]] = defaultdict(list)
         for (letter, _, location, (_, channel)), paths in sorted(files.items()):
             network, code = self.station.network, self.station.source_code
-            within = self.station.within
-            by_component[letter].append(Candidate(network, code, location, channel, tuple(paths), within))
+            by_component[letter].append(Candidate(network, code, location, channel, tuple(paths)))
         return by_component
 
 
@@ -114,13 +113,12 @@ def _slots(
     number: int, by_component: dict[str, list[Candidate]], channels: _Channels, settings: Settings
 ) -> tuple[SlotRequest, ...]:
     """Return a station's slots. If channels must be rotated, add the helper channels that rotation needs."""
-    wanted = settings.components
-    slots = [
-        SlotRequest(
-            number * len(wanted) + k, letter, tuple(by_component.get(letter, ())), channels.refused.get(letter, "")
-        )
-        for k, letter in enumerate(wanted)
-    ]
+    wanted, within = settings.components, channels.station.within
+
+    def slot(slot: int, letter: str) -> SlotRequest:
+        return SlotRequest(slot, letter, tuple(by_component.get(letter, ())), channels.refused.get(letter, ""), within)
+
+    slots = [slot(number * len(wanted) + k, letter) for k, letter in enumerate(wanted)]
     letters = {c.channel[-1] for slot in slots for c in slot.candidates}
     if letters & set("UVW"):
         helpers = set("ZNE")  # U, V and W are tilted, so each component needs all three
@@ -129,4 +127,4 @@ def _slots(
     else:
         helpers = set()
     more = sorted((helpers - set(wanted)) & by_component.keys())
-    return (*slots, *(SlotRequest(HELPER, letter, tuple(by_component[letter])) for letter in more))
+    return (*slots, *(slot(HELPER, letter) for letter in more))

@@ -148,10 +148,12 @@ def _from_columns(number: int, text: str, names: list[str], cells: list[str], ex
 
 
 def _time(text: str) -> int:
+    """Return ns of a time; an end such as 2599-12-31 stands for none."""
     try:
-        return int(np.datetime64(text.removesuffix("Z"), "ns").astype(np.int64))
+        seconds = int(np.datetime64(text.removesuffix("Z"), "s").astype(np.int64))
     except ValueError:
         raise ValueError(f"{text!r} is not a time such as 2015-03-01T00:00:00") from None
+    return max(-(2**62), min(2**62, seconds * 1_000_000_000))
 
 
 def _network(text: str) -> str:

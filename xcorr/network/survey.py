@@ -131,7 +131,7 @@ def survey(
             if key in found:
                 found[key] = dataclasses.replace(found[key], channels=(*found[key].channels, asked))
             else:
-                found[key] = Station(*key, index.coordinates.get(key, NOWHERE), (asked,))
+                found[key] = Station(*key, NOWHERE, (asked,))
                 line_of[key] = row.line
         there = missing(row, matches, index, settings) if not usable else ""
         requested.append(_account(row, matches, usable, fresh, line_of, there))
@@ -175,13 +175,15 @@ def _placed(
     for row in rows:
         if row.place is not None:
             listed.setdefault((row.network, row.station), []).append(row.place)
-    before = {(s.network, s.code): s.coordinates for s in roster.stations} if roster else {}
+    before: dict[tuple[str, str], dict[str, Coordinates]] = {}
+    for s in roster.stations if roster else ():
+        before.setdefault((s.network, s.source_code), {})[s.code] = s.coordinates
     stations: dict[tuple[str, str], Station] = {}
     remarks: list[str] = []
     for key, station in found.items():
-        places = listed.get(key) or metadata.get(key) or []
+        places = listed.get(key) or metadata.get(key) or index.places.get(key) or []
         data = may_define_time(index.coverages[key], settings.condition.band_hz[1])
-        made, said = placed(station, places, data, time_limits(settings), settings.data.moved_m, before.get(key))
+        made, said = placed(station, places, data, time_limits(settings), settings.data.moved_m, before.get(key, {}))
         stations |= {(s.network, s.code): s for s in made}
         remarks += said
     return stations, remarks
@@ -199,9 +201,11 @@ def _other_places(stations: dict[tuple[str, str], Station], roster: Roster) -> l
     texts = []
     for station in roster.stations:
         now = stations.get((station.network, station.code))
-        if now is None or not now.coordinates.are_known or now.coordinates == station.coordinates:
+        if now is None or not now.coordinates.are_known:
             continue
         known = station.coordinates.are_known
+        if known and metres(now.coordinates, station.coordinates) < 0.5:
+            continue
         far = f"{metres(now.coordinates, station.coordinates):.0f} m from those" if known else "new, and there are none"
         texts.append(
             f"{station.name}: its coordinates are {far} of the campaign; --refresh-metadata takes the new ones"

@@ -60,7 +60,8 @@ def _pairs(results: Results, stack: str, reverse: bool, band: str) -> Iterator[x
             if not found.attrs["n_windows"]:
                 continue
             if reverse:
-                found = found.copy(data=found.values[::-1])
+                error = found["std_error"].values[::-1]
+                found = found.copy(data=found.values[::-1]).assign_coords(std_error=("lag_s", error))
                 found.attrs["lag_convention"] = (
                     "C(tau) = sum x1(t + tau) x2(t): positive lag = from station 2 to station 1"
                 )

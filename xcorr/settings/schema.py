@@ -42,7 +42,8 @@ _FIRST = {
     "run": "mapping workers memory open_chunks fft",
     "provenance": "level",
 }
-GROUND_UNITS = {"none": "counts", "velocity": "m/s", "displacement": "m", "acceleration": "m/s^2"}
+UNITS = {"none": "counts^2", "velocity": "(m/s)^2", "displacement": "m^2", "acceleration": "m^2/s^4"}
+NUMBERS_BEFORE = {("whiten", "taper_hz"): 0.01, ("whiten", "smooth_hz"): 0.02, ("correlate", "smooth_hz"): 0.02}
 FIRST = {section: frozenset(keys.split()) for section, keys in _FIRST.items()}
 
 
@@ -134,7 +135,7 @@ class Settings:
         keeps = self.normalize.method in ("none", "clip", "mute") and self.whiten.method == "none"
         if not keeps or self.correlate.method != "cross-correlation" or self.correlate.amplitude != "none":
             return "1"
-        return f"({GROUND_UNITS[self.condition.response]})^2"
+        return UNITS[self.condition.response]
 
     def samples(self, seconds: float) -> int:
         """Return a duration in samples of the common rate."""
@@ -169,12 +170,12 @@ class Settings:
 
         Earlier versions had numbers as defaults, and their campaigns go on with these.
         """
-        changed = {}
-        for name, keys in (("whiten", ("taper_hz", "smooth_hz")), ("correlate", ("smooth_hz",))):
-            section, there = getattr(self, name), getattr(known, name)
-            numbers = {k: getattr(there, k) for k in keys if isinstance(getattr(section, k), str)}
-            changed[name] = dataclasses.replace(section, **numbers)
-        return dataclasses.replace(self, **changed)
+        changed: dict[str, dict[str, float]] = {}
+        for (name, key), before in NUMBERS_BEFORE.items():
+            if getattr(getattr(known, name), key) == before and getattr(getattr(self, name), key) == "auto":
+                changed.setdefault(name, {})[key] = before
+        sections = {name: dataclasses.replace(getattr(self, name), **keys) for name, keys in changed.items()}
+        return dataclasses.replace(self, **sections)
 
     def without_later_defaults(self, plain: dict[str, Any]) -> dict[str, Any]:
         """Return plain settings without those that version 0.1.0 did not have, where they are at their defaults.

@@ -14,11 +14,14 @@ from xcorr.core.files import replace_text
 from xcorr.pes.reading import source
 from xcorr.pes.reading.files import CAMPAIGN_MARK
 from xcorr.pes.stacking.result_file import NAME as RESULTS
+from xcorr.pes.stacking.sums_file import SUMS
 from xcorr.settings.schema import Settings, SettingsError
 from xcorr.settings.sections import Keep
 from xcorr.settings.toml import build, load, to_toml
+from xcorr.store.ledger import NAME as LEDGER
 from xcorr.store.ledger import LedgerError, read_ledger
 from xcorr.store.software import kernel, software
+from xcorr.store.sqlite_files import BESIDE
 
 FORMAT = 2  # of the folder; version 0.1.0 made format 1, and named no format
 FORMAT_LINE = "# format: "
@@ -85,8 +88,10 @@ def _holds_nothing(folder: Path) -> bool:
 
 def _remove_empty_results(folder: Path) -> None:
     """Remove what a run without any data has made; provenance and logs stay."""
-    for path in (*folder.glob("*.h5"), *folder.glob("ledger.sqlite*"), *(folder / "shards").glob("*.h5")):
-        path.unlink()
+    with contextlib.closing(read_ledger(folder)) as ledger:
+        shards = [folder / path for path in ledger.known()]
+    for path in (*shards, folder / RESULTS, folder / SUMS, *(folder / f"{LEDGER}{end}" for end in ("", *BESIDE))):
+        path.unlink(missing_ok=True)
 
 
 def identity_of_data(folder: Path) -> str:
@@ -114,7 +119,7 @@ def frozen_settings(folder: Path) -> Settings:
 def with_campaigns_numbers(folder: Path, settings: Settings) -> Settings:
     """Return settings with the numbers of a campaign where they say "auto", if its settings can be read."""
     try:
-        return settings.with_numbers_of(frozen_settings(folder))
+        return settings if _holds_nothing(folder) else settings.with_numbers_of(frozen_settings(folder))
     except (CampaignError, SettingsError):  # freeze_settings says what is wrong
         return settings
 

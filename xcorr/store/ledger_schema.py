@@ -31,13 +31,16 @@ COLUMNS = {  # those of all versions that can be read
     "fact": "name, value",
 }
 USED = "coalesce(json_extract(windows, '$.used'), json_extract(windows, '$[0]'), 0)"  # by name, or by position before
-# other strips of a chunk, made when files were gone, may say less of a slot than is in the results
+# other strips of a chunk, made when files were gone, may say less of a slot than is in the results; not so if what the
+# results were made with was corrected
 ENTER = """INSERT INTO channel_chunk VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (start_ns, slot) DO UPDATE SET
     status = excluded.status, reason = excluded.reason, seed_id = excluded.seed_id, files = excluded.files,
     samples = excluded.samples, gaps = excluded.gaps, gap_s = excluded.gap_s, zeros_s = excluded.zeros_s,
     windows = excluded.windows, stale = excluded.stale, note = excluded.note,
     metadata = excluded.metadata
-    WHERE {} >= {}""".format(*(USED.replace("windows", f"{row}.windows") for row in ("excluded", "channel_chunk")))
+    WHERE {} >= {} OR corrects(channel_chunk.metadata, excluded.metadata, excluded.status, excluded.reason)""".format(
+    *(USED.replace("windows", f"{row}.windows") for row in ("excluded", "channel_chunk"))
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -19,7 +19,9 @@ def kernel() -> str:
     """Return processor and BLAS kernel, which decide the last bits."""
     import threadpoolctl
 
-    libraries = [i for i in threadpoolctl.threadpool_info() if i["user_api"] == "blas"]
+    # of NumPy alone: another package may bring one of its own, which is loaded when it is first needed
+    every = [i for i in threadpoolctl.threadpool_info() if i["user_api"] == "blas"]
+    libraries = [i for i in every if "numpy" in i["filepath"]] or every
     names = [f"{i['internal_api']} {i['version']} {i.get('architecture', '')}".strip() for i in libraries]
     # sorted, so that another order of loading causes no warning
     return ", ".join([platform.machine(), *sorted(set(names))])
