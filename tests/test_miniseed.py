@@ -119,6 +119,7 @@ DAMAGE = {
     "cut short": lambda c: c[:-100],
     "padded": lambda c: c + bytes(5000),
     "bytes at the end": lambda c: c + b"not miniSEED",
+    "a length of many records": lambda c: c[: RECLEN * 30 + 54] + b"\x0e" + c[RECLEN * 30 + 55 :],
     "an impossible length": lambda c: c[: RECLEN * 30 + 54] + b"\xff" + c[RECLEN * 30 + 55 :],
 }
 

@@ -1,10 +1,13 @@
 """What archives really hold: names and headers that disagree, clocks that were not set, files that nobody may read."""
 
+import gzip
+import io
 import os
 import pickle
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -144,7 +147,7 @@ NO_DATE = dict.fromkeys(("nzyear", "nzjday", "nzhour", "nzmin", "nzsec", "nzmsec
     [
         (NO_DATE, "its clock was not set, or its header has no date"),
         ({"nzyear": 1970, "nzjday": 1}, "its clock was not set"),
-        ({"nzyear": 2004, "nzjday": 199}, "1024 weeks from the other data"),
+        ({"nzyear": 2004, "nzjday": 199}, "1024 weeks before the other data"),
         ({"nzyear": 2043, "nzjday": 287}, "in the future"),
         ({"delta": 1e30}, "its sampling rate is 1e-30 Hz"),
         ({"delta": 1e4}, "its rate of 0.0001 Hz is too low"),
@@ -309,3 +312,209 @@ def test_a_blank_network(tmp_path, line):
     how = settings("unused", data={"source": f"files:{tmp_path / 'f'}"})
     finished = run_campaign(tmp_path / "stations.txt", tmp_path / "x.xcorr", how)
     assert (finished.exit_code, finished.report["pairs_with_data"]) == (0, 1)
+
+
+# -- what a tester broke -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02cobspy.core.stream\nStream\n0cnumpy.f2py.__main__\nndarray\n.",
+        b"\x80\x02cobspy.core.stream\nStream\n0cnumpy.conftest\ndtype\n.",
+        b"\x80\x02cobspy.core.stream\nStream\n0c_codecs\nencode\n(X\x01\x00\x00\x00aX\x08\x00\x00\x00punycodetR.",
+        b"\x80\x02cobspy.core.stream\nStream\n0cnumpy\nload\n.",
+    ],
+)
+def test_a_pickle_imports_no_other_module_and_costs_itself(tmp_path, content):
+    (tmp_path / "f").mkdir()
+    for code in CODES:
+        trace(code, waveform(sum(map(ord, code)))).write(str(tmp_path / "f" / code), format="MSEED")
+    (tmp_path / "f" / "x.pickle").write_bytes(content)
+    finished = run(tmp_path, f"files:{tmp_path / 'f'}")
+    assert (finished.exit_code, finished.report["pairs_with_data"]) == (3, 1)
+    assert any("x.pickle" in e and "is a Python pickle, which could run code" in e for e in finished.report["errors"])
+    assert not {"numpy.f2py.__main__", "numpy.conftest"} & sys.modules.keys()
+
+
+@pytest.mark.parametrize("rate", [128, 120, 75])
+def test_sac_files_of_several_chunks_keep_their_times(tmp_path, rate):
+    """ObsPy rounds the interval to microseconds: at 128 Hz its times are wrong by 0.2 s after an hour."""
+    (tmp_path / "f").mkdir()
+    smooth = np.convolve(np.random.default_rng(5).standard_normal(4 * 7300 * 4), np.hanning(9), "same")
+    for code, late in (("AAA", 0.0), ("BBB", 3.0)):
+        t = np.arange(4 * 7200 * rate // 4) / rate + 50 - late
+        made = trace(code, np.interp(t, np.arange(len(smooth)) / 4, smooth).astype("f4"), rate=rate)
+        made.write(str(tmp_path / "f" / code), format="SAC")
+    finished = run(tmp_path, f"files:{tmp_path / 'f'}", correlate={"max_lag_s": 10.0})
+    with results.open(finished.folder) as found:
+        pieces = found.get("XX.AAA", "XX.BBB", "ZZ", None)
+        peaks = pieces.lag_s.to_numpy()[np.abs(pieces.to_numpy()).argmax(axis=1)]
+    assert peaks.tolist() == [3.0, 3.0]
+
+
+def drifting_records(data, true_times, rate=10.0, count=200):
+    """A miniSEED file whose records have their own times."""
+    out = io.BytesIO()
+    for k in range(0, len(data), count):
+        part = trace("BBB", data[k : k + count], rate=rate, start=START + float(true_times[k]))
+        part.write(out, format="MSEED", reclen=512, encoding="STEIM2")
+    return out.getvalue()
+
+
+def lags(tmp_path, content, name="XX.BBB..BHZ.D.2024.061"):
+    path = sds_path(tmp_path / "sds", "BBB")
+    path.with_name(name).write_bytes(content)
+    source = f"files:{tmp_path / 'sds'}" if name.endswith(".gz") else f"sds:{tmp_path / 'sds'}"
+    finished = run(tmp_path, source, stack={"substack_s": 600})
+    with results.open(finished.folder) as found:
+        pieces = found.get("XX.AAA", "XX.BBB", "ZZ", None)
+    used = pieces.n_windows.to_numpy() > 0
+    return finished, pieces.lag_s.to_numpy()[np.abs(pieces.to_numpy()).argmax(axis=1)][used]
+
+
+def late_field(times):
+    smooth = np.convolve(np.random.default_rng(3).standard_normal(7400 * 20), np.hanning(21), "same")
+    return (300 * np.interp(times + 100, np.arange(len(smooth)) / 20, smooth)).astype(np.int32)
+
+
+@pytest.mark.parametrize("kind", ["there and back", "steady, packed", "doubled", "jitter of a sample"])
+def test_clocks_are_followed(tmp_path, kind):
+    """B hears 3 s later what A hears, and its clock is not what its header says."""
+    nominal = np.arange(72_000) / 10
+    true = {
+        "there and back": nominal + 1.5 * np.sin(np.pi * nominal / 7200),
+        "steady, packed": nominal * (1 + 3e-4),
+        "doubled": nominal * (1 + 1e-4),
+        "jitter of a sample": nominal,
+    }[kind]
+    write(tmp_path / "sds", "AAA", late_field(nominal))
+    said = true + (np.repeat(np.random.default_rng(1).integers(-1, 2, 360), 200) * 0.1 if "jitter" in kind else 0)
+    content = drifting_records(late_field(true - 3), said)
+    if kind == "doubled":
+        content = b"".join(content[k : k + 512] * 2 for k in range(0, len(content), 512))
+    name = "x.mseed.gz" if "packed" in kind else "XX.BBB..BHZ.D.2024.061"
+    finished, found = lags(tmp_path, gzip.compress(content) if "packed" in kind else content, name)
+    assert finished.exit_code == 0
+    assert len(found) >= (9 if kind == "there and back" else 12)
+    assert np.abs(found - 3.0).max() <= 0.25
+    noted = any(g["kind"] == "note" and "ppm" in g["reason"] for g in finished.report["reasons"])
+    assert noted == ("jitter" not in kind)
+
+
+@pytest.mark.parametrize("exponent", [12, 14, 18])
+def test_a_record_with_a_damaged_length_hides_none_behind_it(archive, tmp_path, exponent):
+    path = sds_path(archive, "BBB")
+    made = trace("BBB", waveform(sum(map(ord, "BBB"))))
+    made.write(str(path), format="MSEED", reclen=512, encoding="STEIM2")
+    content = bytearray(path.read_bytes())
+    content[20 * 512 + 54] = exponent
+    path.write_bytes(bytes(content))
+    finished = run(tmp_path, f"sds:{archive}")
+    found = [account(finished, "BBB", k) for k in (0, 1)]
+    assert finished.exit_code == 3
+    assert sum(a["samples"] for a in found) > 71_000
+    words = found[0]["reason"] + found[1]["reason"]
+    assert "the next begins after 512" in words or "Incomplete miniSEED record" in words
+
+
+@pytest.mark.parametrize("kind", ["sds", "files"])
+@pytest.mark.parametrize("begin", [b"\0" * 512, b"\xff" * 64, b"some text before it " * 5])
+def test_damage_at_the_begin_of_a_file_costs_itself(archive, tmp_path, kind, begin):
+    path = sds_path(archive, "BBB")
+    content = path.read_bytes()
+    path.write_bytes(begin + (content if len(begin) == 512 else content[len(begin) :]))
+    finished = run(tmp_path, f"{kind}:{archive}")
+    assert account(finished, "BBB", 1)["status"] == "used"
+    assert account(finished, "BBB")["samples"] > 30_000
+
+
+def test_a_file_whose_records_are_all_damaged_is_named(archive, tmp_path):
+    content = bytearray(sds_path(archive, "BBB").read_bytes())
+    for k in range(0, len(content), 4096):
+        content[k + 20 : k + 64] = b"\xee" * 44
+    sds_path(archive, "CCC").write_bytes(bytes(content))
+    finished = run(tmp_path, f"files:{archive}", codes=(*CODES, "CCC"))
+    assert finished.exit_code == 3
+    assert any("XX.CCC" in e for e in finished.report["errors"])
+
+
+def test_a_file_that_also_holds_another_station_is_named(archive, tmp_path):
+    own, other = trace("BBB", waveform(1)[:36_000]), trace("BB", waveform(1)[36_000:], start=START + 3600)
+    obspy.Stream([own, other]).write(str(sds_path(archive, "BBB")), format="MSEED")
+    finished = run(tmp_path, f"sds:{archive}")
+    assert finished.exit_code == 3
+    assert any('its headers also say XX.BB..BHZ; set data.sds.trust = "header"' in e for e in finished.report["errors"])
+    assert account(finished, "BBB")["status"] == "used"
+
+
+def test_headers_that_are_trusted_count_in_any_folder(archive, tmp_path):
+    place = archive / "2024" / "XX" / "OLD" / "BHZ.D"
+    place.mkdir(parents=True)
+    sds_path(archive, "BBB").rename(place / "whatever")
+    assert run(tmp_path, f"sds:{archive}", data={"sds.trust": "header"}).exit_code == 0
+
+
+def test_many_pieces_of_one_bad_clock_refuse_nobody_else(tmp_path):
+    for code in CODES:
+        write_sac(tmp_path / "f", code)
+    whole = trace("CCC", waveform(1).astype("f4"), start=START - 1024 * 7 * 86_400)
+    for k in range(6):
+        part = whole.slice(whole.stats.starttime + 1000 * k, whole.stats.starttime + 1000 * k + 900)
+        part.write(str(tmp_path / "f" / f"c{k}"), format="SAC")
+    finished = run(tmp_path, f"files:{tmp_path / 'f'}", codes=(*CODES, "CCC"), data={"start": None, "end": None})
+    assert finished.report["pairs_with_data"] == 1
+    assert account(finished)["status"] == account(finished, "BBB")["status"] == "used"
+    assert "1024 weeks before" in account(finished, "CCC")["reason"]
+
+
+def test_the_first_day_of_1970_in_an_archive(tmp_path):
+    for code in CODES:
+        write(tmp_path / "sds", code)
+        old = tmp_path / "sds" / "1970" / "XX" / code / "BHZ.D"
+        old.mkdir(parents=True)
+        made = trace(code, waveform(1), start=obspy.UTCDateTime(1970, 1, 1))
+        made.write(str(old / f"XX.{code}..BHZ.D.1970.001"), format="MSEED")
+    finished = run(tmp_path, f"sds:{tmp_path / 'sds'}", data={"start": None, "end": None})
+    assert (finished.exit_code, finished.report["chunks"]) == (3, 24)
+    assert any("its name's day is 1970-01-01" in e for e in finished.report["errors"])
+    asked = run(tmp_path, f"sds:{tmp_path / 'sds'}", "asked", data={"start": "1970-01-01", "end": "1970-01-01T02:00"})
+    assert (asked.exit_code, asked.report["pairs_with_data"]) == (0, 1)
+
+
+def test_spikes_of_both_signs_cost_their_window(archive, tmp_path):
+    data = waveform(sum(map(ord, "BBB")))
+    data[20_000:20_002] = 2**31 - 1, -(2**31) + 1
+    trace("BBB", data).write(str(sds_path(archive, "BBB")), format="MSEED", encoding="INT32")
+    finished = run(tmp_path, f"sds:{archive}")
+    assert account(finished, "BBB")["status"] == "used"
+
+
+@pytest.mark.parametrize("content", [b"", gzip.compress(b"x" * 10_000)[:50], b"TIMESERIES XX_CCC__BHZ_D, 3\n1\n2\n"])
+def test_other_bad_files_are_named(archive, tmp_path, content):
+    (archive / "bad").write_bytes(content)
+    finished = run(tmp_path, f"files:{archive}")
+    assert finished.exit_code == 3
+    (error,) = finished.report["errors"]
+    words = "is empty" if not content else "is a damaged gzip file" if content[0] == 0x1F else "TIMESERIES"
+    assert words in error or content.startswith(b"TIME")
+    assert run(tmp_path, f"files:{archive}/2024", "good").exit_code == 0
+
+
+@pytest.mark.parametrize("text", ["Messgeräte".encode("latin-1"), b"a" * 4095 + "é".encode()])
+def test_notes_in_any_encoding_are_ignored(archive, tmp_path, text):
+    (archive / "note.txt").write_bytes(text)
+    assert run(tmp_path, f"files:{archive}").exit_code == 0
+
+
+def test_overlaps_that_disagree_take_no_square_of_time(rng):
+    from fractions import Fraction
+
+    from xcorr.pes.items import Segment
+    from xcorr.pes.reading.segments import clean
+
+    pieces = [Segment(round(k * 9.97e9), Fraction(10), rng.standard_normal(100)) for k in range(20_000)]
+    begin = time.monotonic()
+    found = clean(pieces, 0, 10**18)
+    assert time.monotonic() - begin < 20
+    assert found.disputed_s > 0

@@ -24,6 +24,7 @@ import numpy as np
 from xcorr.core import XcorrError
 from xcorr.pes.items import Bool, Float32, Float64, Segment
 from xcorr.pes.reading.metadata import InverseResponse
+from xcorr.pes.reading.segments import varies
 from xcorr.pes.reading.waveform import NS
 from xcorr.pes.transforms import long_fft
 from xcorr.pes.transforms.fft import next_fast_len
@@ -167,7 +168,7 @@ def condition(
             raise ConditionError(
                 f"sampling rate {float(segment.rate_hz):g} Hz is too low for the band up to {how.band_hz[1]:g} Hz"
             )
-        if len(segment.data) < 2 or np.ptp(segment.data) == 0:
+        if len(segment.data) < 2 or not varies(segment.data):
             continue
         first, values = condition_segment(segment, start_ns, how, inverse_response)
         low, high = max(first, 0), min(first + len(values), samples)

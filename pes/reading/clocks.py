@@ -23,6 +23,7 @@ FEW = 5  # waveforms, from which the true rate is not estimated by their median
 CLOSE = 0.05  # samples: largest error of a rational that stands for a rate, over a run
 MOST_DRIFT = 1.0  # samples, over a run
 UNEVEN = 0.5  # samples from a straight line
+INEXACT = 2.1  # samples between records whose times are all inexact by a sample
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def to_segments(waveforms: Sequence[Waveform]) -> tuple[list[Segment], list[Drif
     """Return the segments of a channel's waveforms, by time, and every drift of more than a sample."""
     segments: list[Segment] = []
     drifts: list[Drift] = []
-    ordered = sorted(waveforms, key=lambda w: (w.start_ns, -w.samples))
+    ordered = _without_copies(sorted(waveforms, key=lambda w: (w.start_ns, -w.samples)))
     by_rate = itertools.groupby(ordered, key=lambda w: (nominal_rate(w.rate_hz), w.direction))
     for (rate, direction), group in by_rate:
         for run in _runs(list(group), rate):
@@ -55,12 +56,32 @@ def to_segments(waveforms: Sequence[Waveform]) -> tuple[list[Segment], list[Drif
     return segments, drifts
 
 
+def _without_copies(ordered: list[Waveform]) -> list[Waveform]:
+    """Return waveforms without those that are there twice."""
+    found: list[Waveform] = []
+    for w in ordered:
+        last = found[-1] if found else None
+        if last is None or (w.start_ns, w.samples) != (last.start_ns, last.samples) or not _same(w.data, last.data):
+            found.append(w)
+    return found
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.dtype == b.dtype and a.tobytes() == b.tobytes()
+
+
 def _runs(waveforms: list[Waveform], rate: Fraction) -> list[list[Waveform]]:
-    """Return the waveforms in runs: each begins one interval after the end of the one before, to half a sample."""
+    """Return the waveforms in runs: each begins one interval after the end of the one before, to half a sample.
+
+    If many begin up to a sample and a half beside it, early as well as late, their times are that inexact.
+    """
     interval = NS / (_median_rate(waveforms) or float(rate))
+    off = np.array([abs(b.start_ns - _end(a, interval)) / interval for a, b in itertools.pairwise(waveforms)])
+    inexact = len(off) >= FEW and np.mean((off > UNEVEN) & (off <= INEXACT)) > 0.1
+    tolerance = interval * (INEXACT if inexact else UNEVEN)
     runs: list[list[Waveform]] = []
     for waveform in waveforms:
-        if runs and abs(waveform.start_ns - _end(runs[-1][-1], interval)) <= interval / 2:
+        if runs and abs(waveform.start_ns - _end(runs[-1][-1], interval)) <= tolerance:
             runs[-1].append(waveform)
         else:
             runs.append([waveform])
@@ -113,22 +134,31 @@ def _even_parts(run: list[Waveform], rate: Fraction) -> list[list[Waveform]]:
     if np.abs(times - fit).max() * float(rate) / NS <= UNEVEN:
         return [run]
     middle = len(run) // 2
+    if len(run) < FEW or _is_jitter(times - fit):
+        return [run]
     return _even_parts(run[:middle], rate) + _even_parts(run[middle:], rate)
+
+
+def _is_jitter(off_line: np.ndarray) -> bool:
+    """Return whether neighbours lie on both sides of a line without any order, so that a finer cut helps nothing."""
+    signs = np.sign(off_line[::2])
+    return bool(np.mean(signs[1:] != signs[:-1]) > 0.25)
 
 
 def _fits(run: list[Waveform], rate: Fraction) -> bool:
     """Return whether the times of a run are those that the rate of the header gives."""
-    if len(run) < FEW:
+    if len(run) == 1:
         return abs(_drift(run, rate)) <= MOST_DRIFT
     numbers, times = _line(run)
-    return bool(np.abs(times * float(rate) / NS - numbers).max() <= UNEVEN)
+    off = times * float(rate) / NS - numbers
+    return bool(np.abs(off).max() <= UNEVEN) or (abs(_drift(run, rate)) <= MOST_DRIFT and _is_jitter(off))
 
 
 def _segment(
     run: list[Waveform], rate: Fraction, direction: tuple[float, float] | None
 ) -> tuple[list[Segment], list[Drift]]:
     fits = _fits(run, rate)
-    if fits and len(run) < FEW:
+    if not fits and 1 < len(run) < FEW and abs(_drift(run, rate)) <= MOST_DRIFT:
         return [Segment(w.start_ns, rate, w.data, direction) for w in run], []
     data = run[0].data if len(run) == 1 else np.concatenate([w.data for w in run])
     if fits:

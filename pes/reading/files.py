@@ -14,6 +14,8 @@ from xcorr.pes.reading.source import Coverage, Fingerprint, Index, Source, Sourc
 from xcorr.pes.reading.waveform import Answer, Place, Waveform
 from xcorr.pes.reading.waveform_file import read_headers, read_waveforms
 
+NO_TEXT = frozenset(range(32)) - frozenset(b"\t\n\r\f\x1b")
+WAVEFORMS_AS_TEXT = (b"TIMESERIES", b"WID1", b"WID2")  # damaged, these are no notes
 LONGEST = 200  # characters of an error's text
 CAMPAIGN_MARK = "campaign.toml"  # a folder with such a file holds results, not waveforms
 
@@ -71,6 +73,8 @@ def index_of_headers(address: str, paths: Iterable[str], unreadable: dict[str, s
             else:
                 unreadable[path] = in_words(error)
             continue
+        if not found:
+            ignored.append(path)  # such as a log, which has no samples
         for waveform in found:
             coverage = _coverage(waveform, path)
             try:
@@ -105,7 +109,7 @@ def _is_text(path: str) -> bool:
             start = file.read(4096)
     except OSError:  # such as a file that must not be read; the reason is known already
         return False
-    return bool(start) and b"\0" not in start and start.decode("utf-8", "ignore").encode() == start
+    return bool(start) and not set(start) & NO_TEXT and not any(mark in start for mark in WAVEFORMS_AS_TEXT)
 
 
 def _expand(place: str, unreadable: dict[str, str]) -> list[str]:

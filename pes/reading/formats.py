@@ -7,6 +7,7 @@ are therefore read by :mod:`xcorr.pes.reading.pickled`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from xcorr.core import XcorrError
@@ -24,6 +25,7 @@ FORMATS = {
 }
 # fmt: on
 PICKLE = "PICKLE"
+PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"PK\x03\x04": "zip"}
 
 
 REFUSED = "is a Python pickle, which could run code; only pickled streams of waveforms are read"
@@ -33,23 +35,57 @@ class UnknownFormat(XcorrError, TypeError):
     """A file is in none of the formats listed here."""
 
 
-def read(kind: str, path: str, **options: Any) -> Any:
+def unpacked(read_plain: Callable[[str], list[Any]], path: str) -> list[Any]:
+    """Return what a function returns of a file, or of all files packed in it (gzip, bzip2, zip, tar), joined.
+
+    Raises UnknownFormat for a packed file that is damaged.
+    """
+    from obspy.core.util.decorator import uncompress_file
+
+    with open(path, "rb") as file:
+        head = file.read(4)
+    unpacks = [False]
+
+    def counted(plain: str) -> list[Any]:
+        unpacks[0] |= plain != path
+        return read_plain(plain)
+
+    if not head:
+        raise UnknownFormat(f"{path} is empty")
+    try:
+        return list(uncompress_file(counted)(path))
+    except UnknownFormat as error:
+        kind = next((name for mark, name in PACKED.items() if head.startswith(mark)), None)
+        if kind is None or unpacks[0]:
+            raise
+        raise UnknownFormat(f"{path} is a damaged {kind} file, or one that was cut") from error
+
+
+def read(kind: str, path: str, name: str = "", **options: Any) -> Any:
     """Return what ObsPy reads from a file: a Stream for ``waveform``, an Inventory, or a Catalog for ``event``.
 
-    Files in gzip, bzip2, zip and tar are unpacked. ``options`` go to the reader of the format. Raises UnknownFormat,
-    and whatever ObsPy raises on damage.
+    ``name`` is that of the file before it was unpacked. ``options`` go to the reader of the format. Raises
+    UnknownFormat, and whatever ObsPy raises on damage.
     """
     from obspy.core.util.base import _read_from_plugin
     from obspy.core.util.decorator import uncompress_file
 
     def read_plain(plain: str, **options: Any) -> Any:
-        name = _detected(kind, plain, path)
-        if name == PICKLE:
-            return _unpickled(plain, path)
+        found = _detected(kind, plain, name or path)
+        if found == PICKLE:
+            return _unpickled(plain, name or path)
         # private, because obspy.read also takes formats that are not listed
-        return _read_from_plugin(kind, plain, format=name, **options)[0]
+        return _read_from_plugin(kind, plain, format=found, **options)[0]
 
     return uncompress_file(read_plain)(path, **options)
+
+
+def is_known(kind: str, path: str) -> bool:
+    """Return whether a file is in a format that is read."""
+    try:
+        return bool(_detected(kind, path, path))
+    except UnknownFormat:
+        return False
 
 
 def _detected(kind: str, plain: str, path: str) -> str:

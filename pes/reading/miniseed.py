@@ -7,25 +7,34 @@ read again record by record, so that a damaged record costs itself only, and eve
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from pymseed import MiniSEEDError, MS3Record, MS3TraceList, get_error_messages, sourceid2nslc
 
+from xcorr.pes.reading.miniseed_headers import is_plain
 from xcorr.pes.reading.waveform import Answer, Waveform
 
 # the header of a record of version 2, or of version 3 (FDSN miniSEED 3, section "Description of record")
 RECORD = re.compile(rb"[0-9 \x00]{6}[DRQM][ \x00]|MS\x03")
 NUMBERS = {"i": np.int32, "f": np.float32, "d": np.float64}  # numbers of samples, by libmseed's letters; "t" is text
-HEADER_3 = 40  # bytes of the fixed header of version 3
 SMALLEST = 48  # bytes of a record: its fixed header
+SEARCHED = 1 << 16  # bytes at the begin of a file in which records are looked for behind something else
+FEW, MANY = 20, 10_000  # records that are tried; places that are named as damaged
 
 
 def is_miniseed(head: bytes) -> bool:
     """Return whether a file that begins with these bytes (8 or more) holds miniSEED."""
     return RECORD.match(head) is not None and head[:6] != bytes(6)
+
+
+def holds_miniseed(content: bytes) -> bool:
+    """Return whether there are records in a file that begins with something else, such as padding or damage."""
+    return any(
+        isinstance(record, MS3Record) and record.samplecnt
+        for _, (_, record) in zip(range(FEW), _records(content[:SEARCHED]), strict=False)
+    )
 
 
 def read_miniseed(content: Any, start_ns: int | None = None, end_ns: int | None = None) -> Answer:
@@ -39,11 +48,12 @@ def read_miniseed(content: Any, start_ns: int | None = None, end_ns: int | None 
         with MS3TraceList.from_buffer(content, unpack_data=True, **_times(start_ns, end_ns)) as found:
             waveforms = [_of_segment(trace.sourceid, s) for trace in found for s in trace if s.samplecnt]
         messages = get_error_messages()
+        steady = not messages and all(map(_is_steady, waveforms)) and not _breaks_often(waveforms)
+        if steady and is_plain(content, MS3Record.parse(content).reclen, waveforms, start_ns is None is end_ns):
+            return Answer(waveforms, [], [])
     except MiniSEEDError:
-        return _by_record(content, start_ns, end_ns)
-    if messages or not all(map(_is_steady, waveforms)) or _breaks_often(waveforms) or not _ends_with_a_record(content):
-        return _by_record(content, start_ns, end_ns)
-    return Answer(waveforms, [], [])
+        pass  # what is wrong is found record by record
+    return _by_record(content, start_ns, end_ns)
 
 
 def read_headers(content: Any) -> list[Waveform]:
@@ -52,7 +62,10 @@ def read_headers(content: Any) -> list[Waveform]:
         with MS3TraceList.from_buffer(content, unpack_data=False) as found:
             return [_of_segment(trace.sourceid, s, False) for trace in found for s in trace if s.samplecnt]
     except MiniSEEDError:
-        waveforms = [_of_record(r, False) for _, r in _records(content) if isinstance(r, MS3Record)]
+        records = [r for _, r in _records(content) if isinstance(r, MS3Record)]
+        if not records:
+            raise
+        waveforms = [_of_record(r, False) for r in records]
         return [w for w in waveforms if w.samples]
 
 
@@ -71,17 +84,6 @@ def codes(sourceid: str) -> tuple[str, str, str, str]:
     """Return network, station, location and channel of an FDSN source identifier."""
     network, station, location, channel = sourceid2nslc(sourceid)
     return network.strip(), station.strip(), location.strip(), channel.strip()
-
-
-def _ends_with_a_record(content: Any) -> bool:
-    """Return whether a file ends where a record ends; if not, the last one was cut, and libmseed says nothing of it."""
-    if content[:2] != b"MS":
-        return bool(len(content) % MS3Record.parse(content).reclen == 0)
-    offset = 0
-    while offset + HEADER_3 <= len(content):  # lengths of identifier, extra headers and data, of version 3
-        code, extra, data = struct.unpack_from("<BHI", content, offset + 33)
-        offset += HEADER_3 + code + extra + data
-    return offset == len(content)
 
 
 def _is_steady(waveform: Waveform) -> bool:
@@ -132,26 +134,34 @@ def _of_record(record: MS3Record, with_data: bool) -> Waveform:
 
 def _records(content: Any) -> Iterator[tuple[int, MS3Record | str]]:
     """Yield the offset and header of every record, or what is wrong at an offset."""
-    view, offset = memoryview(content), 0
+    view, offset, bad = memoryview(content), 0, 0
+    usual = _usual_length(content)
     while offset < len(view):
         try:
             record = MS3Record.parse(view[offset:])
             if record.reclen < SMALLEST:
                 raise MiniSEEDError(-1, f"a record of {record.reclen} bytes")
+            if usual < record.reclen and RECORD.match(view[offset + usual : offset + usual + 8]):
+                yield offset, f"a record says that it has {record.reclen} bytes, and the next begins after {usual}"
+                offset += usual
+                continue
             yield offset, record
             offset += record.reclen
         except (MiniSEEDError, ValueError) as error:
-            following = RECORD.search(content, offset + 1)
+            bad += 1
+            following = RECORD.search(content, offset + 1) if bad < MANY else None
             stop = following.start() if following else len(view)
             if bytes(view[offset:stop]).strip(b"\0 "):  # padding is no damage
                 is_record = RECORD.match(view[offset : offset + 8])
-                what = (
-                    f"a record cannot be read: {_brief(error)}"
-                    if is_record
-                    else f"{stop - offset} bytes are no miniSEED"
-                )
-                yield offset, what
+                no_data = f"{stop - offset} bytes are no miniSEED"
+                yield offset, f"a record cannot be read: {_brief(error)}" if is_record else no_data
             offset = stop
+
+
+def _usual_length(content: Any) -> int:
+    """Return the length of most of the first records: the distance of their headers. 0 if there is one record only."""
+    found = [m.start() for m, _ in zip(RECORD.finditer(content), range(FEW), strict=False)]
+    return sorted(np.diff(found).tolist())[len(found) // 2 - 1] if len(found) > 1 else 0
 
 
 def _brief(error: Exception) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pickle
 from typing import Any, BinaryIO
 
-# what a pickle of obspy.Stream names; each of these makes an object of plain values, and calls nothing else
+import numpy as np
+
+# what a pickle of obspy.Stream names, by exact names of modules: to import another module may already run code
 CLASSES = {
-    "_codecs": {"encode"},
     "__builtin__": {"object"},  # of protocols 0 to 2
     "builtins": {"object"},
     "copy_reg": {"_reconstructor"},  # of protocols 0 to 2
@@ -18,6 +19,10 @@ CLASSES = {
     "obspy.core.utcdatetime": {"UTCDateTime"},
 }
 ARRAYS = {"_reconstruct", "_frombuffer", "scalar", "ndarray", "dtype", "MaskedArray", "_mareconstruct"}
+OF_ARRAYS = {
+    *("numpy", "numpy.ma", "numpy.ma.core", "numpy.core.multiarray", "numpy.core.numeric"),
+    *("numpy._core.multiarray", "numpy._core.numeric"),
+}
 MARK = b"obspy.core.stream"  # in the first bytes of a pickle of a stream
 
 
@@ -27,9 +32,17 @@ class RefusedPickle(ValueError):
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        if name in CLASSES.get(module, ()) or (module.split(".")[0] == "numpy" and name in ARRAYS):
+        if (module, name) == ("_codecs", "encode"):  # how protocols 0 to 2 hold bytes
+            return _latin_1
+        if name in CLASSES.get(module, ()) or (module in OF_ARRAYS and name in ARRAYS):
             return super().find_class(module, name)
         raise RefusedPickle(f"{module}.{name}")
+
+
+def _latin_1(text: str, codec: str) -> bytes:
+    if codec != "latin1" or not isinstance(text, str):
+        raise RefusedPickle(f"the codec {codec!r:.40}")
+    return text.encode("latin-1")
 
 
 def read_stream(file: BinaryIO) -> Any:
@@ -37,6 +50,18 @@ def read_stream(file: BinaryIO) -> Any:
     import obspy
 
     stream = _Unpickler(file).load()
-    if not isinstance(stream, obspy.Stream) or not all(isinstance(t, obspy.Trace) for t in stream.traces):
+    if not isinstance(stream, obspy.Stream) or not all(map(_is_trace, stream.traces)):
         raise RefusedPickle(type(stream).__name__)
     return stream
+
+
+def _is_trace(trace: Any) -> bool:
+    """Return whether a trace has what a reader makes, because a pickle may set anything."""
+    import obspy
+
+    if not isinstance(trace, obspy.Trace) or not isinstance(trace.stats, obspy.core.Stats):
+        return False
+    codes = [trace.stats.get(name) for name in ("network", "station", "location", "channel")]
+    times = isinstance(trace.stats.get("starttime"), obspy.UTCDateTime)
+    numbers = isinstance(trace.data, np.ndarray) and trace.data.ndim == 1 and trace.data.dtype.kind in "iuf"
+    return times and numbers and all(isinstance(c, str) and len(c) < 100 for c in codes)

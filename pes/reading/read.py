@@ -9,8 +9,6 @@ import os
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
-
 from xcorr.core import GenericPE, IterativePE
 from xcorr.core.files import printable
 from xcorr.pes.items import (
@@ -29,7 +27,7 @@ from xcorr.pes.items import (
 from xcorr.pes.reading.clocks import Drift, to_segments
 from xcorr.pes.reading.files import in_words
 from xcorr.pes.reading.kept_items import RAW
-from xcorr.pes.reading.segments import Cleaned, clean, end_ns
+from xcorr.pes.reading.segments import Cleaned, clean, end_ns, varies
 from xcorr.pes.reading.source import ReadError, Source, open_source
 from xcorr.pes.reading.waveform import DAY_NS, NS, Answer, Waveform
 
@@ -97,7 +95,7 @@ class ChunkWaveforms:
             for waveform in answer.waveforms:
                 if waveform.seed_id != candidate.seed_id or not waveform.samples:
                     continue
-                if waveform.impossible and self.start_ns > DAY_NS:  # unless somebody asks for data of 1970
+                if waveform.impossible and self.start_ns > DAY_NS:  # a chunk of 1970 is one that was asked for
                     errors.append(f"{short(path)}: {waveform.impossible}")
                 elif waveform.rate_hz / 2 <= highest_hz:
                     too_low.append(TOO_LOW.format(waveform.rate_hz, highest_hz))
@@ -227,16 +225,17 @@ class ReadStation(IterativePE):
             note = _brief([*raw.notes, *([DISPUTED.format(found.disputed_s)] if found.disputed_s else [])])
             account = dataclasses.replace(account, samples=samples, reason=_brief(raw.errors), note=note)
             return RawChannel(account, usable, found.non_finite_ns)
-        if raw.errors:
-            status, reason = "failed", _brief(raw.errors)
-        else:
-            status, reason = self._why_unusable(raw, found, chunk)
-        return RawChannel(dataclasses.replace(account, status=status, reason=reason, note=_brief(raw.notes)))
-
-    def _why_unusable(self, raw: Found, found: Cleaned, chunk: Chunk) -> tuple[str, str]:
-        """Return the status and the reason of a channel without an error, and without a usable segment."""
         start, stop = chunk.data_start_ns, chunk.data_end_ns
         inside = [s for s in raw.segments if s.start_ns < stop and end_ns(s) > start]
+        if raw.errors and (inside or not raw.segments):  # else what was wrong is told of the time of the other data
+            status, reason = "failed", _brief(raw.errors)
+        else:
+            status, reason = self._why_unusable(raw, found, inside, start)
+        note = _brief(raw.notes) if inside else ""
+        return RawChannel(dataclasses.replace(account, status=status, reason=reason, note=note))
+
+    def _why_unusable(self, raw: Found, found: Cleaned, inside: Sequence[Segment], start: int) -> tuple[str, str]:
+        """Return the status and the reason of a channel without an error, and without a usable segment."""
         if raw.too_low:
             return "unusable", _brief(raw.too_low)
         if all(s.start_ns < start and end_ns(s) - start <= 2 * self.edge_s * NS for s in inside):
@@ -247,14 +246,14 @@ class ReadStation(IterativePE):
             zeros = f"zeros for {found.zeros_s:.4g} s, which are gaps (condition.zeros_are_gaps_s)"
             kinds = [zeros] * bool(found.zeros_s) + ["samples that are not finite"] * bool(found.non_finite_ns)
             return "unusable", NOTHING_VALID.format(" and ".join(kinds) or "gaps")
-        if all(np.ptp(s.data) == 0 for s in found.segments):
+        if not any(varies(s.data) for s in found.segments):
             return "unusable", CONSTANT
         longest = max(len(s.data) / float(s.rate_hz) for s in found.segments)
         return "unusable", TOO_SHORT.format(longest, 2 * self.edge_s)
 
     def _is_usable(self, segment: Segment) -> bool:
         longer = len(segment.data) - 1 >= 2 * self.edge_s * segment.rate_hz
-        return longer and bool(np.ptp(segment.data) > 0)
+        return longer and varies(segment.data)
 
 
 def short(path: str) -> str:

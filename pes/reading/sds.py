@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import glob
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -17,11 +18,13 @@ from xcorr.core.files import printable
 from xcorr.core.options import option
 from xcorr.pes.items import Candidate
 from xcorr.pes.reading.files import FileSource, in_order, index_of_headers
+from xcorr.pes.reading.places import files_at
 from xcorr.pes.reading.source import CODE_LENGTH, Coverage, Index, SourceError, Wanted
 from xcorr.pes.reading.waveform import DAY_NS, NS, Answer, Waveform, day_of
 
 SLACK_NS = 3_600 * NS  # the last record of a day's file may run on into the next day
 MARGIN_NS = 10 * NS  # a chunk is read with a little more at both ends
+NO_CLOCK = "its name's day is 1970-01-01, so that its clock was not set; set data.start to use such data"
 EPOCH = datetime.date(1970, 1, 1).toordinal()
 TRUST = ("refuse", "header", "name")
 
@@ -65,6 +68,8 @@ class Sds(FileSource):
         if not root.is_dir():
             raise SourceError(f"data source {address!r}: there is no folder {str(root)!r}")
         unreadable: dict[str, str] = {}
+        if self.options.trust == "header":  # whatever the names of folders and files are
+            return index_of_headers(address, files_at(glob.escape(str(root)), unreadable=unreadable), unreadable)
         files: list[tuple[Name, str]] = []
         for year in _folders(root, unreadable):
             if not (year.name.isdigit() and len(year.name) == 4):
@@ -75,11 +80,13 @@ class Sds(FileSource):
                         whose = f"{network.name}.{station.name}: "
                         for folder in _folders(station.path, unreadable, whose):
                             files += _days(folder.path, unreadable, whose)
-        if self.options.trust == "header":
-            return index_of_headers(address, sorted(path for _, path in files), unreadable)
         coverages: dict[tuple[str, str], list[Coverage]] = defaultdict(list)
         for name, path in files:
-            coverages[name.network, name.station].append(Coverage(*name, name.start_ns + DAY_NS, path))
+            made = Coverage(*name, name.start_ns + DAY_NS, path)
+            if name.start_ns == 0 and (wanted.start_ns is None or wanted.start_ns >= DAY_NS):
+                made = dataclasses.replace(made, refused=f"{printable(path)}: {NO_CLOCK}")
+                unreadable[path] = NO_CLOCK
+            coverages[name.network, name.station].append(made)
         return Index(address, in_order(coverages), unreadable=unreadable, slack_ns=SLACK_NS)
 
     def read(self, reference: str, channels: Sequence[Candidate], start_ns: int | None, end_ns: int | None) -> Answer:
@@ -93,6 +100,7 @@ class Sds(FileSource):
         if own_day:
             base = printable(os.path.basename(reference))
             wrong = [*wrong, *(f"{base}: {text}" for text in _contradictions(found, name, self.options.trust))]
+            found = [w for w in found if _may_be_of(w, name)]
         if self.options.trust == "name" and len({w.seed_id for w in found}) == 1:
             network, station, location, channel, _ = name
             codes = {"network": network, "station": station, "location": location, "channel": channel}
@@ -103,17 +111,25 @@ class Sds(FileSource):
 def _contradictions(found: Sequence[Waveform], name: Name, trust: str) -> Iterator[str]:
     """Yield what headers hold that the name of their file does not say."""
     ids = sorted({w.seed_id for w in found})
-    if ids and name.seed_id not in ids and (trust == "refuse" or len(ids) > 1):
-        held = ", ".join(ids[:3]) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
-        yield f'its headers say {held}; set data.sds.trust = "header" or "name" to use it'
+    others = [i for i in ids if i != name.seed_id]
+    if others and (trust == "refuse" or len(ids) > 1):
+        held = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+        also = "also " if name.seed_id in ids else ""
+        choices = '"header" or "name"' if len(ids) == 1 else '"header"'
+        yield f"its headers {also}say {held}; set data.sds.trust = {choices} to use it"
     first, stop = name.start_ns - SLACK_NS, name.start_ns + DAY_NS + SLACK_NS
     outside = [w for w in found if w.start_ns < first or w.last_ns > stop]
     if outside:
         days = sorted({day_of(t) for w in outside for t in (w.start_ns, w.last_ns)})
         yield (
-            f"it holds samples from {days[0]} to {days[-1]}, outside its name's {day_of(name.start_ns)}, which are not "
-            'used; set data.sds.trust = "header" to use them'
+            f"it holds samples from {days[0]} to {days[-1]}, outside its name's {day_of(name.start_ns)}, of which not "
+            'all may be used; set data.sds.trust = "header" to use them'
         )
+
+
+def _may_be_of(waveform: Waveform, name: Name) -> bool:
+    """Return whether some samples are of the day of a name."""
+    return waveform.start_ns < name.start_ns + DAY_NS and waveform.last_ns >= name.start_ns
 
 
 def _folders(path: str | Path, unreadable: dict[str, str], whose: str = "") -> list[os.DirEntry[str]]:

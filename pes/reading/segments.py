@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import itertools
 import math
@@ -26,6 +27,11 @@ class Cleaned:
     zeros_s: float
     non_finite_ns: tuple[tuple[int, int], ...]
     disputed_s: float
+
+
+def varies(data: np.ndarray) -> bool:
+    """Return whether samples are not all the same. The difference of two integers may not fit their kind."""
+    return bool(len(data) and data.max() > data.min())
 
 
 def sample_ns(start_ns: int, rate_hz: Fraction, index: int) -> int:
@@ -124,9 +130,20 @@ def _merge(ordered: list[Segment]) -> tuple[list[Segment], float]:
         tail = _trim(segment, end_ns(last), end_ns(segment))
         if len(tail.data):
             merged.append(tail)
-    for start, stop in disputed:  # at the end, because a later piece may also cover a disputed time
-        merged = [piece for s in merged for piece in _without(s, start, stop)]
-    return merged, sum(max(0, stop - start) for start, stop in disputed) / NS
+    holes = _union(disputed)  # cut out at the end, because a later piece may also cover a disputed time
+    kept = [piece for segment in merged for piece in _without(segment, holes)]
+    return kept, sum(stop - start for start, stop in holes) / NS
+
+
+def _union(times: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return ranges of time that do not overlap, in order."""
+    found: list[tuple[int, int]] = []
+    for start, stop in sorted(t for t in times if t[0] < t[1]):
+        if found and start <= found[-1][1]:
+            found[-1] = found[-1][0], max(stop, found[-1][1])
+        else:
+            found.append((start, stop))
+    return found
 
 
 def _half_sample(segment: Segment) -> int:
@@ -137,10 +154,16 @@ def _same(a: np.ndarray, b: np.ndarray) -> bool:
     return bool(np.array_equal(a, b, equal_nan=a.dtype.kind == b.dtype.kind == "f"))
 
 
-def _without(segment: Segment, start_ns: int, stop_ns: int) -> list[Segment]:
-    before = _trim(segment, segment.start_ns, start_ns)
-    after = _trim(segment, stop_ns, end_ns(segment))
-    return [s for s in (before, after) if len(s.data)]
+def _without(segment: Segment, holes: Sequence[tuple[int, int]]) -> list[Segment]:
+    """Return the parts of a segment outside ranges of time, which are in order and do not overlap."""
+    first = bisect.bisect_right(holes, segment.start_ns, key=lambda hole: hole[1])
+    parts, begin, end = [], segment.start_ns, end_ns(segment)
+    for start, stop in itertools.takewhile(lambda hole: hole[0] < end, holes[first:]):
+        parts.append(_trim(segment, begin, start))
+        begin = stop
+    if begin == segment.start_ns:
+        return [segment]
+    return [p for p in (*parts, _trim(segment, begin, end)) if len(p.data)]
 
 
 def _long_zero_runs(segment: Segment, shortest_s: float) -> np.ndarray:

@@ -67,6 +67,22 @@ class Waveform:
         """``NET.STA.LOC.CHA``."""
         return f"{self.network}.{self.station}.{self.location}.{self.channel}"
 
+    def within(self, start_ns: int | None, end_ns: int | None) -> Waveform:
+        """Return the samples in a time and one more on both sides, by the rate of the header."""
+        first, stop = 0, self.samples
+        if start_ns is not None:
+            first = max(0, math.floor((start_ns - self.start_ns) / NS * self.rate_hz) - 1)
+        if end_ns is not None:
+            stop = min(stop, math.ceil((end_ns - self.start_ns) / NS * self.rate_hz) + 2)
+        if first == 0 and stop >= self.samples:
+            return self
+        stop = max(first, stop)
+        rate = Fraction(self.rate_hz)
+        times = [self.start_ns + round(k * NS / rate) for k in (first, stop - 1)]
+        return dataclasses.replace(
+            self, start_ns=times[0], last_ns=times[1], data=self.data[first:stop], samples=max(0, stop - first)
+        )
+
     @property
     def drift(self) -> float:
         """The time from the first to the last sample minus what the rate gives, in samples."""

@@ -204,7 +204,8 @@ class _Campaign:
             stack_campaign(folder, self.recipe, found, pairs.result(), ledger, record, again=moved)
         remove_redundant(ledger)
         report = make_report(settings, found, ledger, _pairs_with_data(folder), folder)
-        report["errors"] += _other_metadata(remaining.other_metadata, slot_names(found.roster, settings))
+        for name in ("errors", "unreadable"):
+            report[name] += _other_metadata(remaining.other_metadata, slot_names(found.roster, settings))
         report |= {
             "shards_kept": len(done - wanted),
             "repaired": repaired,

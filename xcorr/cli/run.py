@@ -119,8 +119,9 @@ def summary(report: Mapping[str, Any], folder: Path) -> str:
     for name, word in (("stale", "kept"), ("aside", "aside"), ("behind", "behind")):
         lines += [f"{word:10} {text}" for text in report[name][:SHOWN]]
         lines += [f"           and {len(report[name]) - SHOWN} more, in report.json"] * (len(report[name]) > SHOWN)
-    lines += [f"failed     {error}" for error in report["errors"][:SHOWN]]
-    lines += [f"           and {len(report['errors']) - SHOWN} more, in report.json"] * (len(report["errors"]) > SHOWN)
+    bad = report["unreadable"]
+    lines += [f"failed     {error}" for error in bad[:SHOWN]]
+    lines += [f"           and {len(bad) - SHOWN} more, in report.json"] * (len(bad) > SHOWN)
     return "\n".join(lines)
 
 

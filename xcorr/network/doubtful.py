@@ -32,27 +32,25 @@ def without_rollovers(index: Index) -> Index:
     if len(groups) < 2:
         return index
     spans = [(g[0].start_ns, max(c.end_ns for c in g)) for g in groups]
-    largest = max(range(len(groups)), key=lambda k: len(groups[k]))
-    bad: dict[str, str] = {}
-    for number, group in enumerate(groups):
-        if number != largest:
-            for coverage in group:
-                late = _eras_away(coverage, spans[largest])
-                if late:
-                    bad[coverage.path] = (
-                        f"{coverage.network}.{coverage.station}: its date {day_of(coverage.start_ns)} is {late} weeks "
-                        "from the other data, so that its GPS clock began anew; correct the date, or set data.start "
-                        "and data.end to use it as it is"
-                    )
+    weights = [(len({(c.network, c.station) for c in g}), sum(c.end_ns - c.start_ns for c in g)) for g in groups]
+    main = max(range(len(groups)), key=lambda k: (weights[k], k))
+    bad = {
+        c.path: (
+            f"{c.network}.{c.station}: its date {day_of(c.start_ns)} is {weeks} weeks before the other data, so that "
+            "its GPS clock began anew; correct the date, or set data.start and data.end to use it as it is"
+        )
+        for k in range(main)
+        for c in groups[k]
+        if (weeks := _weeks_early(c, spans[main]))
+    }
     return _without(index, bad)
 
 
-def _eras_away(coverage: Coverage, span: tuple[int, int]) -> int:
-    """Return the weeks by which a date must be moved to lie within a time, to a day; 0 if no whole epoch does it."""
-    for eras in (1, 2, -1, -2):
-        moved = coverage.start_ns + eras * ERA_NS
-        if span[0] - DAY_NS <= moved <= span[1] + DAY_NS:
-            return abs(eras) * GPS_WEEKS
+def _weeks_early(coverage: Coverage, span: tuple[int, int]) -> int:
+    """Return the weeks by which a date must be later to lie within a time, to a day; 0 if no whole epoch does it."""
+    for eras in (1, 2):
+        if span[0] - DAY_NS <= coverage.start_ns + eras * ERA_NS <= span[1] + DAY_NS:
+            return eras * GPS_WEEKS
     return 0
 
 

@@ -57,7 +57,8 @@ def write_page(folder: Path, report: Mapping[str, Any]) -> None:
         stack = results.main_stack
     lost = [(f"line {r['line']}", r["text"], r["reason"]) for r in report["requested"] if r["status"] != "used"]
     why = [(g["kind"], "", reason_line(g)) for g in report["reasons"]]
-    listed = [*lost[:LISTED], *why[:LISTED], *(("failed", "", e) for e in report["errors"][:LISTED])]
+    bad = report["unreadable"]
+    listed = [*lost[:LISTED], *why[:LISTED], *(("failed", "", e) for e in bad[:LISTED])]
     workers = report["workers"]
     text = _template().render(
         title=f"Campaign {folder.resolve().name}",
@@ -74,7 +75,7 @@ def write_page(folder: Path, report: Mapping[str, Any]) -> None:
         rate=report["windows"]["used"] / max(workers["seconds"], 1e-3),
         shares=[*_shares(workers)],
         lost=listed,
-        more=len(lost) + len(why) + len(report["errors"]) - len(listed),
+        more=len(lost) + len(why) + len(bad) - len(listed),
     )
     replace_text(folder / "report.html", text)
 

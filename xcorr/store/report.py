@@ -47,9 +47,10 @@ def make_report(
 ) -> dict[str, Any]:
     """Return the totals of a campaign, every line asked for, and what went wrong. The ledger has all accounts."""
     names, totals, used = slot_names(found.roster, settings), Totals(), set()
-    errors = _Listed("xcorr info --accounts lists all")
+    errors, inputs = _Listed("xcorr info --accounts lists all"), _Listed("xcorr doctor lists all")
     for path, reason in found.index.unreadable.items():
         errors.add(f"{path}: {reason}")
+        inputs.add(f"{path}: {reason}")
     stale = _Listed("xcorr info --accounts lists all")
     reasons, listed = _Reasons(), _Accounts()
     for start, account in ledger.accounts():
@@ -82,6 +83,7 @@ def make_report(
         "slots_by_status": dict(totals.statuses),
         "reasons": reasons.rows(),
         "errors": errors.lines(),
+        "unreadable": inputs.lines(),
         "stale": stale.lines(),
         "aside": aside.names(folder),
         "ignored_files": ignored.lines(),
@@ -97,7 +99,9 @@ class _Reasons:
         self._groups: dict[tuple[str, str], dict[str, Any]] = {}
 
     def add(self, name: str, account: SlotAccount) -> None:
-        if account.status in ("absent", "unusable"):
+        if account.is_error:
+            self._count("failed", account.reason, name)
+        elif account.status in ("absent", "unusable"):
             self._count(account.status, account.reason, name)
         elif account.status == "used" and not account.windows_used:
             rejected = ", ".join(f"{n} {why}" for why, n in account.windows.items())
@@ -114,7 +118,7 @@ class _Reasons:
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the groups, the most frequent of each kind first."""
-        order = {"unusable": 0, "rejected": 1, "note": 2, "absent": 3}
+        order = {"failed": 0, "unusable": 1, "rejected": 2, "note": 3, "absent": 4}
         return sorted(self._groups.values(), key=lambda g: (order[g["kind"]], -g["chunks"]))
 
 
