@@ -1,22 +1,29 @@
 """Whatever is absent, unusable, rejected or failed has its reason on the screen, in report.json and in report.html."""
 
 import html
+import itertools
 import json
 import re
 
 import numpy as np
 import obspy
 import pytest
+import test_metadata_by_time as about
 from archives import SETTINGS, START, sds_path, station_list, trace, waveform, write
 from obspy.io.sac import SACTrace
 
-from xcorr.pes.preparing import orient
+from xcorr.pes.preparing import orient, prepare
 from xcorr.pes.preparing.windows import REASONS
 from xcorr.pes.reading import read
 from xcorr.settings import Settings
 
 CODES = ("AAA", "BBB", "CCC")
-NAMES = {k: v for module in (read, orient) for k, v in vars(module).items() if k.isupper() and isinstance(v, str)}
+NAMES = {
+    f"{module.__name__.rpartition('.')[2]}.{name}": text
+    for module in (read, orient, prepare)
+    for name, text in vars(module).items()
+    if name.isupper() and isinstance(text, str)
+}
 
 
 def options(**more):
@@ -86,24 +93,19 @@ def spoil_file(archive):
     sds_path(archive, "AAA").write_bytes(b"\0garbage" * 1000)
 
 
-def spoil_windows(archive):
-    whole = trace("AAA", waveform(1))
-    pieces = [whole.slice(START + k, START + k + 400) for k in range(0, 7200, 600)]
-    obspy.Stream(pieces).write(str(sds_path(archive, "AAA")), format="MSEED")
-
-
 SPOILED = {
-    "CONSTANT": (spoil_constant, "unusable", 0),
-    "TOO_SHORT": (spoil_too_short, "unusable", 0),
-    "TOO_LOW": (spoil_rate, "unusable", 0),
-    "DISPUTED": (spoil_overlap, "unusable", 0),
-    "NOTHING_VALID": (spoil_zeros, "unusable", 0),
+    "read.CONSTANT": (spoil_constant, "unusable", 0),
+    "read.TOO_SHORT": (spoil_too_short, "unusable", 0),
+    "read.TOO_LOW": (spoil_rate, "unusable", 0),
+    "read.DISPUTED": (spoil_overlap, "unusable", 0),
+    "read.NOTHING_VALID": (spoil_zeros, "unusable", 0),
 }
 ELSEWHERE = {
-    "NO_FILE": "test_a_component_that_others_have",
-    "NO_SAMPLES": "test_a_source_that_gives_no_samples",
-    "UNKNOWN": "test_a_direction_that_is_not_known",
-    "NOTHING_IN_COMMON": "test_channels_without_a_sample_in_common",
+    "read.NO_FILE": "test_a_component_that_others_have",
+    "prepare.TOO_SHORT": "test_epochs_that_leave_short_pieces",
+    "read.NO_SAMPLES": "test_a_source_that_gives_no_samples",
+    "orient.UNKNOWN": "test_a_direction_that_is_not_known",
+    "orient.NOTHING_IN_COMMON": "test_channels_without_a_sample_in_common",
 }
 
 
@@ -160,19 +162,87 @@ def test_channels_without_a_sample_in_common(tmp_path, invoke):
     shows(texts, orient.NOTHING_IN_COMMON, name="XX.AAA.N")
 
 
+def test_epochs_that_leave_short_pieces(archive, tmp_path, invoke):
+    """A new epoch every 30 s, when 20 s at both ends of a piece are tapered."""
+    starts = [START + 30 * k for k in range(-1, 241)]
+    epochs = [about.channel("BHZ", 0.0, -90.0, start=a, end=b) for a, b in itertools.pairwise(starts)]
+    whole = (about.station(code, [about.channel("BHZ", 0.0, -90.0)]) for code in ("BBB", "CCC"))
+    xml = about.stationxml(tmp_path, about.station("AAA", epochs), *whole)
+    more = {"data.metadata": xml, "condition.response": "velocity"}
+    code, texts = said(invoke, tmp_path, f"sds:{archive}", **more)
+    assert code == 0
+    shows(texts, "unusable", prepare.TOO_SHORT.format(20), name="XX.AAA.Z")
+
+
+def test_an_epoch_without_a_response(archive, tmp_path, invoke):
+    whole = (about.station(code, [about.channel("BHZ", 0.0, -90.0)]) for code in ("BBB", "CCC"))
+    more = {"data.metadata": about.stationxml(tmp_path, *whole), "condition.response": "velocity"}
+    code, texts = said(invoke, tmp_path, f"sds:{archive}", **more)
+    assert code == 3
+    assert "1 channel(s) have no response, so that they will fail" in texts[0]
+    shows(texts, "failed", "the station metadata lack XX.AAA..BHZ", name="XX.AAA.Z")
+
+
+def test_an_element_that_fails(archive, tmp_path, invoke, monkeypatch):
+    """What nobody has thought of is named by the element and the error."""
+
+    def impossible(*_):
+        raise ZeroDivisionError("of a test")
+
+    monkeypatch.setattr("xcorr.pes.preparing.prepare.spans_of", impossible)
+    code, texts = said(invoke, tmp_path, f"sds:{archive}")
+    assert code == 1
+    shows(texts, "failed", "ConditionStation failed: ZeroDivisionError: of a test")
+
+
+def gaps(archive):
+    whole = trace("AAA", waveform(1))
+    pieces = [whole.slice(START + k, START + k + 400) for k in range(0, 7200, 600)]
+    obspy.Stream(pieces).write(str(sds_path(archive, "AAA")), format="MSEED")
+
+
+def holes(archive):
+    data = waveform(1).astype(np.float32)
+    data[3000::6000] = np.nan
+    write(archive, "AAA", data)
+
+
+def flat(archive):
+    write(archive, "AAA", np.clip(waveform(1), -50, 50).astype(np.int32))
+
+
+REJECTED = {
+    "coverage": (gaps, {}),
+    "non-finite": (holes, {"window.min_coverage": 0.5}),
+    "max_over_std": (None, {"quality.max_over_std": 0.01}),
+    "kurtosis": (None, {"quality.kurtosis": 0.01}),
+    "sta_lta": (None, {"quality.sta_lta": 0.01, "quality.sta_s": 5.0, "quality.lta_s": 60.0}),
+    "dead": (None, {"quality.dead": 100.0}),
+    "clipped": (flat, {"quality.clipped": 0.001}),
+    "catalogue": (None, {"quality.catalogue": "events.csv", "quality.catalogue_after_s": 9000.0}),
+}
+
+
+@pytest.mark.parametrize("reason", REJECTED)
+def test_reasons_of_rejected_windows(archive, tmp_path, invoke, monkeypatch, reason):
+    spoil, more = REJECTED[reason]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "events.csv").write_text("time,magnitude\n2024-02-29T23:59:00,8\n")
+    if spoil:
+        spoil(archive)
+    _, texts = said(invoke, tmp_path, f"sds:{archive}", **more)
+    shows(texts, "rejected", f"no window is used (6 {reason})", name="XX.AAA.Z")
+
+
+def test_every_reason_of_windows_is_shown_by_a_test():
+    assert {*REJECTED, "used"} == set(REASONS)
+
+
 def test_damage_is_named_in_a_line(archive, tmp_path, invoke):
     spoil_file(archive)
     code, texts = said(invoke, tmp_path, f"sds:{archive}")
     assert code == 3
     shows(texts, "failed", "XX.AAA..BHZ.D.2024.061: UnknownFormat", name="XX.AAA.Z")
-
-
-def test_channels_whose_windows_are_all_rejected(archive, tmp_path, invoke):
-    spoil_windows(archive)
-    code, texts = said(invoke, tmp_path, f"sds:{archive}")
-    assert code == 0
-    shows(texts, "rejected", "no window is used (6 coverage)", name="XX.AAA.Z")
-    assert "coverage" in REASONS
 
 
 def test_equal_reasons_are_counted(archive, tmp_path, invoke):
