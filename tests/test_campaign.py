@@ -688,7 +688,8 @@ def test_exports_say_unit_and_direction(tmp_path, invoke, reverse, how, unit):
     assert sac.gcarc == pytest.approx(1.0, abs=0.01)
     with xarray.open_dataset(tmp_path / "x.nc") as nc, results.open(folder) as found:
         error = found.get("XX.AAA", "XX.BBB")["std_error"].to_numpy()
-        assert (nc["std_error"].to_numpy()[0] == (error[::-1] if reverse else error)).all()
+        error = error[::-1] if reverse else error
+        assert np.array_equal(nc["std_error"].to_numpy()[0], error, equal_nan=True)
         assert nc["correlation"].attrs["units"] == nc["std_error"].attrs["units"] == unit
         assert nc.attrs["positive_lag"] == direction
     (row,) = csv.DictReader((tmp_path / "x.csv").read_text().splitlines())

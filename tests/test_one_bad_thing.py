@@ -513,8 +513,8 @@ def test_overlaps_that_disagree_take_no_square_of_time(rng):
     from xcorr.pes.items import Segment
     from xcorr.pes.reading.segments import clean
 
-    pieces = [Segment(round(k * 9.97e9), Fraction(10), rng.standard_normal(100)) for k in range(20_000)]
+    pieces = [Segment(round(k * 9.97e9), Fraction(10), rng.standard_normal(100)) for k in range(5_000)]
     begin = time.monotonic()
     found = clean(pieces, 0, 10**18)
-    assert time.monotonic() - begin < 20
+    assert time.monotonic() - begin < 10
     assert found.disputed_s > 0

@@ -45,7 +45,8 @@ def read_miniseed(content: Any, start_ns: int | None = None, end_ns: int | None 
     """
     get_error_messages()  # what another file has left in this thread
     try:
-        with MS3TraceList.from_buffer(content, unpack_data=True, **_times(start_ns, end_ns)) as found:
+        # records first and samples later: libmseed would grow its arrays record by record
+        with MS3TraceList.from_buffer(content, record_list=True, **_times(start_ns, end_ns)) as found:
             waveforms = [_of_segment(trace.sourceid, s) for trace in found for s in trace if s.samplecnt]
         messages = get_error_messages()
         steady = not messages and all(map(_is_steady, waveforms)) and not _breaks_often(waveforms)
@@ -76,7 +77,7 @@ def _times(start_ns: int | None, end_ns: int | None) -> dict[str, str]:
 
 
 def _of_segment(sourceid: str, segment: Any, with_data: bool = True) -> Waveform:
-    data = np.asarray(segment.np_datasamples).copy() if with_data else np.zeros(0, np.int32)
+    data = segment.create_numpy_array_from_recordlist() if with_data else np.zeros(0, np.int32)
     return Waveform(*codes(sourceid), segment.starttime, segment.endtime, segment.samprate, data, segment.samplecnt)
 
 

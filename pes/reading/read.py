@@ -90,7 +90,9 @@ class ChunkWaveforms:
         notes: list[str] = []
         for path in candidate.files:
             answer = self.waveforms(path, candidate)
-            errors += answer.wrong
+            own = [w for w in answer.waveforms if w.seed_id == candidate.seed_id]
+            if not own or any(w.start_ns < self.end_ns - NS and w.last_ns >= self.start_ns + NS for w in own):
+                errors += answer.wrong  # else they are told of the times at which the file has data
             notes += answer.notes
             for waveform in answer.waveforms:
                 if waveform.seed_id != candidate.seed_id or not waveform.samples:
@@ -227,7 +229,7 @@ class ReadStation(IterativePE):
             return RawChannel(account, usable, found.non_finite_ns)
         start, stop = chunk.data_start_ns, chunk.data_end_ns
         inside = [s for s in raw.segments if s.start_ns < stop and end_ns(s) > start]
-        if raw.errors and (inside or not raw.segments):  # else what was wrong is told of the time of the other data
+        if raw.errors:
             status, reason = "failed", _brief(raw.errors)
         else:
             status, reason = self._why_unusable(raw, found, inside, start)
