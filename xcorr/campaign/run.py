@@ -16,6 +16,7 @@ from xcorr.campaign import head_start
 from xcorr.campaign.forecast import chunks_at_once, memory_limit, worker_count
 from xcorr.campaign.own_metadata import keep_metadata, own_metadata
 from xcorr.campaign.remaining import check_space, what_remains
+from xcorr.campaign.remarks import has_other_places, new_files, other_kernel, other_metadata
 from xcorr.campaign.stack import circumstances, mapping_options, require_series, require_sums, stack_campaign
 from xcorr.campaign.workflows import bytes_to_write, correlation_workflow, element_classes, events, expected_items
 from xcorr.core import Observer, WorkflowGraph, installed
@@ -28,7 +29,6 @@ from xcorr.observers.worker_log import WorkerLog
 from xcorr.pes.items import Chunk
 from xcorr.pes.process_setup import prepare_process
 from xcorr.pes.reading.files import CAMPAIGN_MARK
-from xcorr.pes.reading.waveform import day_of
 from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.pes.transforms.fft import library
 from xcorr.provenance.keep import KeepItems, check_rules, products_of
@@ -44,7 +44,7 @@ from xcorr.store.ledger import Ledger
 from xcorr.store.lock import CampaignLock
 from xcorr.store.reconcile import reconcile, remove_redundant
 from xcorr.store.report import make_report, write_report
-from xcorr.store.software import kernel, software
+from xcorr.store.software import software
 from xcorr.store.sqlite_files import telling_who_waits
 from xcorr.store.tables import pair_table
 from xcorr.store.verify import behind
@@ -168,7 +168,7 @@ class _Campaign:
         if found is None or roster is not None:
             found = survey_list(self.list_path, settings, roster, self.refresh_metadata)
         self._require_same_pairs(roster, found)
-        moved = _has_other_places(folder, found)
+        moved = has_other_places(folder, found)
         ledger.keep_fact("members", found.roster.to_json(len(found.generations) - 1))  # their order is settled now
         ledger.keep_requested(found.requested)
         remaining = what_remains(found, ledger, settings, self.refresh)
@@ -183,8 +183,8 @@ class _Campaign:
         check_space(folder, bytes_to_write(self.recipe, found, todo, len(every)))
         workflows = self._workflows(found, todo)  # before anything is recorded: settings may still be refused here
         ledger.keep_fact("expected", str(len(done | wanted)))
-        warnings = [*(c.text for c in found.concerns), *_other_kernel(ledger)]
-        warnings += _new_files(remaining.changed, slot_names(found.roster, settings))
+        warnings = [*(c.text for c in found.concerns), *other_kernel(ledger)]
+        warnings += new_files(remaining.changed, slot_names(found.roster, settings))
         if without_series:
             warnings.append(
                 f"{without_series} shard(s) should be recomputed, because an input failed or has changed, or more time "
@@ -205,7 +205,7 @@ class _Campaign:
         remove_redundant(ledger)
         report = make_report(settings, found, ledger, _pairs_with_data(folder), folder)
         for name in ("errors", "unreadable"):
-            report[name] += _other_metadata(remaining.other_metadata, slot_names(found.roster, settings))
+            report[name] += other_metadata(remaining.other_metadata, slot_names(found.roster, settings))
         report |= {
             "shards_kept": len(done - wanted),
             "repaired": repaired,
@@ -245,53 +245,6 @@ class _Campaign:
 
     def _progress(self, graph: WorkflowGraph) -> list[Observer]:
         return [] if self.progress is None else [Progress(expected_items(graph), self.progress)]
-
-
-def _has_other_places(folder: Path, found: Survey) -> bool:
-    """Return whether the results have other coordinates than the campaign, as after a run that was cut short."""
-    import h5py
-
-    try:
-        with h5py.File(folder / RESULTS) as file:
-            table = file["stations"][...]
-    except (OSError, KeyError):  # there are none, or damaged ones: they are made anyway
-        return False
-    known = np.array([(s.coordinates.latitude, s.coordinates.longitude) for s in found.stations[: len(table)]])
-    there = np.stack([table["latitude"], table["longitude"]], axis=1)
-    return not np.array_equal(known, there, equal_nan=True)
-
-
-def _new_files(changed: list[tuple[int, int]], names: list[str]) -> list[str]:
-    """Return a warning of channels whose files are new or have changed since they were read."""
-    if not changed:
-        return []
-    slot, first = changed[0]
-    channels, chunks = len({s for s, _ in changed}), len({start for _, start in changed})
-    return [
-        f"files of {channels} channel(s) in {chunks} chunk(s) are new or have changed, such as {names[slot]} on "
-        f"{day_of(first)}; --refresh reads them again"
-    ]
-
-
-def _other_metadata(changed: list[tuple[int, int]], names: list[str]) -> list[str]:
-    """Return an error if results were made with metadata that say something else now."""
-    if not changed:
-        return []
-    slot, first = changed[0]
-    return [
-        f"{len({s for s, _ in changed})} channel(s), such as {names[slot]} on {day_of(first)}, were correlated with "
-        "other station metadata (response, direction or place) than those of now; --refresh correlates them again, if "
-        "their series were kept"
-    ]
-
-
-def _other_kernel(ledger: Ledger) -> list[str]:
-    """Return a warning if the campaign was begun with other libraries or another processor: bits may differ."""
-    now, before = f"{software()}; {kernel()}", ledger.fact("kernel")
-    if before in ("", now):
-        ledger.keep_fact("kernel", now)
-        return []
-    return [f"this campaign was begun with {before}, this run has {now}; the last bits of new shards may differ"]
 
 
 def _pairs_with_data(folder: Path) -> int:

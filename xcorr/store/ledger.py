@@ -20,9 +20,8 @@ from xcorr.pes.correlating.rows import ShardRecord
 from xcorr.pes.items import SlotAccount
 from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.pes.storing.aside import set_aside
-from xcorr.pes.storing.merge import corrects
 from xcorr.pes.storing.shards import CHUNK_TIMES, ShardContent, named_windows
-from xcorr.store.ledger_schema import ADDED, COLUMNS, ENTER, READABLE, SCHEMA, USED, VERSION, Shard
+from xcorr.store.ledger_schema import ADDED, COLUMNS, ENTER, READABLE, SCHEMA, USED, VERSION, Shard, account_corrects
 from xcorr.store.sqlite_files import BESIDE, is_damage, open_to_read, open_to_write
 
 NAME = "ledger.sqlite"
@@ -68,11 +67,6 @@ def _windows(text: str) -> Mapping[str, int]:
     return named_windows(json.loads(text))  # shared by many accounts
 
 
-def _corrects(old: str, new: str, status: str, reason: str) -> bool:
-    """Return whether an account replaces another one although it has fewer windows."""
-    return not SlotAccount(0, 0, status, reason).is_error and corrects(old, new)
-
-
 class Ledger:
     """The ledger in a campaign folder. A missing or damaged ledger is replaced by a new one.
 
@@ -113,7 +107,7 @@ class Ledger:
         if not (self.folder / NAME).exists():
             self._require_shards("missing")
         database = open_to_write(self.folder / NAME)
-        database.create_function("corrects", 4, _corrects, deterministic=True)
+        database.create_function("corrects", 4, account_corrects, deterministic=True)
         try:
             if not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 # in one transaction, so that a crash leaves all tables or none

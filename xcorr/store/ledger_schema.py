@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from xcorr.pes.items import Chunk
+from xcorr.pes.items import Chunk, SlotAccount
+from xcorr.pes.storing.merge import corrects
 from xcorr.pes.storing.shards import shard_name
 
 VERSION = 4  # of the schema
@@ -41,6 +42,11 @@ ENTER = """INSERT INTO channel_chunk VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?) ON CON
     WHERE {} >= {} OR corrects(channel_chunk.metadata, excluded.metadata, excluded.status, excluded.reason)""".format(
     *(USED.replace("windows", f"{row}.windows") for row in ("excluded", "channel_chunk"))
 )
+
+
+def account_corrects(old: str, new: str, status: str, reason: str) -> bool:
+    """Return whether an account replaces another one although it has fewer windows; in SQL, ``corrects``."""
+    return not SlotAccount(0, 0, status, reason).is_error and corrects(old, new)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
