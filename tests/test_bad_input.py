@@ -268,6 +268,19 @@ def test_one_station_has_no_pair(archive, tmp_path, invoke):
     assert "XX NOPE: no such station in the source, which has XX.AAA" in result.output
 
 
+def test_one_station_is_enough_for_autocorrelations(archive, tmp_path):
+    finished = run(archive, tmp_path, codes=("AAA",), correlate={"autocorrelations": True})
+    assert (finished.exit_code, finished.report["pairs_with_data"]) == (0, 1)
+    with results.open(finished.folder) as found:
+        values = found.get("XX.AAA", "XX.AAA").to_numpy()
+    assert np.abs(values).argmax() == len(values) // 2
+
+
+def test_blank_locations_may_be_written_as_dashes(archive, tmp_path):
+    finished = run(archive, tmp_path, data={"locations": ["--"]})
+    assert finished.exit_code == 0
+
+
 def test_unwritable_output(archive, tmp_path, invoke):
     (tmp_path / "file").write_text("not a folder")
     where = station_list(tmp_path, *CODES)
