@@ -490,8 +490,13 @@ def test_spikes_of_both_signs_cost_their_window(archive, tmp_path):
     assert account(finished, "BBB")["status"] == "used"
 
 
-@pytest.mark.parametrize("content", [b"", gzip.compress(b"x" * 10_000)[:50], b"TIMESERIES XX_CCC__BHZ_D, 3\n1\n2\n"])
-def test_other_bad_files_are_named(archive, tmp_path, content):
+BAD = {"empty": b"", "gzip": gzip.compress(b"x" * 10_000)[:50], "text": b"TIMESERIES XX_CCC__BHZ_D, 3\n1\n2\n"}
+NOTES = {"latin-1": "Messgeräte".encode("latin-1"), "cut": b"a" * 4095 + "é".encode()}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_other_bad_files_are_named(archive, tmp_path, kind):
+    content = BAD[kind]
     (archive / "bad").write_bytes(content)
     finished = run(tmp_path, f"files:{archive}")
     assert finished.exit_code == 3
@@ -501,9 +506,9 @@ def test_other_bad_files_are_named(archive, tmp_path, content):
     assert run(tmp_path, f"files:{archive}/2024", "good").exit_code == 0
 
 
-@pytest.mark.parametrize("text", ["Messgeräte".encode("latin-1"), b"a" * 4095 + "é".encode()])
-def test_notes_in_any_encoding_are_ignored(archive, tmp_path, text):
-    (archive / "note.txt").write_bytes(text)
+@pytest.mark.parametrize("kind", NOTES)
+def test_notes_in_any_encoding_are_ignored(archive, tmp_path, kind):
+    (archive / "note.txt").write_bytes(NOTES[kind])
     assert run(tmp_path, f"files:{archive}").exit_code == 0
 
 
