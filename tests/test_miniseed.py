@@ -159,3 +159,12 @@ def test_a_time_is_selected(rng):
     assert found.last_ns >= start + 60 * 10**9
     assert found.samples < 2000
     assert read_miniseed(content, START.ns + 2 * DAY, START.ns + 3 * DAY).waveforms == []
+
+
+def test_a_file_of_one_record_with_a_damaged_length_has_an_end(rng):
+    """No second header tells how long records are."""
+    content = bytearray(written(day(rng))[:RECLEN])
+    for exponent in range(256):
+        content[54] = exponent
+        read_miniseed(bytes(content))
+        read_miniseed(bytes(content) + b"\7" * 300)

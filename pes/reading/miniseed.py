@@ -142,7 +142,7 @@ def _records(content: Any) -> Iterator[tuple[int, MS3Record | str]]:
             record = MS3Record.parse(view[offset:])
             if record.reclen < SMALLEST:
                 raise MiniSEEDError(-1, f"a record of {record.reclen} bytes")
-            if usual < record.reclen and RECORD.match(view[offset + usual : offset + usual + 8]):
+            if SMALLEST <= usual < record.reclen and RECORD.match(view[offset + usual : offset + usual + 8]):
                 yield offset, f"a record says that it has {record.reclen} bytes, and the next begins after {usual}"
                 offset += usual
                 continue
