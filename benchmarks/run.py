@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import platform
-import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,7 +12,9 @@ import engine
 
 
 def main() -> None:
-    quick = "--quick" in sys.argv
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a short look")
+    quick = parser.parse_args().quick
     found = {
         "machine": platform.machine(),
         "python": platform.python_version(),

@@ -32,7 +32,7 @@ from xcorr.pes.items import Chunk, Segment, SlotAccount, SpectraBlock
 from xcorr.pes.preparing.condition import Conditioning, condition
 from xcorr.pes.preparing.whiten import Band, SpectralGrid
 from xcorr.pes.process_setup import prepare_process
-from xcorr.pes.reading.metadata import find_response, inverse_response
+from xcorr.pes.reading.metadata import Metadata, inverse_response
 from xcorr.pes.transforms.fft import LIBRARIES, FftError, library
 
 ALL = ("kernel", "conditioning", "scaling", "libraries", "plan")
@@ -170,7 +170,7 @@ def conditioning(quick: bool) -> None:
     channel = Channel("BHZ", "", 0, 0, 0, 0, azimuth=0, dip=-90, sample_rate=40, response=response)
     station = Station("A", 0, 0, 0, channels=[channel], creation_date=obspy.UTCDateTime(2000))
     inventory = Inventory([Network("XX", stations=[station])])
-    inverse = inverse_response(find_response(inventory, "XX.A..BHZ", START.ns), 40.0, 2.0, "velocity", 60.0)
+    inverse = inverse_response(Metadata(inventory).response("XX.A..BHZ", START.ns), 40.0, 2.0, "velocity", 60.0)
     data = np.random.default_rng(0).integers(-9999, 9999, 86_400 * 40).astype(np.int32)
     segment, how, times = Segment(START.ns, Fraction(40), data), Conditioning(4.0, BAND, 4, 40.0), []
     for _ in range(3 if quick else 9):

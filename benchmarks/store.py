@@ -32,7 +32,7 @@ from xcorr.network.survey import survey_of
 from xcorr.pes import WriteShards
 from xcorr.pes.correlating.rows import CorrelationRows, StripEnd
 from xcorr.pes.items import Chunk, SlotAccount
-from xcorr.pes.reading.source import Coordinates
+from xcorr.pes.reading.waveform import Coordinates
 from xcorr.settings.recipe import Recipe
 from xcorr.settings.toml import build
 from xcorr.store import folder as folders

@@ -6,6 +6,7 @@ the cluster, its Python components included, at its peak.
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
 
@@ -24,6 +25,7 @@ def graph(source: GenericPE) -> WorkflowGraph:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     begin = time.perf_counter()
     cluster = Cluster()
     try:

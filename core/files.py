@@ -23,8 +23,13 @@ def printable(text: str) -> str:
 
 def replace_text(path: Path, text: str) -> None:
     """Write a text file atomically and durably: readers see the old file or the whole new one, also after a crash."""
+    replace_bytes(path, text.encode())
+
+
+def replace_bytes(path: Path, content: bytes) -> None:
+    """Write a file in the same way."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    temporary.write_text(text)
+    temporary.write_bytes(content)
     rename_synced(temporary, path)
 
 

@@ -104,12 +104,6 @@ STATION_METADATA: dict[str, type] = {
 }
 
 
-def elsewhere(within: tuple[int, int], chunk: Chunk) -> str:
-    """Return the word of :attr:`SlotAccount.metadata` for the time of a station at its place; none for whole chunks."""
-    start, stop = max(within[0], chunk.start_ns), min(within[1], chunk.end_ns)
-    return "" if (start, stop) == (chunk.start_ns, chunk.end_ns) else f"within={start},{max(start, stop)}"
-
-
 def strip_key(chunk: Chunk, strip: int) -> int:
     """Return the key that decides which instance of an element owns a strip in a chunk.
 
@@ -182,8 +176,7 @@ class SlotAccount:
     error. ``windows`` holds the numbers of windows that are ``used``, and of those rejected by reason, where
     there are any. ``stale`` says why an old result was kept although its inputs are gone, or have changed, since.
     ``note`` holds remarks on what was done with the data, with nothing lost by an error. ``metadata`` says which
-    metadata were used, in words: ``NET.STA.LOC.CHA=DIGEST`` for every channel of which the slot was made, for its
-    direction and response, and ``within=START,END`` (ns) if the station was elsewhere during a part of the chunk.
+    metadata were used, in the words of :mod:`xcorr.pes.reading.used_metadata`.
     """
 
     slot: int

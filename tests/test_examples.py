@@ -3,6 +3,8 @@
 import doctest
 import importlib
 import pkgutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,3 +32,9 @@ def test_elements_are_used_alone_in_the_docs():
     for name in installed.names("elements"):
         shown = page.read_text() + (installed.load("elements", name).__doc__ or "").partition(">>>")[2]
         assert f"{name}(" in shown, f"neither docs/elements.md nor its docstring has an example of {name}"
+
+
+def test_every_benchmark_finds_what_it_imports():
+    folder = ROOT / "benchmarks"
+    names = sorted(p.stem for p in folder.glob("*.py"))
+    subprocess.run([sys.executable, "-c", f"import {', '.join(names)}"], cwd=folder, check=True, timeout=60)

@@ -24,6 +24,7 @@ from xcorr import results
 from xcorr.campaign.run import run_campaign
 from xcorr.pes.reading.fdsn import FdsnOptions, Service, ServiceError
 from xcorr.pes.reading.source import SourceError
+from xcorr.store.lock import CampaignLock, Locked
 
 CODES = ("AAA", "BBB", "CCC", "DDD")
 COLUMNS = """network TEXT, station TEXT, location TEXT, channel TEXT, quality TEXT, version INTEGER, starttime TEXT,
@@ -381,6 +382,7 @@ def test_coordinates_and_responses_come_from_the_service(proxy, tmp_path, invoke
     made = through(proxy, condition=condition)
     finished = run_campaign(stations, tmp_path / "x.xcorr", made)
     assert finished.exit_code == 0, finished.report
+    assert finished.report["warnings"] == []
     (asked,) = proxy.about
     assert asked.startswith("level=channel" if response == "none" else "level=response")
     with results.open(finished.folder) as found:
@@ -403,8 +405,73 @@ def test_a_service_without_a_station_service_gives_waveforms(proxy, tmp_path, ca
     assert finished.exit_code == 0
     with results.open(finished.folder) as found:
         assert np.isnan(found.pairs["distance_m"][0])
+    (said,) = finished.report["warnings"]
+    assert said.startswith("the source gave no station metadata")
     proxy.stations = lambda _: (500, b"broken")
     made = through(proxy, data={"fdsn.retries": 0})
     assert run_campaign(station_list(tmp_path, "AAA", "BBB"), tmp_path / "y.xcorr", made).exit_code == 0
     assert "no station metadata from" in caplog.text
     assert "HTTP 500: broken" in caplog.text
+
+
+@pytest.mark.parametrize("answer", [b"<html>out of order</html>", b"\xff\xfe\x00\x01", b"<FDSNStationXML>"])
+def test_an_answer_that_is_no_stationxml_is_as_good_as_none(proxy, tmp_path, caplog, answer):
+    proxy.stations = lambda _: (200, answer)
+    stations, folder = station_list(tmp_path, "AAA", "BBB"), tmp_path / "x.xcorr"
+    finished = run_campaign(stations, folder, through(proxy))
+    assert (finished.exit_code, finished.report["errors"]) == (0, [])
+    assert f"its answer {answer!r} is not readable" in caplog.text
+    assert finished.report["warnings"][0].startswith("the source gave no station metadata")
+    assert not (folder / "stations.xml").exists()
+
+
+@pytest.mark.parametrize("answer", [(503, b"busy"), (200, b"<html>")])
+def test_metadata_that_cannot_be_refreshed_stay(proxy, tmp_path, answer):
+    proxy.stations = about_stations()
+    stations, folder = station_list(tmp_path, "AAA", "BBB"), tmp_path / "x.xcorr"
+    made = through(proxy, data={"fdsn.retries": 0})
+    run_campaign(stations, folder, made)
+    before = (folder / "stations.xml").read_bytes()
+    proxy.stations = lambda _: answer
+    again = run_campaign(stations, folder, made, refresh_metadata=True)
+    assert (again.exit_code, again.report["errors"]) == (0, [])
+    assert (folder / "stations.xml").read_bytes() == before
+    with results.open(folder) as found:
+        assert found.pairs["distance_m"][0] == pytest.approx(111_044, abs=10)
+
+
+def test_a_campaign_that_is_locked_keeps_its_metadata(proxy, tmp_path):
+    proxy.stations = about_stations()
+    stations, folder = station_list(tmp_path, "AAA", "BBB"), tmp_path / "x.xcorr"
+    run_campaign(stations, folder, through(proxy))
+    before = (folder / "stations.xml").read_bytes()
+    proxy.stations = about_stations(latitude=42.0)
+    with CampaignLock(folder), pytest.raises(Locked):
+        run_campaign(stations, folder, through(proxy), refresh_metadata=True)
+    assert (folder / "stations.xml").read_bytes() == before
+
+
+def test_metadata_of_the_user_stay_where_they_are_in_any_encoding(proxy, tmp_path):
+    _, content = about_stations()("level=channel\nXX AAA -- BHZ\nXX BBB -- BHZ")
+    text = content.decode().replace("encoding='UTF-8'", "encoding='UTF-16'")
+    (tmp_path / "stations.xml").write_bytes(text.encode("utf-16"))
+    made = through(proxy, data={"metadata": str(tmp_path / "stations.xml")})
+    finished = run_campaign(station_list(tmp_path, "AAA", "BBB"), tmp_path / "x.xcorr", made)
+    assert finished.exit_code == 0
+    with results.open(finished.folder) as found:
+        assert found.pairs["distance_m"][0] == pytest.approx(111_044, abs=10)
+    assert not (finished.folder / "stations.xml").exists()
+    assert proxy.about == []
+
+
+def test_metadata_of_a_service_in_any_encoding(proxy, tmp_path):
+    def answer(body):
+        status, content = about_stations()(body)
+        text = content.decode().replace("encoding='UTF-8'", "encoding='UTF-16'")
+        return status, text.encode("utf-16")
+
+    proxy.stations = answer
+    finished = run_campaign(station_list(tmp_path, "AAA", "BBB"), tmp_path / "x.xcorr", through(proxy))
+    assert finished.exit_code == 0
+    with results.open(finished.folder) as found:
+        assert found.pairs["distance_m"][0] == pytest.approx(111_044, abs=10)

@@ -164,7 +164,13 @@ def test_a_time_is_selected(rng):
 def test_a_file_of_one_record_with_a_damaged_length_has_an_end(rng):
     """No second header tells how long records are."""
     content = bytearray(written(day(rng))[:RECLEN])
+    right = content[54]
     for exponent in range(256):
         content[54] = exponent
-        read_miniseed(bytes(content))
-        read_miniseed(bytes(content) + b"\7" * 300)
+        found = read_miniseed(bytes(content))
+        behind = read_miniseed(bytes(content) + b"\7" * 300)
+        assert behind.wrong, f"{exponent}: something stands behind the record"
+        assert len(found.waveforms) <= 1
+        assert found.waveforms or found.wrong, f"{exponent}: nothing is lost without a word"
+        if exponent == right:
+            assert (len(found.waveforms), found.wrong) == (1, [])

@@ -19,7 +19,7 @@ from xcorr.pes.preparing.condition import Conditioning, condition
 from xcorr.pes.preparing.normalize import Normalization
 from xcorr.pes.preparing.whiten import Band, Whitening
 from xcorr.pes.reading.clocks import nominal_rate
-from xcorr.pes.reading.metadata import find_response, inverse_response, read_inventory
+from xcorr.pes.reading.metadata import Metadata, inverse_response
 from xcorr.pes.reading.segments import clean
 from xcorr.provenance.campaign_lineage import CampaignLineage
 from xcorr.provenance.document import write as write_provenance
@@ -154,11 +154,11 @@ def step_by_step(trace, inventory, band):
 
 
 def test_fused_conditioning_agrees_with_obspy_and_is_faster(real_data):
-    inventory = read_inventory(str(real_data / "lhz-mseed" / "CI_WBM.xml"))
+    inventory = obspy.read_inventory(str(real_data / "lhz-mseed" / "CI_WBM.xml"))
     band, edge = (0.02, 0.2), 100.0
     trace = obspy.read(str(real_data / "lhz-mseed" / "CIWBM__LHZ___2022001.ms"))[0]
     day = obspy.UTCDateTime(2022, 1, 1).ns
-    response = find_response(inventory, "CI.WBM..LHZ", trace.stats.starttime.ns)
+    response = Metadata(inventory).response("CI.WBM..LHZ", trace.stats.starttime.ns)
     inverse = inverse_response(response, 1.0, 0.5, "velocity", 60.0)
     how = Conditioning(1.0, band, 4, edge)
 

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import time
 from html.parser import HTMLParser
 
 import numpy as np
@@ -14,7 +15,9 @@ from PIL import Image
 
 from xcorr import results
 from xcorr.campaign.run import run_campaign
+from xcorr.pes.items import SlotAccount
 from xcorr.results.report_page import _diverging
+from xcorr.store import report as reports
 
 
 @pytest.fixture
@@ -121,3 +124,39 @@ def test_logs_are_rotated(root, tmp_path, monkeypatch):
             shard.unlink()
     names = sorted(p.name for p in (tmp_path / "x.xcorr" / "logs").iterdir())
     assert names == ["worker-0.log", "worker-0.log.1", "worker-0.log.2", "worker-0.log.3"]
+
+
+def test_the_report_of_a_large_campaign_lists_only_channels_with_problems(root, tmp_path, monkeypatch):
+    (root / "2024" / "XX" / "BBB" / "BHZ.D").mkdir(parents=True, exist_ok=True)
+    (bad,) = (root / "2024" / "XX" / "AAA" / "BHZ.D").iterdir()
+    bad.write_bytes(bad.read_bytes()[:-700])
+    small = run_campaign(station_list(tmp_path, "AAA", "BBB"), tmp_path / "a.xcorr", settings(root)).report
+    monkeypatch.setattr(reports, "FEW", 0)
+    large = run_campaign(station_list(tmp_path, "AAA", "BBB"), tmp_path / "b.xcorr", settings(root)).report
+    assert len(small["channel_chunk"]) == 4
+    assert small["channel_chunk_left_out"] == 0
+    remarkable = [row for row in small["channel_chunk"] if row["status"] != "used" or row["reason"] or row["note"]]
+    assert 0 < len(remarkable) < 4
+    without_files = [{k: v for k, v in row.items() if k != "files"} for row in remarkable]
+    assert large["channel_chunk"] == without_files
+    assert large["channel_chunk_left_out"] == 4 - len(remarkable)
+    assert large["reasons"] == small["reasons"]
+
+
+def test_reasons_of_a_million_accounts_take_little_time_and_room(monkeypatch):
+    monkeypatch.setattr(reports, "MOST_REASONS", 50)
+    reasons = reports._Reasons()
+    start = time.perf_counter()
+    for k in range(200_000):
+        reasons.add(f"XX.S{k % 3000:04d}.Z", SlotAccount(k % 3000, 0, "absent", f"{k} files are too short"))
+    for k in range(1_000):
+        word = "".join(chr(97 + int(d)) for d in str(k))
+        reasons.add(f"XX.S{k:04d}.Z", SlotAccount(k, 0, "failed", f"{word} is damaged"))
+    assert time.perf_counter() - start < 20, "quadratic, this took minutes"
+    rows = reasons.rows()
+    assert len(rows) <= 52
+    assert sum(g["chunks"] for g in rows) == 201_000
+    (absent,) = [g for g in rows if g["kind"] == "absent"]
+    assert (absent["n_channels"], len(absent["channels"])) == (3000, reports.NAMED)
+    assert reports.reason_line(absent) == "XX.S0000.Z and 2999 more channels, 200000 chunks: 0 files are too short"
+    assert rows[0]["reason"] == reports.OTHER_REASONS

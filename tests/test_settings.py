@@ -120,3 +120,17 @@ def test_times():
     assert parse_time("1970-01-01T01:00:00.000001+01:00", "x") == 1000
     with pytest.raises(SettingsError, match="data.start = 'soon': must be a time"):
         parse_time("soon", "data.start")
+
+
+@pytest.mark.parametrize(
+    ("response", "unit"),
+    [("none", "counts^2"), ("velocity", "(m/s)^2"), ("displacement", "m^2"), ("acceleration", "m^2/s^4")],
+)
+def test_units_of_correlations(response, unit):
+    plain = {"data": {"metadata": "x.xml"}, "condition": {"response": response}}
+    plain |= {"normalize": {"method": "none"}, "whiten": {"method": "none"}}
+    assert build(plain).units == unit
+    assert build(plain | {"normalize": {"method": "one-bit"}}).units == "1"
+    assert build(plain | {"whiten": {"method": "running-mean"}}).units == "1"
+    assert build(plain | {"correlate": {"method": "phase"}}).units == "1"
+    assert build(plain | {"correlate": {"amplitude": "energy"}}).units == "1"

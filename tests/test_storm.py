@@ -74,9 +74,10 @@ def storm(cluster):
     def call(graph, inputs=None, workers=2):
         return run(graph, inputs, "storm", workers, options={"nimbus": cluster.nimbus})
 
+    before = set(Path("/dev/shm").glob("xcorr-*"))  # of other runs on this machine
     yield call
     assert tasks() == []
-    assert list(Path("/dev/shm").glob("xcorr-*")) == []
+    assert set(Path("/dev/shm").glob("xcorr-*")) <= before
 
 
 def tasks(part=""):

@@ -10,13 +10,13 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
 from xcorr.pes.items import HELPER, Bool, Float32, Float64, Segment, SlotAccount
 from xcorr.pes.preparing.windows import USED
-from xcorr.pes.reading.metadata import UNIT, orientation, vector
+from xcorr.pes.reading.metadata import Metadata
+from xcorr.pes.reading.used_metadata import UNIT, vector
 from xcorr.pes.reading.waveform import NS
 
 UNKNOWN = "the direction of {} is not known: set data.metadata to a StationXML file with it"
@@ -49,7 +49,12 @@ class Trace:
 
 
 def spans_of(
-    seed_id: str, component: str, segments: Sequence[Segment], inventory: Any, times_ns: Sequence[int], start_ns: int
+    seed_id: str,
+    component: str,
+    segments: Sequence[Segment],
+    metadata: Metadata,
+    times_ns: Sequence[int],
+    start_ns: int,
 ) -> tuple[Span, ...]:
     """Return the directions of a channel in a chunk that begins at ``start_ns``.
 
@@ -60,7 +65,7 @@ def spans_of(
     starts = sorted({start_ns, *times_ns, *(s.start_ns for s in segments if s.direction is not None)})
     spans: list[Span] = []
     for start in starts:
-        known = None if inventory is None or not seed_id else orientation(inventory, seed_id, start)
+        known = metadata.orientation(seed_id, start)
         if known is None:
             before = [s for s in segments if s.start_ns <= start] or list(segments[:1])
             known = before[-1].direction if before else None
@@ -110,7 +115,7 @@ def _combined(
 ) -> Trace:
     """Return the component of a slot, combined in each part of the chunk by the directions of the channels there."""
     trace = known[own]
-    recipes = [_weights(own, trace, known, part, where) for part, where in zip(parts, directions, strict=True)]
+    recipes = [_weights(own, trace, known, where) for where in directions]
     if all(isinstance(r, dict) and r == {own: 1.0} for r in recipes):
         return trace
     mask, data = np.zeros_like(np.asarray(trace.mask)), np.zeros_like(np.asarray(trace.data))
@@ -136,7 +141,7 @@ def _combined(
 
 
 def _weights(
-    own: int, trace: Trace, known: Sequence[Trace], part: slice, directions: Sequence[tuple[float, ...] | str]
+    own: int, trace: Trace, known: Sequence[Trace], directions: Sequence[tuple[float, ...] | str]
 ) -> dict[int, float] | str:
     """Return the weights of the channels that make a component, or why none do."""
     own_direction = directions[own]

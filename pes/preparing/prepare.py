@@ -27,17 +27,9 @@ from xcorr.pes.preparing.normalize import Normalization, normalize
 from xcorr.pes.preparing.orient import Trace, spans_of, to_components
 from xcorr.pes.preparing.windows import USED, Windowing, by_reason
 from xcorr.pes.process_setup import prepare_process
-from xcorr.pes.reading.metadata import (
-    Digests,
-    InverseResponse,
-    MetadataError,
-    epoch_starts,
-    find_response,
-    inverse_response,
-    knows,
-    read_inventory,
-)
+from xcorr.pes.reading.metadata import InverseResponse, MetadataError, inverse_response, read_metadata
 from xcorr.pes.reading.segments import cut_at, sample_ns
+from xcorr.pes.reading.used_metadata import Digests
 from xcorr.pes.reading.waveform import NS
 
 TOO_SHORT = "no piece is longer than its two tapered edges of {:g} s (condition.edge_s)"
@@ -104,12 +96,10 @@ class ConditionStation(StationStep):
     def _preprocess(self) -> None:
         prepare_process()
         self._responses: dict[tuple[int, float], InverseResponse] = {}
-        self._inventory = None
-        if self.metadata is not None:
-            self._inventory = read_inventory(self.metadata)
-        elif self.response != "none":
+        if self.metadata is None and self.response != "none":
             raise MetadataError("removing the response needs station metadata")
-        self._digests = Digests(self._inventory, self.response, self.conditioning.band_hz)
+        self._stations = read_metadata(self.metadata)
+        self._digests = Digests(self._stations, self.response, self.conditioning.band_hz)
 
     def step(self, item: RawStation) -> ConditionedStation | Tombstone:
         """Condition every channel that has segments, judge its windows, and rotate channels to the components."""
@@ -121,7 +111,7 @@ class ConditionStation(StationStep):
             if data is not None:
                 account = self._with_metadata(item, channel, account)
             times = self._digests.changes(seed_id, channel.says_direction)
-            spans = spans_of(seed_id, channel.component, channel.segments, self._inventory, times, start)
+            spans = spans_of(seed_id, channel.component, channel.segments, self._stations, times, start)
             traces.append(Trace(channel.component, account, data, mask, verdict, spans))
         traces = to_components(traces, item.chunk.start_ns, self.conditioning.exact_rate_hz)
         accounts = [t.account for t in traces]
@@ -151,7 +141,7 @@ class ConditionStation(StationStep):
         chunk, errors = item.chunk, []
         samples = int((chunk.end_ns - chunk.start_ns) * rate / NS)
         data, mask = np.zeros(samples, np.float32), np.zeros(samples, bool)
-        for segment in self._by_epoch(account.seed_id, channel.segments):
+        for segment in self._by_epoch(channel):
             try:
                 inverse = self._inverse_response(account.seed_id, segment)
             except MetadataError as error:  # an epoch without response costs its own samples alone
@@ -185,31 +175,31 @@ class ConditionStation(StationStep):
         ranges = positions(channel.non_finite_ns), positions(clipped), positions(self.events)
         return windows.judge(data, mask, self.windowing, self.conditioning.rate_hz, *ranges)
 
-    def _by_epoch(self, seed_id: str, segments: tuple[Segment, ...]) -> list[Segment]:
+    def _by_epoch(self, channel: RawChannel) -> list[Segment]:
         """Return the segments cut where the channel was turned or exchanged, or where its response changes."""
-        cuts = self._digests.changes(seed_id)
-        if self._inventory is not None and self.response != "none":
-            cuts = epoch_starts(self._inventory, seed_id)
-        return [piece for segment in segments for piece in cut_at(segment, cuts)]
+        cuts = self._digests.changes(channel.account.seed_id, channel.says_direction)
+        if self.response != "none":
+            cuts = self._stations.epoch_starts(channel.account.seed_id)
+        return [piece for segment in channel.segments for piece in cut_at(segment, cuts)]
 
     def _with_metadata(self, item: RawStation, channel: RawChannel, account: SlotAccount) -> SlotAccount:
         """Return the account with a digest of the metadata that are used, and a remark where there are none."""
         start, stop = item.chunk.start_ns, item.chunk.end_ns
         digest = self._digests.of(account.seed_id, start, stop, channel.says_direction)
-        times = [s.start_ns for s in self._by_epoch(account.seed_id, channel.segments)]
+        times = [s.start_ns for s in self._by_epoch(channel)]
         note = account.note
-        if not all(knows(self._inventory, account.seed_id, t) for t in times):
+        if any(self._stations.lacks(account.seed_id, t) for t in times):
             text = "the station metadata have no epoch of it at some of its times; its name gives its direction there"
             note = "; ".join(filter(None, [note, text]))
         return dataclasses.replace(account, metadata=f"{account.metadata} {digest}".strip(), note=note)
 
     def _inverse_response(self, seed_id: str, segment: Segment) -> InverseResponse | None:
         """Return the inverse response, evaluated once per channel epoch and rate."""
-        if self._inventory is None or self.response == "none":
+        if self.response == "none":
             return None
         rate = float(segment.rate_hz)
-        response = find_response(self._inventory, seed_id, segment.start_ns)
-        key = id(response), rate  # ids stay unique, because the inventory keeps its responses
+        response = self._stations.response(seed_id, segment.start_ns)
+        key = id(response), rate  # ids stay unique, because the metadata keep their responses
         if key not in self._responses:
             highest = min(rate, self.conditioning.rate_hz) / 2
             self._responses[key] = inverse_response(response, rate, highest, self.response, self.water_level_db)

@@ -1,8 +1,8 @@
 """Makes segments with true times from the waveforms of a channel: where records and header disagree, records are right.
 
-Waveforms that follow each other make a run. If the times of a run fit the rate of the header to a sample, every
-waveform keeps its own start and that rate. Otherwise the run becomes one segment with the rate that its times give; a
-run whose clock did not drift evenly is cut into parts that did.
+Waveforms that follow each other make a run, which becomes one segment. If its times fit the rate of the header to a
+sample, it has that rate, and the start of the first waveform. Otherwise it has the rate that its times give; a run
+whose clock did not drift evenly is cut into parts that did.
 """
 
 from __future__ import annotations
@@ -73,11 +73,12 @@ def _same(a: np.ndarray, b: np.ndarray) -> bool:
 def _runs(waveforms: list[Waveform], rate: Fraction) -> list[list[Waveform]]:
     """Return the waveforms in runs: each begins one interval after the end of the one before, to half a sample.
 
-    If many begin up to a sample and a half beside it, early as well as late, their times are that inexact.
+    If many begin up to :data:`INEXACT` samples beside it, early as well as late, their times are that inexact.
     """
     interval = NS / (_median_rate(waveforms) or float(rate))
-    off = np.array([abs(b.start_ns - _end(a, interval)) / interval for a, b in itertools.pairwise(waveforms)])
-    inexact = len(off) >= FEW and np.mean((off > UNEVEN) & (off <= INEXACT)) > 0.1
+    off = np.array([(b.start_ns - _end(a, interval)) / interval for a, b in itertools.pairwise(waveforms)])
+    beside = off[(abs(off) > UNEVEN) & (abs(off) <= INEXACT)]
+    inexact = len(off) >= FEW and len(beside) > 0.1 * len(off) and beside.min() < 0 < beside.max()
     tolerance = interval * (INEXACT if inexact else UNEVEN)
     runs: list[list[Waveform]] = []
     for waveform in waveforms:
@@ -157,11 +158,8 @@ def _fits(run: list[Waveform], rate: Fraction) -> bool:
 def _segment(
     run: list[Waveform], rate: Fraction, direction: tuple[float, float] | None
 ) -> tuple[list[Segment], list[Drift]]:
-    fits = _fits(run, rate)
-    if not fits and 1 < len(run) < FEW and abs(_drift(run, rate)) <= MOST_DRIFT:
-        return [Segment(w.start_ns, rate, w.data, direction) for w in run], []
     data = run[0].data if len(run) == 1 else np.concatenate([w.data for w in run])
-    if fits:
+    if _fits(run, rate):
         return [Segment(run[0].start_ns, rate, data, direction)], []
     numbers, times = _line(run)
     step, start = np.polyfit(numbers, times, 1) if len(run) > 1 else (times[-1] / numbers[-1], 0.0)

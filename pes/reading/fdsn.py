@@ -77,6 +77,7 @@ class Fdsn(Source):
         return Index(
             address,
             {key: [Coverage(*key, at, channel, *times, address) for channel, at in found] for key in wanted.stations},
+            of_requests=True,
         )
 
     def metadata(self, wanted: Wanted, responses: bool) -> bytes | None:

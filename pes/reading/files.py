@@ -53,7 +53,7 @@ class Files(FileSource):
         """Read the headers of every file."""
         address = f"files:{self.place}"
         unreadable: dict[str, str] = {}
-        paths = _expand(self.place, unreadable)
+        paths = waveform_files(self.place, unreadable)
         if not paths and not unreadable:
             raise SourceError(f"data source {address!r}: there is no file at {self.place!r}")
         return index_of_headers(address, paths, unreadable)
@@ -112,7 +112,8 @@ def _is_text(path: str) -> bool:
     return bool(start) and not set(start) & NO_TEXT and not any(mark in start for mark in WAVEFORMS_AS_TEXT)
 
 
-def _expand(place: str, unreadable: dict[str, str]) -> list[str]:
+def waveform_files(place: str, unreadable: dict[str, str]) -> list[str]:
+    """Return the files of a folder, or that match a glob, without those of campaigns."""
     found = files_at(place, unreadable=unreadable)
     ours = {os.path.dirname(p) for p in found if os.path.basename(p) == CAMPAIGN_MARK}
     return [p for p in found if not _is_below(p, ours)]

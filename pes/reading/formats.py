@@ -35,7 +35,11 @@ class UnknownFormat(XcorrError, TypeError):
     """A file is in none of the formats listed here."""
 
 
-def unpacked(read_plain: Callable[[str], list[Any]], path: str) -> list[Any]:
+class RefusedFile(UnknownFormat):
+    """A file could run code."""
+
+
+def unpacked(read_one: Callable[[str], list[Any]], path: str) -> list[Any]:
     """Return what a function returns of a file, or of all files packed in it (gzip, bzip2, zip, tar), joined.
 
     Raises UnknownFormat for a packed file that is damaged.
@@ -48,7 +52,7 @@ def unpacked(read_plain: Callable[[str], list[Any]], path: str) -> list[Any]:
 
     def counted(plain: str) -> list[Any]:
         unpacks[0] |= plain != path
-        return read_plain(plain)
+        return read_one(plain)
 
     if not head:
         raise UnknownFormat(f"{path} is empty")
@@ -61,31 +65,29 @@ def unpacked(read_plain: Callable[[str], list[Any]], path: str) -> list[Any]:
         raise UnknownFormat(f"{path} is a damaged {kind} file, or one that was cut") from error
 
 
-def read(kind: str, path: str, name: str = "", **options: Any) -> Any:
-    """Return what ObsPy reads from a file: a Stream for ``waveform``, an Inventory, or a Catalog for ``event``.
+def read(kind: str, path: str) -> Any:
+    """Return what ObsPy reads from a file, which may be packed: an Inventory, or for ``event`` a Catalog.
 
-    ``name`` is that of the file before it was unpacked. ``options`` go to the reader of the format. Raises
-    UnknownFormat, and whatever ObsPy raises on damage.
+    Raises UnknownFormat, and whatever ObsPy raises on damage.
     """
-    from obspy.core.util.base import _read_from_plugin
     from obspy.core.util.decorator import uncompress_file
 
-    def read_plain(plain: str, **options: Any) -> Any:
-        found = _detected(kind, plain, name or path)
-        if found == PICKLE:
-            return _unpickled(plain, name or path)
-        # private, because obspy.read also takes formats that are not listed
-        return _read_from_plugin(kind, plain, format=found, **options)[0]
-
-    return uncompress_file(read_plain)(path, **options)
+    return uncompress_file(lambda plain: read_plain(kind, plain, path))(path)
 
 
-def is_known(kind: str, path: str) -> bool:
-    """Return whether a file is in a format that is read."""
-    try:
-        return bool(_detected(kind, path, path))
-    except UnknownFormat:
-        return False
+def read_plain(kind: str, plain: str, name: str, **options: Any) -> Any:
+    """Return what ObsPy reads from a file that is not packed: a Stream for ``waveform``, else as :func:`read`.
+
+    ``name`` is that of the file before it was unpacked. ``options`` go to the reader of the format. Raises as
+    :func:`read`, and RefusedFile.
+    """
+    from obspy.core.util.base import _read_from_plugin
+
+    found = _detected(kind, plain, name)
+    if found == PICKLE:
+        return _unpickled(plain, name)
+    # private, because obspy.read also takes formats that are not listed
+    return _read_from_plugin(kind, plain, format=found, **options)[0]
 
 
 def _detected(kind: str, plain: str, path: str) -> str:
@@ -110,9 +112,9 @@ def _detected(kind: str, plain: str, path: str) -> str:
 
 
 def _unpickled(plain: str, path: str) -> Any:
-    """Return the stream in a pickle. Raises UnknownFormat if the pickle holds anything else."""
+    """Return the stream in a pickle. Raises RefusedFile if the pickle holds anything else."""
     try:
         with open(plain, "rb") as file:
             return read_stream(file)
     except RefusedPickle as error:
-        raise UnknownFormat(f"{path} {REFUSED} ({error})") from None
+        raise RefusedFile(f"{path} {REFUSED} ({error})") from None

@@ -18,7 +18,7 @@ from xcorr.pes.reading.waveform import Answer, Waveform
 
 # the header of a record of version 2, or of version 3 (FDSN miniSEED 3, section "Description of record")
 RECORD = re.compile(rb"[0-9 \x00]{6}[DRQM][ \x00]|MS\x03")
-NUMBERS = {"i": np.int32, "f": np.float32, "d": np.float64}  # numbers of samples, by libmseed's letters; "t" is text
+NUMBERS = frozenset("ifd")  # libmseed's letters for samples that are integers, floats and doubles; "t" is text
 SMALLEST = 48  # bytes of a record: its fixed header
 SEARCHED = 1 << 16  # bytes at the begin of a file in which records are looked for behind something else
 FEW, MANY = 20, 10_000  # records that are tried; places that are named as damaged
@@ -43,18 +43,22 @@ def read_miniseed(content: Any, start_ns: int | None = None, end_ns: int | None 
     ``content`` is the content of a file as bytes, or mapped. Waveforms may hold more samples than asked for. If the
     times of records disagree with the rate by more than a sample, each record is a waveform of its own.
     """
+    waveforms = _at_once(content, start_ns, end_ns)
+    return _by_record(content, start_ns, end_ns) if waveforms is None else Answer(waveforms, [], [])
+
+
+def _at_once(content: Any, start_ns: int | None, end_ns: int | None) -> list[Waveform] | None:
+    """Return the waveforms of a file in which nothing is wrong, else None; its records then tell what it is."""
     get_error_messages()  # what another file has left in this thread
     try:
         # records first and samples later: libmseed would grow its arrays record by record
         with MS3TraceList.from_buffer(content, record_list=True, **_times(start_ns, end_ns)) as found:
             waveforms = [_of_segment(trace.sourceid, s) for trace in found for s in trace if s.samplecnt]
-        messages = get_error_messages()
-        steady = not messages and all(map(_is_steady, waveforms)) and not _breaks_often(waveforms)
-        if steady and is_plain(content, MS3Record.parse(content).reclen, waveforms, start_ns is None is end_ns):
-            return Answer(waveforms, [], [])
+        messages, length = get_error_messages(), MS3Record.parse(content).reclen
     except MiniSEEDError:
-        pass  # what is wrong is found record by record
-    return _by_record(content, start_ns, end_ns)
+        return None
+    steady = not messages and all(map(_is_steady, waveforms)) and not _breaks_often(waveforms)
+    return waveforms if steady and is_plain(content, length, waveforms, start_ns is None is end_ns) else None
 
 
 def read_headers(content: Any) -> list[Waveform]:
@@ -78,10 +82,10 @@ def _times(start_ns: int | None, end_ns: int | None) -> dict[str, str]:
 
 def _of_segment(sourceid: str, segment: Any, with_data: bool = True) -> Waveform:
     data = segment.create_numpy_array_from_recordlist() if with_data else np.zeros(0, np.int32)
-    return Waveform(*codes(sourceid), segment.starttime, segment.endtime, segment.samprate, data, segment.samplecnt)
+    return Waveform(*_codes(sourceid), segment.starttime, segment.endtime, segment.samprate, data, segment.samplecnt)
 
 
-def codes(sourceid: str) -> tuple[str, str, str, str]:
+def _codes(sourceid: str) -> tuple[str, str, str, str]:
     """Return network, station, location and channel of an FDSN source identifier."""
     network, station, location, channel = sourceid2nslc(sourceid)
     return network.strip(), station.strip(), location.strip(), channel.strip()
@@ -130,7 +134,7 @@ def _by_record(content: Any, start_ns: int | None, end_ns: int | None) -> Answer
 def _of_record(record: MS3Record, with_data: bool) -> Waveform:
     data = np.asarray(record.np_datasamples).copy() if with_data else np.zeros(0, np.int32)
     times = record.starttime, record.endtime, record.samprate
-    return Waveform(*codes(record.sourceid), *times, data, record.samplecnt)
+    return Waveform(*_codes(record.sourceid), *times, data, record.samplecnt)
 
 
 def _records(content: Any) -> Iterator[tuple[int, MS3Record | str]]:

@@ -22,13 +22,13 @@ from xcorr.pes.items import (
     SlotRequest,
     StationRequest,
     Tombstone,
-    elsewhere,
 )
 from xcorr.pes.reading.clocks import Drift, to_segments
 from xcorr.pes.reading.files import in_words
 from xcorr.pes.reading.kept_items import RAW
 from xcorr.pes.reading.segments import Cleaned, clean, end_ns, varies
 from xcorr.pes.reading.source import ReadError, Source, open_source
+from xcorr.pes.reading.used_metadata import place_word
 from xcorr.pes.reading.waveform import DAY_NS, NS, Answer, Waveform
 
 _log = logging.getLogger("xcorr")
@@ -94,8 +94,8 @@ class ChunkWaveforms:
             if not own or any(w.start_ns < self.end_ns - NS and w.last_ns >= self.start_ns + NS for w in own):
                 errors += answer.wrong  # else they are told of the times at which the file has data
             notes += answer.notes
-            for waveform in answer.waveforms:
-                if waveform.seed_id != candidate.seed_id or not waveform.samples:
+            for waveform in own:
+                if not waveform.samples:
                     continue
                 if waveform.impossible and self.start_ns > DAY_NS:  # a chunk of 1970 is one that was asked for
                     errors.append(f"{short(path)}: {waveform.impossible}")
@@ -192,7 +192,7 @@ class ReadStation(IterativePE):
     def _read_slot(self, chunk: Chunk, wanted: SlotRequest, files: ChunkWaveforms) -> RawChannel:
         if not wanted.candidates:
             status, reason = ("unusable", wanted.refused) if wanted.refused else ("absent", NO_FILE)
-            place = elsewhere(wanted.within, chunk)
+            place = place_word(wanted.within, chunk)
             return RawChannel(SlotAccount(wanted.slot, chunk.index, status, reason, metadata=place))
         misses: list[RawChannel] = []
         for candidate in wanted.candidates:
@@ -215,7 +215,7 @@ class ReadStation(IterativePE):
             "used",
             seed_id=candidate.seed_id,
             files=tuple(filter(None, map(self._source.fingerprint, candidate.files))),
-            metadata=elsewhere(wanted.within, chunk),
+            metadata=place_word(wanted.within, chunk),
         )
         raw = files.segments(candidate, self.highest_hz)
         start, stop = max(chunk.data_start_ns, wanted.within[0]), min(chunk.data_end_ns, wanted.within[1])

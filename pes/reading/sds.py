@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import glob
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -17,8 +16,7 @@ from typing import NamedTuple
 from xcorr.core.files import printable
 from xcorr.core.options import option
 from xcorr.pes.items import Candidate
-from xcorr.pes.reading.files import FileSource, in_order, index_of_headers
-from xcorr.pes.reading.places import files_at
+from xcorr.pes.reading.files import FileSource, in_order, index_of_headers, waveform_files
 from xcorr.pes.reading.source import CODE_LENGTH, Coverage, Index, SourceError, Wanted
 from xcorr.pes.reading.waveform import DAY_NS, NS, Answer, Waveform, day_of
 
@@ -35,8 +33,9 @@ class SdsOptions:
 
     trust: str = option(
         "refuse",
-        "What counts if the name of a file and its headers have other codes or days. refuse: such data are not used, "
-        "and named. header: all headers are read first, and names mean nothing. name: its codes are used.",
+        "What counts if the name of a file and its headers have other codes or days. refuse: such data are named, and "
+        "those of other codes are not used. header: all headers are read first, and names mean nothing. name: its "
+        "codes are used.",
         choices=TRUST,
     )
 
@@ -69,7 +68,7 @@ class Sds(FileSource):
             raise SourceError(f"data source {address!r}: there is no folder {str(root)!r}")
         unreadable: dict[str, str] = {}
         if self.options.trust == "header":  # whatever the names of folders and files are
-            return index_of_headers(address, files_at(glob.escape(str(root)), unreadable=unreadable), unreadable)
+            return index_of_headers(address, waveform_files(str(root), unreadable), unreadable)
         files: list[tuple[Name, str]] = []
         for year in _folders(root, unreadable):
             if not (year.name.isdigit() and len(year.name) == 4):

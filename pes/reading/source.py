@@ -64,7 +64,8 @@ class Index:
 
     ``ignored`` lists text files that are not waveforms: notes, licences, tables. Records may continue for up to
     ``slack_ns`` after the end of a coverage, if this end is known only from the name of a file. ``others`` are stations
-    that are there and were not asked for.
+    that are there and were not asked for. With ``of_requests``, coverages are what can be asked for; only the answers
+    tell which of them there are.
     """
 
     source: str
@@ -74,6 +75,7 @@ class Index:
     ignored: tuple[str, ...] = ()
     slack_ns: int = 0
     others: tuple[tuple[str, str], ...] = ()
+    of_requests: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,15 +12,16 @@ import mmap
 import os
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from xcorr.core.interrupt import shielded
 from xcorr.pes.reading import miniseed
-from xcorr.pes.reading.formats import is_known, read, unpacked
+from xcorr.pes.reading.formats import RefusedFile, UnknownFormat, read_plain, unpacked
 from xcorr.pes.reading.waveform import Answer, Waveform, of_trace
 
+Part = TypeVar("Part")
 ONE_AT_A_TIME = threading.Lock()
 SAC_INTERVAL = "Sample spacing read from SAC"
 LARGE = 64 << 20  # bytes: larger files are mapped, not read into memory whole
@@ -35,58 +36,64 @@ def read_waveforms(source: str | bytes, start_ns: int | None = None, end_ns: int
     if isinstance(source, bytes):
         return miniseed.read_miniseed(source, start_ns, end_ns)
 
-    def read_plain(plain: str) -> list[Answer]:
-        with _miniseed(plain) as content:
-            if content is not None:
-                return [miniseed.read_miniseed(content, start_ns, end_ns)]
-        return [_by_obspy(plain, source, start_ns, end_ns)]
+    def by_obspy(stream: Any, warned: list[str]) -> Answer:
+        notes = [f"{os.path.basename(source)}: {text}" for text in warned]
+        # ObsPy would cut at rounded times
+        found = [of_trace(t).within(start_ns, end_ns) for t in stream if t.stats.npts]
+        return Answer([w for w in found if w.samples], [], notes)
 
-    parts = unpacked(read_plain, source)
-    return Answer(*([entry for part in parts for entry in part[k]] for k in range(3)))
+    parts = _read(source, lambda content: miniseed.read_miniseed(content, start_ns, end_ns), by_obspy)
+    return Answer(
+        [w for part in parts for w in part.waveforms],
+        [text for part in parts for text in part.wrong],
+        [text for part in parts for text in part.notes],
+    )
 
 
 def read_headers(path: str) -> list[Waveform]:
     """Return the waveforms of a file without their samples. Raises whatever ObsPy raises."""
+    parts = _read(path, miniseed.read_headers, lambda stream, _: [of_trace(t) for t in stream], headonly=True)
+    return [waveform for part in parts for waveform in part]
 
-    def read_plain(plain: str) -> list[Waveform]:
-        with _miniseed(plain) as content:
+
+def _read(
+    path: str, by_miniseed: Callable[[Any], Part], by_obspy: Callable[[Any, list[str]], Part], **options: Any
+) -> list[Part]:
+    """Return what functions make of a file, or of each file packed in it: of the bytes of miniSEED, or of a stream.
+
+    What no reader knows is miniSEED if there are records behind something else, such as padding or damage.
+    """
+
+    def read_one(plain: str) -> list[Part]:
+        with _content(plain, 8, miniseed.is_miniseed) as content:
             if content is not None:
-                return miniseed.read_headers(content)
-        with _alone():
-            return [of_trace(trace) for trace in read("waveform", plain, path, headonly=True)]
+                return [by_miniseed(content)]
+        try:
+            with _alone() as caught:
+                stream = read_plain("waveform", plain, path, **options)
+            return [by_obspy(stream, list(dict.fromkeys(filter(None, map(_text, caught)))))]
+        except RefusedFile:
+            raise
+        except UnknownFormat:
+            with _content(plain, miniseed.SEARCHED, miniseed.holds_miniseed) as content:
+                if content is None:
+                    raise
+                return [by_miniseed(content)]
 
-    return unpacked(read_plain, path)
-
-
-def _by_obspy(plain: str, path: str, start_ns: int | None, end_ns: int | None) -> Answer:
-    """Return what ObsPy reads from a plain file; ``path`` is its name before unpacking."""
-    with _alone() as caught:
-        stream = read("waveform", plain, path)
-    notes = [f"{os.path.basename(path)}: {text}" for text in dict.fromkeys(map(_text, caught)) if text]
-    found = [of_trace(t).within(start_ns, end_ns) for t in stream if t.stats.npts]  # ObsPy would cut at rounded times
-    return Answer([w for w in found if w.samples], [], notes)
+    return unpacked(read_one, path)
 
 
 @contextlib.contextmanager
-def _miniseed(path: str) -> Iterator[Any]:
-    """Give the content of a miniSEED file, mapped if the file is large; None for other formats."""
+def _content(path: str, size: int, is_fit: Callable[[bytes], bool]) -> Iterator[Any]:
+    """Give the content of a file whose first bytes are fit, mapped if the file is large; None for others."""
     with open(path, "rb", buffering=0) as file:
-        head = file.read(8)
-        if not miniseed.is_miniseed(head) and not _is_damaged_miniseed(path, head):
+        head = file.read(size)
+        if not is_fit(head):
             yield None
         elif os.fstat(file.fileno()).st_size <= LARGE:
             yield head + file.read()
         else:
             yield mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # closed when nothing refers to it
-
-
-def _is_damaged_miniseed(path: str, head: bytes) -> bool:
-    """Return whether a file that no reader knows holds records behind something else."""
-    if head[6:8] in (b"V ", b"A ", b"S ", b"T "):  # a control header of a SEED volume, which ObsPy knows
-        return False
-    with open(path, "rb") as file:
-        start = file.read(miniseed.SEARCHED)
-    return miniseed.holds_miniseed(start) and not is_known("waveform", path)
 
 
 @contextlib.contextmanager

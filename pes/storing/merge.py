@@ -13,6 +13,7 @@ import numpy as np
 
 from xcorr.pes.correlating.layout import Layout
 from xcorr.pes.items import Bool, SlotAccount
+from xcorr.pes.reading.used_metadata import place_and_channels
 
 
 def joined(new: Iterable[SlotAccount], old: Iterable[SlotAccount]) -> tuple[tuple[SlotAccount, ...], frozenset[int]]:
@@ -44,13 +45,8 @@ def corrects(old: str, new: str) -> bool:
 
     Accounts without data name no channels, and those of earlier versions neither: they correct no channel.
     """
-    (old_place, old_channels), (place, channels) = map(_places_and_channels, (old, new))
-    return old_place != place or bool(old_channels and channels and old_channels != channels)
-
-
-def _places_and_channels(metadata: str) -> tuple[list[str], list[str]]:
-    words = metadata.split()
-    return [w for w in words if w.startswith("within=")], [w for w in words if not w.startswith("within=")]
+    (old_place, before), (place, now) = map(place_and_channels, (old, new))
+    return old_place != place or bool(before and now and before != now)
 
 
 def rows_of(layout: Layout, strip: int, components: str, slots: frozenset[int]) -> Bool:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from xcorr.network.requests import slots_of
 from xcorr.network.survey import Survey
-from xcorr.pes.items import Chunk, SlotAccount, SlotRequest, elsewhere
-from xcorr.pes.reading.metadata import Digests, read_inventory
+from xcorr.pes.items import Chunk, SlotAccount, SlotRequest
+from xcorr.pes.reading.metadata import read_metadata
 from xcorr.pes.reading.source import Source, open_source
+from xcorr.pes.reading.used_metadata import Digests, place_and_channels, place_word
 from xcorr.settings import Settings
 from xcorr.store.folder import CampaignError
 from xcorr.store.ledger import Ledger
@@ -99,8 +100,8 @@ def what_remains(found: Survey, ledger: Ledger, settings: Settings, refresh: boo
 
 def _metadata_now(found: Survey, settings: Settings) -> Callable[[SlotAccount, int, Chunk], str]:
     """Return a function of an account, the number of its station and its chunk: what its metadata would be now."""
-    inventory = None if settings.data.metadata is None else read_inventory(settings.data.metadata)
-    digests = Digests(inventory, settings.condition.response, settings.condition.band_hz)
+    metadata = read_metadata(settings.data.metadata)
+    digests = Digests(metadata, settings.condition.response, settings.condition.band_hz)
     in_files = {
         f"{c.network}.{c.station}.{c.location}.{c.channel}"
         for every in found.index.coverages.values()
@@ -109,9 +110,8 @@ def _metadata_now(found: Survey, settings: Settings) -> Callable[[SlotAccount, i
     }
 
     def said(account: SlotAccount, number: int, chunk: Chunk) -> str:
-        place = elsewhere(found.stations[number].within, chunk)
-        before = [word for word in account.metadata.split() if not word.startswith("within=")]
-        channels = [word.partition("=")[0] for word in before]  # accounts of earlier versions name none
+        place = place_word(found.stations[number].within, chunk)
+        _, channels = place_and_channels(account.metadata)  # accounts of earlier versions name none
         now = [digests.of(c, chunk.start_ns, chunk.end_ns, c in in_files) for c in channels]
         return " ".join(filter(None, [place, *now]))
 

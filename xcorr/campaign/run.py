@@ -88,13 +88,15 @@ def run_campaign(
     events(settings)
     memory_limit(settings)
     with own_metadata(list_path, folder, settings, refresh_metadata) as complete:
-        return _run(list_path, folder, complete, progress, refresh, refresh_metadata, start)
+        from_source = settings.data.metadata is None
+        return _run(list_path, folder, complete, from_source, progress, refresh, refresh_metadata, start)
 
 
 def _run(
     list_path: Path,
     folder: Path,
     settings: Settings,
+    metadata_from_source: bool,
     progress: str | None,
     refresh: bool,
     refresh_metadata: bool,
@@ -109,8 +111,9 @@ def _run(
     else:
         settings = folders.with_campaigns_numbers(folder, settings)
     folders.make_folder(folder)
-    settings = keep_metadata(folder, settings)
     with CampaignLock(folder), telling_who_waits(folder):
+        if metadata_from_source:
+            settings = keep_metadata(folder, settings)
         rewritten = folders.freeze_settings(folder, settings)
         folders.remove_leftovers(folder, settings.keep)
         ledger = Ledger(folder, settings.hash(), not settings.stack.keep_series)

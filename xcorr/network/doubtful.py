@@ -1,10 +1,11 @@
-"""Data that would stretch a campaign to years by an error: rates that cannot be used, and clocks a GPS epoch late."""
+"""Data that would stretch a campaign to years by an error: rates that cannot be used, clocks a GPS epoch early."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 
+from xcorr.core.files import printable
 from xcorr.pes.reading.source import Coverage, Index
 from xcorr.pes.reading.waveform import DAY_NS, day_of
 
@@ -14,11 +15,11 @@ APART_NS = 5 * 366 * DAY_NS  # so long a time without any data separates two gro
 
 
 def without_rollovers(index: Index) -> Index:
-    """Return the index without files that are a whole number of GPS epochs away from all others.
+    """Return the index with files refused whose dates are a whole number of GPS epochs before those of all others.
 
     A receiver with a week number that has begun anew gives dates that are 1024 weeks, 19.6 years, too early. Such files
-    are entered as unreadable if they would lie among the other data with their date corrected, and if no data lie
-    within 5 years around them.
+    are refused, and entered as unreadable, if they would lie among the other data with their date corrected, and if no
+    data lie within 5 years around them.
     """
     every = sorted((c for found in index.coverages.values() for c in found if not c.refused), key=lambda c: c.start_ns)
     groups: list[list[Coverage]] = []
@@ -43,7 +44,7 @@ def without_rollovers(index: Index) -> Index:
         for c in groups[k]
         if (weeks := _weeks_early(c, spans[main]))
     }
-    return _without(index, bad)
+    return _with_refused(index, bad)
 
 
 def _weeks_early(coverage: Coverage, span: tuple[int, int]) -> int:
@@ -54,12 +55,14 @@ def _weeks_early(coverage: Coverage, span: tuple[int, int]) -> int:
     return 0
 
 
-def _without(index: Index, bad: dict[str, str]) -> Index:
+def _with_refused(index: Index, bad: dict[str, str]) -> Index:
     """Return the index with the data of some files refused."""
     if not bad:
         return index
     coverages = {
-        key: [dataclasses.replace(c, refused=f"{c.path}: {bad[c.path]}") if c.path in bad else c for c in found]
+        key: [
+            dataclasses.replace(c, refused=f"{printable(c.path)}: {bad[c.path]}") if c.path in bad else c for c in found
+        ]
         for key, found in index.coverages.items()
     }
     return dataclasses.replace(index, coverages=coverages, unreadable={**index.unreadable, **bad})

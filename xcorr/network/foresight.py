@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from xcorr.network.channels import COMPONENT_OF, patterns_of, preference
 from xcorr.network.station_list import Station
-from xcorr.pes.reading.metadata import MetadataError, find_response, orientation, sampling_rate
+from xcorr.pes.reading.metadata import Metadata, MetadataError
 from xcorr.pes.reading.source import Coverage, Index, Source
 from xcorr.pes.reading.waveform import DAY_NS
 from xcorr.settings import Settings
@@ -29,15 +28,16 @@ class Concern:
 
 
 def concerns(
-    stations: Sequence[Station], index: Index, source: Source, inventory: Any, settings: Settings
+    stations: Sequence[Station], index: Index, source: Source, metadata: Metadata, settings: Settings
 ) -> tuple[Concern, ...]:
     """Return what is to be known of the stations of a campaign before it is run."""
-    wanted = {s.name: _wanted(s, index, settings) for s in stations}
+    wanted = {} if index.of_requests else {s.name: _wanted(s, index, settings) for s in stations}
     return (
-        *_rates(wanted, source, inventory, settings),
+        *_rates(wanted, source, metadata, settings),
         *_components(wanted, settings),
-        *_directions(wanted, inventory, settings),
-        *_responses(wanted, inventory, settings),
+        *_directions(wanted, metadata, settings),
+        *_responses(wanted, metadata, settings),
+        *_no_metadata(source, metadata, settings),
         *_rotation(stations, settings),
         *_lengths(settings),
     )
@@ -49,7 +49,9 @@ def _wanted(station: Station, index: Index, settings: Settings) -> list[Coverage
     return [c for c in found if not c.refused and preference(c, patterns, settings.components) is not None]
 
 
-def _rates(wanted: dict[str, list[Coverage]], source: Source, inventory: Any, settings: Settings) -> Iterator[Concern]:
+def _rates(
+    wanted: dict[str, list[Coverage]], source: Source, metadata: Metadata, settings: Settings
+) -> Iterator[Concern]:
     """Yield channels whose rate is too low for the band, or differs from that of the metadata."""
     by_code: dict[str, list[Coverage]] = {}
     for found in wanted.values():
@@ -63,7 +65,7 @@ def _rates(wanted: dict[str, list[Coverage]], source: Source, inventory: Any, se
             rate = probe.rate_hz or source.rate_hz(probe.path)
             if rate:
                 known.setdefault(code, set()).add(rate)
-                yield from _other_rate(probe, rate, inventory)
+                yield from _other_rate(probe, rate, metadata)
     slow = {code: rates for code, rates in known.items() if max(rates) / 2 <= highest}
     if slow:
         listed = ", ".join(f"{code} {max(rates):g} Hz" for code, rates in sorted(slow.items()))
@@ -74,9 +76,9 @@ def _rates(wanted: dict[str, list[Coverage]], source: Source, inventory: Any, se
         )
 
 
-def _other_rate(probe: Coverage, rate_hz: float, inventory: Any) -> Iterator[Concern]:
+def _other_rate(probe: Coverage, rate_hz: float, metadata: Metadata) -> Iterator[Concern]:
     seed_id = f"{probe.network}.{probe.station}.{probe.location}.{probe.channel}"
-    listed = None if inventory is None else sampling_rate(inventory, seed_id, probe.start_ns)
+    listed = metadata.sampling_rate(seed_id, probe.start_ns)
     if listed and abs(listed / rate_hz - 1) > WRONG_RATE:
         yield Concern(f"{seed_id} has {rate_hz:g} Hz, and {listed:g} Hz in the station metadata; the data are believed")
 
@@ -93,17 +95,17 @@ def _components(wanted: dict[str, list[Coverage]], settings: Settings) -> Iterat
         )
 
 
-def _directions(wanted: dict[str, list[Coverage]], inventory: Any, settings: Settings) -> Iterator[Concern]:
+def _directions(wanted: dict[str, list[Coverage]], metadata: Metadata, settings: Settings) -> Iterator[Concern]:
     """Yield channels whose direction is not known, so that they fail in every chunk."""
     unknown, by_name = [], []
     for found in wanted.values():
         for coverage in {c.channel: c for c in found}.values():
             seed_id = f"{coverage.network}.{coverage.station}.{coverage.location}.{coverage.channel}"
-            if coverage.turned or (inventory is not None and orientation(inventory, seed_id, coverage.start_ns)):
+            if coverage.turned or metadata.orientation(seed_id, coverage.start_ns):
                 continue
             if coverage.channel[-1] not in OWN_DIRECTION:
                 unknown.append(seed_id)
-            elif inventory is not None and coverage.channel[-1] != "Z":
+            elif metadata.given and coverage.channel[-1] != "Z":
                 by_name.append(seed_id)
     if unknown:
         yield Concern(f"the direction of {_some(unknown)} is not known: set data.metadata to a StationXML file with it")
@@ -111,26 +113,36 @@ def _directions(wanted: dict[str, list[Coverage]], inventory: Any, settings: Set
         yield Concern(f"the station metadata do not give the direction of {_some(by_name)}; their names give it")
 
 
-def _responses(wanted: dict[str, list[Coverage]], inventory: Any, settings: Settings) -> Iterator[Concern]:
+def _responses(wanted: dict[str, list[Coverage]], metadata: Metadata, settings: Settings) -> Iterator[Concern]:
     """Yield channels without a response at the begin of their data, if responses are to be removed."""
-    if settings.condition.response == "none":
-        return
-    if inventory is None:
-        yield Concern(
-            "condition.response needs station metadata, and the source has none; set data.metadata", fatal=True
-        )
+    if settings.condition.response == "none" or not metadata.given:
         return
     lacking = {}
     for found in wanted.values():
         for coverage in {(c.location, c.channel): c for c in reversed(found)}.values():
             seed_id = f"{coverage.network}.{coverage.station}.{coverage.location}.{coverage.channel}"
             try:
-                find_response(inventory, seed_id, max(coverage.start_ns, coverage.end_ns - DAY_NS))
+                metadata.response(seed_id, max(coverage.start_ns, coverage.end_ns - DAY_NS))
             except MetadataError as error:
                 lacking[seed_id] = str(error)
     if lacking:
         first = next(iter(lacking.values()))
         yield Concern(f"{len(lacking)} channel(s) have no response, so that they will fail: {first}")
+
+
+def _no_metadata(source: Source, metadata: Metadata, settings: Settings) -> Iterator[Concern]:
+    """Yield that there are no station metadata, if they are needed, or if the source may have some."""
+    if metadata.given:
+        return
+    if settings.condition.response != "none":
+        yield Concern(
+            "condition.response needs station metadata, and the source has none; set data.metadata", fatal=True
+        )
+    elif type(source).metadata is not Source.metadata:
+        yield Concern(
+            "the source gave no station metadata, so that coordinates are those of the list, and channels point where "
+            "their names say; set data.metadata to a StationXML file"
+        )
 
 
 def _rotation(stations: Sequence[Station], settings: Settings) -> Iterator[Concern]:

@@ -18,7 +18,7 @@ from xcorr.network.places import metres, placed
 from xcorr.network.roster import Generation, Roster, generations_of, joined
 from xcorr.network.station_list import ListRow, Station, read_station_list
 from xcorr.pes.items import Chunk
-from xcorr.pes.reading.metadata import read_inventory, station_places
+from xcorr.pes.reading.metadata import read_metadata
 from xcorr.pes.reading.source import Coverage, Index, Wanted, open_source
 from xcorr.pes.reading.waveform import Coordinates, Place, day_of
 from xcorr.settings import Settings, SettingsError
@@ -85,9 +85,9 @@ def survey_list(list_path: Path, settings: Settings, roster: Roster | None = Non
         index = dataclasses.replace(index, coverages=kept, others=tuple(sorted(set(index.coverages) - set(kept))))
     if start is None and end is None:
         index = without_rollovers(index)
-    inventory = None if settings.data.metadata is None else read_inventory(settings.data.metadata)
-    found = survey(rows, index, {} if inventory is None else station_places(inventory), settings, roster, new_places)
-    known = found.concerns + concerns([s for s in found.stations if s.channels], index, source, inventory, settings)
+    metadata = read_metadata(settings.data.metadata)
+    found = survey(rows, index, metadata.places(), settings, roster, new_places)
+    known = found.concerns + concerns([s for s in found.stations if s.channels], index, source, metadata, settings)
     return dataclasses.replace(found, concerns=known)
 
 
@@ -133,7 +133,7 @@ def survey(
             else:
                 found[key] = Station(*key, NOWHERE, (asked,))
                 line_of[key] = row.line
-        there = missing(row, matches, index, settings) if not usable else ""
+        there = _missing(row, matches, index, settings) if not usable else ""
         requested.append(_account(row, matches, usable, fresh, line_of, there))
     if len(found) < (1 if settings.correlate.autocorrelations else 2):
         raise NothingToDo(_too_few(len(found), requested, index))
@@ -204,9 +204,10 @@ def _other_places(stations: dict[tuple[str, str], Station], roster: Roster) -> l
         if now is None or not now.coordinates.are_known:
             continue
         known = station.coordinates.are_known
-        if known and metres(now.coordinates, station.coordinates) < 0.5:
+        far_m = metres(now.coordinates, station.coordinates) if known else math.inf
+        if far_m < 0.5:
             continue
-        far = f"{metres(now.coordinates, station.coordinates):.0f} m from those" if known else "new, and there are none"
+        far = f"{far_m:.0f} m from those" if known else "new, and there are none"
         texts.append(
             f"{station.name}: its coordinates are {far} of the campaign; --refresh-metadata takes the new ones"
         )
@@ -243,7 +244,7 @@ def _account(
     return Requested(row.line, row.text, "absent", there, tuple(".".join(k) for k in matches))
 
 
-def missing(row: ListRow, matches: list[tuple[str, str]], index: Index, settings: Settings) -> str:
+def _missing(row: ListRow, matches: list[tuple[str, str]], index: Index, settings: Settings) -> str:
     """Return why a line of the list has no data, and what the source has instead."""
     if not matches:
         alike = [".".join(k) for k in (*index.coverages, *index.others) if k[1] == row.station or not row.network]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import itertools
 import json
 import re
 from pathlib import Path
@@ -22,6 +23,10 @@ from xcorr.store.software import software
 
 NAME = "report.json"
 LISTED_BYTES = 2_000_000  # of each list in the report
+FEW = 5_000  # accounts: of larger campaigns, the report lists only those of channels with problems, without files
+MOST_REASONS = 1_000  # that are told apart
+NAMED = 10  # channels of each reason
+OTHER_REASONS = "other reasons; xcorr info --accounts lists all"
 
 
 def now() -> str:
@@ -52,8 +57,9 @@ def make_report(
         errors.add(f"{path}: {reason}")
         inputs.add(f"{path}: {reason}")
     stale = _Listed("xcorr info --accounts lists all")
-    reasons, listed = _Reasons(), _Accounts()
-    for start, account in ledger.accounts():
+    reasons, is_small = _Reasons(), len(ledger.starts()) * len(names) <= FEW
+    listed = _Accounts(is_small)
+    for start, account in ledger.accounts(files=is_small):
         totals.add(account)
         reasons.add(names[account.slot], account)
         listed.add(start, names[account.slot], account)
@@ -89,6 +95,7 @@ def make_report(
         "ignored_files": ignored.lines(),
         "requested": [dataclasses.asdict(r) for r in found.requested],
         "channel_chunk": listed.rows,
+        "channel_chunk_left_out": listed.left_out,
     }
 
 
@@ -97,6 +104,7 @@ class _Reasons:
 
     def __init__(self) -> None:
         self._groups: dict[tuple[str, str], dict[str, Any]] = {}
+        self._names: dict[tuple[str, str], dict[str, None]] = {}  # channels of each group, in order
 
     def add(self, name: str, account: SlotAccount) -> None:
         if account.is_error:
@@ -111,51 +119,46 @@ class _Reasons:
 
     def _count(self, kind: str, reason: str, name: str) -> None:
         key = kind, re.sub(r"\d[\d.e+-]*", "#", reason)
-        group = self._groups.setdefault(key, {"kind": kind, "reason": reason, "channels": [], "chunks": 0})
-        group["chunks"] += 1
-        if name not in group["channels"]:
-            group["channels"].append(name)
+        if key not in self._groups and len(self._groups) >= MOST_REASONS:
+            key, reason = (kind, OTHER_REASONS), OTHER_REASONS
+        self._groups.setdefault(key, {"kind": kind, "reason": reason, "chunks": 0})["chunks"] += 1
+        self._names.setdefault(key, {})[name] = None
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return the groups, the most frequent of each kind first."""
+        """Return the groups, the most frequent of each kind first, each with the number of channels and some names."""
         order = {"failed": 0, "unusable": 1, "rejected": 2, "note": 3, "absent": 4}
-        return sorted(self._groups.values(), key=lambda g: (order[g["kind"]], -g["chunks"]))
+        named = [
+            group | {"n_channels": len(names), "channels": list(itertools.islice(names, NAMED))}
+            for group, names in zip(self._groups.values(), self._names.values(), strict=True)
+        ]
+        return sorted(named, key=lambda g: (order[g["kind"]], -g["chunks"]))
 
 
 def reason_line(group: dict[str, Any]) -> str:
     """Return a group of channels with the same reason in words."""
-    first, more = group["channels"][0], len(group["channels"]) - 1
+    first, more = group["channels"][0], group["n_channels"] - 1
     where = first if not more else f"{first} and {more} more channel{'s' * (more > 1)}"
     times = f", {group['chunks']} chunks" if group["chunks"] > more + 1 else ""
     return f"{where}{times}: {group['reason']}"
 
 
 class _Accounts:
-    """The accounts of the report: all while there is room, else those that say more than that a channel was used."""
+    """The accounts of the report: all of a small campaign; else those that say more than that a channel was used."""
 
-    def __init__(self) -> None:
+    def __init__(self, lists_all: bool) -> None:
         self.rows: list[dict[str, Any]] = []
-        self._room, self._all, self._starts = LISTED_BYTES, True, dict[int, int]()
+        self.left_out = 0
+        self._all, self._room, self._starts = lists_all, LISTED_BYTES, dict[int, int]()
 
     def add(self, start_ns: int, name: str, account: SlotAccount) -> None:
         chunk = self._starts.setdefault(start_ns, len(self._starts))
-        row = {**account.as_dict(), "slot": name, "chunk": chunk}
-        if self._all or _is_remarkable(row):
-            self._room -= _size(row)
-            if self._room < 0 and self._all:
-                self._all = False
-                self.rows = [r for r in self.rows if _is_remarkable(r)]
-                self._room = LISTED_BYTES - sum(map(_size, self.rows))
+        if self._all or account.status != "used" or account.reason or account.note or account.stale:
+            self._room -= 200 + len(account.reason) + len(account.note) + sum(len(n) + 40 for n, _, _ in account.files)
             if self._room > 0:
-                self.rows.append(row)
-
-
-def _is_remarkable(row: dict[str, Any]) -> bool:
-    return row["status"] != "used" or bool(row["reason"] or row["note"] or row["stale"])
-
-
-def _size(row: dict[str, Any]) -> int:
-    return 200 + len(row["reason"]) + len(row["note"]) + sum(len(name) + 40 for name, _, _ in row["files"])
+                row = {**account.as_dict(), "slot": name, "chunk": chunk}
+                self.rows.append(row if self._all else {k: v for k, v in row.items() if k != "files"})
+                return
+        self.left_out += 1
 
 
 class _Listed:
