@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -19,6 +20,13 @@ from xcorr.core.interrupt import is_interrupt
 def printable(text: str) -> str:
     """Return a text that can be written anywhere: bytes of a file's name that are no UTF-8 are shown as ``\\xff``."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file in UTF-8, or in what its byte order mark says. Raises UnicodeDecodeError for others."""
+    content = path.read_bytes()
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if is_utf16 else "utf-8-sig")
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -112,6 +112,13 @@ ELSEWHERE = {
         "test_campaign.py",
         "test_series_that_are_not_kept",
     ),  # settings that other tests exercise: file and test
+    "data.files.trust": ("test_choices.py", "test_which_counts_where_they_disagree"),
+    "data.sensors": ("test_choices.py", "test_two_locations_are_two_sensors"),
+    "data.prefer": ("test_choices.py", "test_the_sensor_with_most_data"),
+    "correlate.autocorrelation_components": (
+        "test_choices.py",
+        "test_autocorrelations_have_component_pairs_of_their_own",
+    ),
     "data.sds.trust": ("test_one_bad_thing.py", "test_a_name_with_another_location_than_the_headers"),
     "data.drift": ("test_clocks.py", "test_the_lag_of_a_drifting_station_is_right"),
     "data.moved_m": ("test_metadata_by_time.py", "test_a_station_that_was_moved_a_little_has_the_place_of_most_data"),

@@ -222,10 +222,12 @@ class CorrelateStrips(GenericPE):
             row = layout.row(i, int(js[0])) - start
             for pair in layout.pairs:
                 a = (i - offsets[0]) * len(letters) + letters.index(pair[0])
-                b = (js - offsets[1]) * len(letters) + letters.index(pair[1])
+                wanted = layout.wanted_of(pair, i, js)
+                b = (js[wanted] - offsets[1]) * len(letters) + letters.index(pair[1])
                 n = counts[a - sums.low, b]
                 if n.any():
-                    yield _Stretch(pair, row, a, b.tolist(), n, i == js[0] and pair[0] == pair[1])
+                    itself = i == js[wanted.start] and pair[0] == pair[1]
+                    yield _Stretch(pair, row + wanted.start, a, b.tolist(), n, itself)
 
     def _batches(self, band: int, stretches: Iterable[_Stretch]) -> Iterator[list[_Stretch]]:
         """Yield stretches by as many as are estimated together."""

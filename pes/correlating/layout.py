@@ -23,6 +23,7 @@ class Layout:
     """Number of stations, component letters of the slots, component pairs, and slots per tile side.
 
     ``chosen`` [station, station] is True for wanted pairs (i, j), i <= j. None: all pairs of two stations are wanted.
+    ``own_pairs`` are the component pairs of autocorrelations, ``cross_pairs`` those of two stations. None: all.
     """
 
     stations: int
@@ -30,6 +31,8 @@ class Layout:
     pairs: tuple[str, ...]
     block: int
     chosen: Bool | None = dataclasses.field(default=None, compare=False)
+    own_pairs: tuple[str, ...] | None = None
+    cross_pairs: tuple[str, ...] | None = None
 
     @functools.cached_property
     def matrix(self) -> Bool:
@@ -86,6 +89,13 @@ class Layout:
     def row(self, i: int, j: int) -> int:
         """Return the row of the pair i <= j."""
         return int(self.first_rows[i] + np.count_nonzero(self.matrix[i, :j]))
+
+    def wanted_of(self, pair: str, i: int, partners: Int64) -> slice:
+        """Return which of the partners of a station, itself perhaps the first, are wanted of a component pair."""
+        has_own = int(len(partners) > 0 and partners[0] == i)
+        own = self.own_pairs is None or pair in self.own_pairs
+        cross = self.cross_pairs is None or pair in self.cross_pairs
+        return slice(0 if own else has_own, len(partners) if cross else has_own)
 
     def partners(self, i: int, block: int) -> Int64:
         """Return the stations j of a block for which (i, j) is wanted."""

@@ -27,7 +27,7 @@ from xcorr.pes.preparing.normalize import Normalization, normalize
 from xcorr.pes.preparing.orient import Trace, spans_of, to_components
 from xcorr.pes.preparing.windows import USED, Windowing, by_reason
 from xcorr.pes.process_setup import prepare_process
-from xcorr.pes.reading.metadata import InverseResponse, MetadataError, inverse_response, read_metadata
+from xcorr.pes.reading.metadata import InverseResponse, MetadataError, inverse_response, output_of, read_metadata
 from xcorr.pes.reading.segments import cut_at, sample_ns
 from xcorr.pes.reading.used_metadata import Digests
 from xcorr.pes.reading.waveform import NS
@@ -202,7 +202,9 @@ class ConditionStation(StationStep):
         key = id(response), rate  # ids stay unique, because the metadata keep their responses
         if key not in self._responses:
             highest = min(rate, self.conditioning.rate_hz) / 2
-            self._responses[key] = inverse_response(response, rate, highest, self.response, self.water_level_db)
+            self._responses[key] = inverse_response(
+                response, rate, highest, output_of(seed_id, self.response), self.water_level_db
+            )
         return self._responses[key]
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
-import datetime
 import io
 import os
+from pathlib import Path
 
 from xcorr.core import XcorrError
+from xcorr.core.files import read_text
 from xcorr.core.interrupt import shielded
 from xcorr.pes.reading.formats import read
+from xcorr.pes.reading.times import time_ns
 
 
 class CatalogueError(XcorrError, ValueError):
@@ -25,8 +27,7 @@ def read_catalogue(path: str, smallest: float) -> list[int]:
     if not os.path.isfile(path):
         raise CatalogueError(f"quality.catalogue: {path!r} is no file")
     try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
+        text = read_text(Path(path))
     except (OSError, UnicodeDecodeError) as error:
         raise CatalogueError(f"quality.catalogue: {path!r} cannot be read: {error}") from None
     if text.lstrip().startswith("<"):
@@ -43,16 +44,10 @@ def read_catalogue(path: str, smallest: float) -> list[int]:
     for number, row in enumerate(rows, 2):
         try:
             if float(row[magnitude]) >= smallest:
-                times.append(_nanoseconds(row["time"].strip()))
+                times.append(time_ns(row["time"]))
         except (TypeError, ValueError) as error:
             raise CatalogueError(f"quality.catalogue: {path!r}, line {number}: {error}") from None
     return sorted(times)
-
-
-def _nanoseconds(text: str) -> int:
-    time = datetime.datetime.fromisoformat(text)
-    time = time.replace(tzinfo=datetime.UTC) if time.tzinfo is None else time
-    return round(time.timestamp() * 1000) * 1_000_000
 
 
 def _from_quakeml(path: str, smallest: float) -> list[int]:

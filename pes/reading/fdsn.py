@@ -21,7 +21,7 @@ from xcorr.pes.reading.web import ask
 
 _log = logging.getLogger("xcorr")
 # last letters that are asked for if a channel pattern ends in ? or *, by what is wanted; U, V and W need each other
-LETTERS = {"Z": "Z3UVW", "NE": "NE12UVW"}
+LETTERS = {"Z": "Z3UVW", "NE": "NE12UVW", "H": "H"}
 NO_DATA, TOO_LARGE, REFUSALS = (204, 404), 413, (400, 401, 403)  # HTTP status, fdsnws 1.2 table 4
 SHORTEST_NS = 60 * NS  # of a request that is divided
 

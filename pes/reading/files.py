@@ -5,17 +5,21 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from xcorr.core.files import printable
+from xcorr.core.options import option
 from xcorr.pes.items import Candidate
 from xcorr.pes.reading.places import files_at
 from xcorr.pes.reading.source import Coverage, Fingerprint, Index, Source, SourceError, Wanted
+from xcorr.pes.reading.template import Template, is_template
 from xcorr.pes.reading.waveform import Answer, Place, Waveform
 from xcorr.pes.reading.waveform_file import read_headers, read_waveforms
 
 NO_TEXT = frozenset(range(32)) - frozenset(b"\t\n\r\f\x1b")
 WAVEFORMS_AS_TEXT = (b"TIMESERIES", b"WID1", b"WID2")  # damaged, these are no notes
+TRUST = ("refuse", "header", "name")
 LONGEST = 200  # characters of an error's text
 CAMPAIGN_MARK = "campaign.toml"  # a folder with such a file holds results, not waveforms
 
@@ -44,29 +48,83 @@ class FileSource(Source):
             return None
 
 
-class Files(FileSource):
-    """All files of a folder, or that match a glob."""
+@dataclasses.dataclass(frozen=True)
+class FilesOptions:
+    """What is right where a template and the headers of a file disagree."""
 
-    usage = "files:DIR_OR_GLOB (any names, anything ObsPy reads)"
+    trust: str = option(
+        "refuse",
+        "What counts if names of files, read by a template such as {net}.{sta}.{cha}.sac, and headers have other "
+        "codes. refuse: such files are named and not used. header, name: its codes are used. Codes that a header "
+        "lacks always come from the name.",
+        choices=TRUST,
+    )
+
+
+class Files(FileSource):
+    """All files of a folder, or that match a glob or a template."""
+
+    usage = "files:DIR_OR_GLOB_OR_TEMPLATE (any names, anything ObsPy reads)"
+    Options = FilesOptions
+
+    def __init__(self, place: str, options: Any = None) -> None:
+        super().__init__(place, options)
+        self._template = Template(place) if is_template(place) else None
 
     def index(self, wanted: Wanted) -> Index:
         """Read the headers of every file."""
         address = f"files:{self.place}"
         unreadable: dict[str, str] = {}
-        paths = waveform_files(self.place, unreadable)
+        paths = waveform_files(self.place if self._template is None else self._template.glob, unreadable)
+        if self._template is not None:
+            paths = [p for p in paths if self._template.codes(p) is not None]
         if not paths and not unreadable:
             raise SourceError(f"data source {address!r}: there is no file at {self.place!r}")
-        return index_of_headers(address, paths, unreadable)
+        return index_of_headers(address, paths, unreadable, lambda p: self._with_codes(read_headers(p), p))
+
+    def read(self, reference: str, channels: Sequence[Candidate], start_ns: int | None, end_ns: int | None) -> Answer:
+        """Return the waveforms of all channels of a file, with the codes of its name, and what was wrong."""
+        found, wrong, notes = super().read(reference, channels, start_ns, end_ns)
+        return Answer(self._with_codes(found, reference), wrong, notes)
+
+    def _with_codes(self, found: list[Waveform], path: str) -> list[Waveform]:
+        """Return waveforms with the codes of a file's name, where they lack them or the name is trusted.
+
+        Raises SourceError if the two disagree, unless an option says what counts.
+        """
+        named = self._template.codes(path) if self._template is not None else None
+        if not named:
+            return found
+        made = []
+        for waveform in found:
+            held = {name: getattr(waveform, name) for name in named}
+            other = [name for name, code in held.items() if code and code != named[name]]
+            if other and self.options.trust == "refuse":
+                raise SourceError(
+                    f"its header has the {other[0]} {held[other[0]]!r}, its name {named[other[0]]!r}; "
+                    'set data.files.trust = "header" or "name"'
+                )
+            use = named if self.options.trust == "name" else {n: c for n, c in named.items() if not held[n]}
+            made.append(dataclasses.replace(waveform, **use))  # type: ignore[arg-type]  # codes are texts
+        return made
 
 
-def index_of_headers(address: str, paths: Iterable[str], unreadable: dict[str, str]) -> Index:
+def index_of_headers(
+    address: str,
+    paths: Iterable[str],
+    unreadable: dict[str, str],
+    read: Callable[[str], list[Waveform]] = read_headers,
+) -> Index:
     """Return the index of files by their headers. What cannot be read is entered in ``unreadable`` with the reason."""
     coverages: dict[tuple[str, str], list[Coverage]] = defaultdict(list)
     places: dict[tuple[str, str], list[Place]] = {}
     ignored: list[str] = []
     for path in paths:
         try:
-            found = read_headers(path)
+            found = read(path)
+        except SourceError as error:
+            unreadable[path] = str(error)
+            continue
         except Exception as error:  # ObsPy raises anything on garbage; the reason is kept and reported
             if _is_text(path):
                 ignored.append(path)

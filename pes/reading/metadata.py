@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from collections.abc import Callable
 from typing import Any
@@ -11,16 +12,18 @@ import numpy as np
 
 from xcorr.core import XcorrError
 from xcorr.core.interrupt import shielded
-from xcorr.pes.reading.formats import read
+from xcorr.pes.reading.formats import UnknownFormat, read
 from xcorr.pes.reading.places import files_at
 from xcorr.pes.reading.waveform import NS, Coordinates, Place
 
 UNITS = {"displacement": "DISP", "velocity": "VEL", "acceleration": "ACC"}
+HYDROPHONE = "H"  # the last letter of channels that measure pressure, which is not made ground motion
 GRID_POINTS = 4096
 VERTICAL = 90.0  # degrees of dip, up or down
 MINUTE_NS = 60 * NS
 InverseResponse = Callable[[np.ndarray], np.ndarray]  # 1/R at frequencies (Hz)
 
+_log = logging.getLogger("xcorr")
 MOST_FILES = 50_000  # of station metadata
 
 
@@ -109,9 +112,10 @@ class Metadata:
 
 
 def read_metadata(place: str | None) -> Metadata:
-    """Return the metadata in one file, or in all that match a glob; None stands for no metadata.
+    """Return the metadata in one file, in a folder and those below it, or in all that match a glob.
 
-    Raises MetadataError, with the name, if there is no file or a file cannot be read.
+    None stands for no metadata. Files of a folder that hold no metadata, such as notes, are left out. Raises
+    MetadataError, with the name, if there is no file or a file cannot be read.
     """
     if place is None:
         return Metadata()
@@ -129,22 +133,38 @@ def _parsed(files: tuple[tuple[str, int, int], ...]) -> Metadata:
     import obspy
 
     inventory = obspy.Inventory()
+    others: list[str] = []
     for path, _, _ in files:
         try:
             with shielded():
                 inventory += read("inventory", path)
+        except UnknownFormat as error:
+            if len(files) == 1 or ".xml" in path.lower():
+                raise MetadataError(f"data.metadata: {error}") from None
+            others.append(path)
         except Exception as error:  # ObsPy raises anything on garbage
             raise MetadataError(
                 f"data.metadata: {path!r} is not readable as station metadata: "
                 f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             ) from error
+    if others and len(others) == len(files):
+        raise MetadataError(f"data.metadata: none of {len(files)} files holds station metadata, such as {others[0]!r}")
+    if others:
+        _log.warning("data.metadata: %d file(s) hold no station metadata, such as %s", len(others), others[0])
     return Metadata(inventory)
 
 
+def output_of(seed_id: str, units: str) -> str:
+    """Return ObsPy's name of a unit of ground motion; for hydrophones that of the unit of the sensor (Pa)."""
+    return "DEF" if seed_id.endswith(HYDROPHONE) else UNITS[units]
+
+
 def inverse_response(
-    response: Any, rate_hz: float, highest_hz: float, units: str, water_level_db: float
+    response: Any, rate_hz: float, highest_hz: float, output: str, water_level_db: float
 ) -> InverseResponse:
     """Return the function that gives 1/R at frequencies up to ``highest_hz``, for data at ``rate_hz``.
+
+    ``output`` is the unit as ObsPy names it.
 
     ObsPy (evalresp) evaluates R on a fixed grid of logarithmic and linear frequencies. Between the grid points R is
     interpolated linearly. The water level lies ``water_level_db`` below the maximum of |R| up to the Nyquist frequency
@@ -156,9 +176,7 @@ def inverse_response(
     )
     wide = np.union1d(np.linspace(0, nyquist, 513), np.geomspace(1e-6 * nyquist, nyquist, 513))
     try:
-        values, over_all = (
-            response.get_evalresp_response_for_frequencies(f, output=UNITS[units]) for f in (grid, wide)
-        )
+        values, over_all = (response.get_evalresp_response_for_frequencies(f, output=output) for f in (grid, wide))
     except Exception as error:  # ObsPy and evalresp raise anything on impossible responses
         raise MetadataError(f"the response cannot be evaluated: {type(error).__name__}: {error}") from error
     level = np.abs(over_all[np.isfinite(over_all)]).max() * 10 ** (-water_level_db / 20)

@@ -86,7 +86,17 @@ def _of_segment(sourceid: str, segment: Any, with_data: bool = True) -> Waveform
 
 
 def _codes(sourceid: str) -> tuple[str, str, str, str]:
-    """Return network, station, location and channel of an FDSN source identifier."""
+    """Return network, station, location and channel of an FDSN source identifier.
+
+    Stations of some archives have ``_`` in their codes, although it separates the codes of such an identifier.
+
+    >>> _codes("FDSN:XX_A_1_00_B_H_Z")
+    ('XX', 'A_1', '00', 'BHZ')
+    """
+    network, *of_station = sourceid.split("_")
+    if len(of_station) > 5:
+        *head, location, band, sensor, last = of_station
+        return network.partition(":")[2].strip(), "_".join(head).strip(), location.strip(), band + sensor + last
     network, station, location, channel = sourceid2nslc(sourceid)
     return network.strip(), station.strip(), location.strip(), channel.strip()
 

@@ -26,6 +26,7 @@ from xcorr.pes.items import (
 from xcorr.pes.reading.clocks import Drift, to_segments
 from xcorr.pes.reading.files import in_words
 from xcorr.pes.reading.kept_items import RAW
+from xcorr.pes.reading.preferred import most_complete_first
 from xcorr.pes.reading.segments import Cleaned, clean, end_ns, varies
 from xcorr.pes.reading.source import ReadError, Source, open_source
 from xcorr.pes.reading.used_metadata import place_word
@@ -155,6 +156,7 @@ class ReadStation(IterativePE):
         zeros_are_gaps_s: float = 60.0,
         options: Mapping[str, Mapping[str, Any]] | None = None,
         drift: str = "resample",
+        prefer: str = "order",
     ) -> None:
         super().__init__()
         self.source = source
@@ -164,6 +166,7 @@ class ReadStation(IterativePE):
         self.zeros_are_gaps_s = zeros_are_gaps_s
         self.options = options
         self.drift = drift
+        self.prefer = prefer
 
     def _preprocess(self) -> None:
         self._source = open_source(self.source, self.options)
@@ -171,9 +174,10 @@ class ReadStation(IterativePE):
     def _process(self, request: StationRequest) -> RawStation | Tombstone:
         slots, chunk = request.slots, request.chunk
         files = ChunkWaveforms(chunk.data_start_ns, chunk.data_end_ns, slots, self._source, self.drift)
+        if self.prefer == "complete":
+            slots = most_complete_first(slots, lambda slot, c: self._read_candidate(chunk, slot, c, files))
         channels = tuple(
-            dataclasses.replace(self._read_slot(request.chunk, slot, files), component=slot.component)
-            for slot in request.slots
+            dataclasses.replace(self._read_slot(chunk, slot, files), component=slot.component) for slot in slots
         )
         if any(c.segments for c in channels):
             return RawStation(request.chunk, request.station, request.strips, channels)

@@ -1,6 +1,6 @@
 """Waveforms in SDS archives (SeisComP Data Structure), indexed by the names of files, or by their headers.
 
-``DIR/YEAR/NET/STA/CHAN.TYPE/NET.STA.LOC.CHAN.TYPE.YEAR.DOY``
+``DIR/YEAR/NET/STA/CHAN.TYPE/NET.STA.LOC.CHAN.TYPE.YEAR.DOY``, which may be packed (``.gz``, ``.bz2``)
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from xcorr.core.files import printable
 from xcorr.core.options import option
 from xcorr.pes.items import Candidate
-from xcorr.pes.reading.files import FileSource, in_order, index_of_headers, waveform_files
+from xcorr.pes.reading.files import TRUST, FileSource, in_order, index_of_headers, waveform_files
 from xcorr.pes.reading.source import CODE_LENGTH, Coverage, Index, SourceError, Wanted
 from xcorr.pes.reading.waveform import DAY_NS, NS, Answer, Waveform, day_of
 
@@ -24,7 +24,6 @@ SLACK_NS = 3_600 * NS  # the last record of a day's file may run on into the nex
 MARGIN_NS = 10 * NS  # a chunk is read with a little more at both ends
 NO_CLOCK = "its name's day is 1970-01-01, so that its clock was not set; set data.start to use such data"
 EPOCH = datetime.date(1970, 1, 1).toordinal()
-TRUST = ("refuse", "header", "name")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,8 +147,11 @@ def _days(folder: str, unreadable: dict[str, str], whose: str) -> Iterator[tuple
     except OSError as error:
         unreadable[folder] = f"{whose}the folder cannot be read: {error.strerror}"
         return
+    bases = {base for base, _ in found}
     for base, path in found:
         name = _named(base)
+        if base.rpartition(".")[0] in bases:  # packed, beside itself
+            continue
         if isinstance(name, Name):
             yield name, path
         elif name:
@@ -158,7 +160,7 @@ def _days(folder: str, unreadable: dict[str, str], whose: str) -> Iterator[tuple
 
 def _named(base: str) -> Name | str:
     """Return what the name of a file says; why this cannot be; or an empty text for other files."""
-    parts = base.split(".")
+    parts = base.removesuffix(".gz").removesuffix(".bz2").split(".")
     if len(parts) != 7 or not (parts[5] + parts[6]).isdigit() or not (parts[5] and parts[6]):
         return ""
     network, station, location, channel, _, year, day = parts

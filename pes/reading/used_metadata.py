@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from xcorr.pes.items import Chunk
-from xcorr.pes.reading.metadata import UNITS, Metadata
+from xcorr.pes.reading.metadata import Metadata, output_of
 
 UNIT = {"Z": (1.0, 0.0, 0.0), "N": (0.0, 1.0, 0.0), "E": (0.0, 0.0, 1.0)}  # up, north, east
 WITHIN = "within="
@@ -98,13 +98,14 @@ class Digests:
         epochs = self.metadata.channels_at(seed_id, time_ns)
         response = epochs[-1].response if epochs else None
         sensitivity = response.instrument_sensitivity if response else None
-        return time_ns, f"{text} {self._response(response)}", sensitivity.value if sensitivity else None
+        return time_ns, f"{text} {self._response(seed_id, response)}", sensitivity.value if sensitivity else None
 
-    def _response(self, response: Any) -> str:
+    def _response(self, seed_id: str, response: Any) -> str:
         if self.units == "none" or response is None or not response.response_stages:
             return ""
         try:
-            values = response.get_evalresp_response_for_frequencies(self.frequencies_hz, output=UNITS[self.units])
+            output = output_of(seed_id, self.units)
+            values = response.get_evalresp_response_for_frequencies(self.frequencies_hz, output=output)
         except Exception:  # ObsPy and evalresp raise anything on impossible responses; their removal tells of it
             return "impossible"
         return " ".join(f"{v:.5e}" for v in values)

@@ -129,6 +129,7 @@ def correlation_workflow(
             s.condition.zeros_are_gaps_s,
             s.data.options,
             s.data.drift,
+            s.data.prefer,
         ),
         *preparing(recipe),
         correlator(recipe, layout, [s.name for s in found.stations[: layout.stations]]),

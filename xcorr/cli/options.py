@@ -40,7 +40,7 @@ def source_options(command: Any) -> Any:
             "--source",
             help="Waveforms: sds:DIR, files:DIR_OR_GLOB, or fdsn:URL (or a provider ObsPy knows, such as fdsn:IRIS).",
         ),
-        click.option("--metadata", help="StationXML path or glob."),
+        click.option("--metadata", help="StationXML file, folder or glob."),
         click.option("--start", help="Start of the time wanted (UTC). Default: the start of the archive."),
         click.option("--end", help="End of the time wanted (UTC), not included. Default: the end of the archive."),
         click.option(

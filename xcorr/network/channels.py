@@ -10,7 +10,8 @@ from xcorr.pes.reading.source import Coverage
 from xcorr.settings import Settings
 
 Patterns = tuple[tuple[str, str], ...]
-COMPONENT_OF = dict(zip("ZNE123UVW", "ZNENEZZNE", strict=True))  # the slot that a channel's last letter fills
+COMPONENTS = ("Z", "N", "E", "H")  # up, north, east, and the pressure of a hydrophone
+COMPONENT_OF = dict(zip("ZNEH123UVW", "ZNEHNEZZNE", strict=True))  # the slot that a channel's last letter fills
 
 
 def patterns_of(asked: Sequence[tuple[str | None, str | None]], settings: Settings) -> Patterns:
@@ -26,7 +27,7 @@ def patterns_of(asked: Sequence[tuple[str | None, str | None]], settings: Settin
 def preference(coverage: Coverage, patterns: Patterns, components: tuple[str, ...]) -> int | None:
     """Return the rank of a coverage's channel (0: most preferred), or None if the channel is not wanted.
 
-    A channel fills the slot of its own component (Z, N, E). A channel named 1, 2, 3, U, V or W fills the slot of the
+    A channel fills the slot of its own component. A channel named 1, 2, 3, U, V or W fills the slot of the
     component in :data:`COMPONENT_OF`, which will be made from it and other channels.
     """
     return _preferred(coverage.channel, coverage.location, patterns, components)
@@ -43,5 +44,5 @@ def _preferred(channel: str, location: str, patterns: Patterns, components: tupl
 
 
 def own_name_first(channel: str) -> tuple[bool, str]:
-    """Return a sort key that puts channels named Z, N or E before others."""
-    return channel[-1] not in "ZNE", channel
+    """Return a sort key that puts channels named as components before others."""
+    return channel[-1] not in COMPONENTS, channel

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Sequence
 
 from xcorr.pes.items import Chunk
 from xcorr.pes.reading.source import Coverage
+from xcorr.pes.reading.times import time_ns
 from xcorr.pes.reading.waveform import NS
 from xcorr.settings import Settings, SettingsError
 
 
 def parse_time(text: str, key: str) -> int:
-    """Return nanoseconds UTC of an ISO 8601 time. Raises SettingsError naming the key."""
+    """Return nanoseconds UTC of an time of ISO 8601, or with a day of the year. Raises SettingsError naming the key."""
     try:
-        time = datetime.datetime.fromisoformat(text)
+        return time_ns(text)
     except ValueError:
-        raise SettingsError(f"{key} = {text!r}: must be a time such as 2022-05-17 or 2022-05-17T06:00:00") from None
-    time = time.replace(tzinfo=datetime.UTC) if time.tzinfo is None else time.astimezone(datetime.UTC)
-    whole = time.replace(microsecond=0)
-    return int(whole.timestamp()) * NS + time.microsecond * 1000
+        raise SettingsError(
+            f"{key} = {text!r}: must be a time such as 2022-05-17, 2022-05-17T06:00:00 or 2022-137 (day of the year)"
+        ) from None
 
 
 def time_limits(settings: Settings) -> tuple[int | None, int | None]:

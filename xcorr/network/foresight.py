@@ -15,7 +15,7 @@ from xcorr.settings import Settings
 PROBED = 2  # files of each channel code whose headers are read
 PERIODS = 5  # of the lowest frequency, that a window must hold at least
 NAMED = 5  # most names in a message
-OWN_DIRECTION = "ZNE"  # last letters that say where a channel points
+OWN_DIRECTION = "ZNEH"  # last letters that say where a channel points, or that it has no direction
 WRONG_RATE = 1e-3  # relative: so much may the rate of the metadata differ from that of the data
 
 
@@ -45,7 +45,7 @@ def concerns(
 
 def _wanted(station: Station, index: Index, settings: Settings) -> list[Coverage]:
     patterns = patterns_of(station.channels, settings)
-    found = index.coverages.get((station.network, station.source_code), [])
+    found = index.coverages.get((station.network, station.index_code), [])
     return [c for c in found if not c.refused and preference(c, patterns, settings.components) is not None]
 
 
@@ -105,7 +105,7 @@ def _directions(wanted: dict[str, list[Coverage]], metadata: Metadata, settings:
                 continue
             if coverage.channel[-1] not in OWN_DIRECTION:
                 unknown.append(seed_id)
-            elif metadata.given and coverage.channel[-1] != "Z":
+            elif metadata.given and coverage.channel[-1] in "NE":
                 by_name.append(seed_id)
     if unknown:
         yield Concern(f"the direction of {_some(unknown)} is not known: set data.metadata to a StationXML file with it")

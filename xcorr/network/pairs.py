@@ -44,8 +44,8 @@ def chosen_pairs(stations: Sequence[Station], wanted: Correlate) -> Bool:
     """
     count = len(stations)
     chosen = np.triu(np.ones((count, count), bool), 0 if wanted.autocorrelations else 1)
-    same = [(s.network, s.source_code) for s in stations]  # a station that was moved makes no pair with itself
-    for k in (k for k, s in enumerate(stations) if s.code != s.source_code):
+    same = [(s.network, s.index_code) for s in stations]  # a station that was moved makes no pair with itself
+    for k in (k for k, s in enumerate(stations) if s.code != s.index_code):
         others = [n for n in range(count) if n != k and same[n] == same[k]]
         chosen[others, k] = chosen[k, others] = False
     if wanted.pairs:
@@ -75,7 +75,8 @@ def chosen_pairs(stations: Sequence[Station], wanted: Correlate) -> Bool:
 
 
 def _named(stations: Sequence[Station], patterns: Sequence[str]) -> Bool:
-    names = [(s.name, f"{s.network}.{s.source_code}") for s in stations]  # a name is that of all its places
+    # a name is that of all its places and sensors
+    names = [(s.name, f"{s.network}.{s.index_code}", f"{s.network}.{s.source_code}") for s in stations]
     named = np.zeros((len(names), len(names)), bool)
     for pattern in patterns:
         first, second = ([any(fnmatch.fnmatchcase(n, end) for n in own) for own in names] for end in pattern.split("-"))

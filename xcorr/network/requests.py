@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from xcorr.network.channels import COMPONENT_OF, own_name_first, patterns_of, preference
+from xcorr.network.channels import COMPONENT_OF, COMPONENTS, own_name_first, patterns_of, preference
 from xcorr.network.station_list import Station
 from xcorr.network.survey import Survey
 from xcorr.pes.correlating.layout import Layout
@@ -76,14 +76,14 @@ class _Channels:
         self.station = station
         self.patterns = patterns_of(station.channels, settings)
         self.size, self.slack = settings.data.chunk_s * NS, found.index.slack_ns
-        every = found.index.coverages.get((station.network, station.source_code), [])
+        every = found.index.coverages.get((station.network, station.index_code), [])
         coverages = [c for c in every if c.start_ns < station.within[1] and c.end_ns > station.within[0]]
         good = [c for c in coverages if not c.refused]
         self.coverages = sorted(good, key=lambda c: c.start_ns)  # stable: else the order of the source stays
         self.turned = any(c.turned for c in good)
         self.refused: dict[str, str] = {}
         for c in coverages:
-            if c.refused and preference(c, self.patterns, ("Z", "N", "E")) is not None:
+            if c.refused and preference(c, self.patterns, COMPONENTS) is not None:
                 self.refused.setdefault(COMPONENT_OF[c.channel[-1]], c.refused)
         self.starts = np.array([c.start_ns for c in self.coverages], np.int64)
         self.longest = max((c.end_ns - c.start_ns for c in self.coverages), default=0)
@@ -95,7 +95,7 @@ class _Channels:
         files: dict[tuple[str, int, str, tuple[bool, str]], list[str]] = defaultdict(list)
         for coverage in self.coverages[first:stop]:
             # all components, because rotation may need some that are not wanted
-            rank = preference(coverage, self.patterns, ("Z", "N", "E"))
+            rank = preference(coverage, self.patterns, COMPONENTS)
             if rank is None or coverage.end_ns + self.slack <= start:
                 continue
             letter = COMPONENT_OF[coverage.channel[-1]]

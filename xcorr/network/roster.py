@@ -77,7 +77,15 @@ def generations_of(roster: Roster, settings: Settings) -> tuple[Generation, ...]
     for number, count in enumerate(roster.bounds):
         mask = chosen[:count, :count].copy()
         mask[:, :before] = False  # pairs of two old stations belong to earlier generations
-        layout = Layout(count, settings.components, settings.component_pairs, settings.correlate.block, mask)
+        layout = Layout(
+            count,
+            settings.components,
+            settings.component_pairs,
+            settings.correlate.block,
+            mask,
+            settings.own_pairs,
+            settings.cross_pairs,
+        )
         made.append(Generation(number, layout, first_row))
         first_row, before = first_row + layout.rows, count
     return tuple(made)

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import difflib
 import math
 import re
 from pathlib import Path
 
-import numpy as np
-
 from xcorr.core import XcorrError
-from xcorr.core.errors import nearest
+from xcorr.core.files import read_text
+from xcorr.pes.reading.times import time_ns
 from xcorr.pes.reading.waveform import Coordinates, Place
 
-CSV_COLUMNS = (
-    "network",
-    "station",
-    "location",
-    "channel",
-    "latitude",
-    "longitude",
-    "elevation_m",
-    "starttime",
-    "endtime",
-)
-_CODE = re.compile(r"[A-Za-z0-9*?\-]*")
+CSV_COLUMNS = {  # and other names that people give them
+    "network": "net network_code netcode",
+    "station": "sta stn station_code stationcode code",
+    "location": "loc location_code locid",
+    "channel": "cha chan chn channel_code channels",
+    "latitude": "lat y stla latitude_deg lat_deg",
+    "longitude": "lon long lng x stlo longitude_deg lon_deg",
+    "elevation_m": "elevation elev ele elv z stel height altitude alt elev_m",
+    "starttime": "start start_date startdate start_time begin on",
+    "endtime": "end end_date enddate end_time off",
+}
+SENSOR = ":"  # between the code of a station and a location that counts as a station of its own
+_NAMES = {alias: name for name, more in CSV_COLUMNS.items() for alias in (name, *more.split())}
+_CODE = re.compile(r"[A-Za-z0-9_*?\-]*")
 
 
 class StationListError(XcorrError, ValueError):
@@ -60,7 +62,12 @@ class Station:
 
     @property
     def source_code(self) -> str:
-        """Its code in the source: without the number of its place."""
+        """Its code in the source."""
+        return self.index_code.partition(SENSOR)[0]
+
+    @property
+    def index_code(self) -> str:
+        """Its code without the number of its place; with the location, if each is a sensor of its own."""
         return self.code.partition("@")[0]
 
     @property
@@ -75,49 +82,57 @@ def read_station_list(path: Path) -> list[ListRow]:
     Raises StationListError for an empty list or a line of another form, FileNotFoundError if there is no list.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()  # spreadsheets begin a file with a byte order mark
+        lines = read_text(path).splitlines()
     except UnicodeDecodeError as error:
         raise StationListError(f"{path}: not a text file: {error}") from None
     rows: list[ListRow] = []
-    header: list[str] | None = None
+    header: tuple[str, list[str]] | None = None
     for number, line in enumerate(lines, 1):
-        text = line.strip()
-        columns = _header(text)
-        if columns is not None and not rows and header is None:
-            header = columns
-        elif text and not text.startswith("#"):
-            try:
+        text = line.strip(" \r\n") if header and header[0] == "\t" else line.strip()
+        try:
+            columns = _header(text) if not rows and header is None else None
+            if columns is not None:
+                header = columns
+            elif text and not text.startswith("#"):
                 rows.append(_row(number, text, header))
-            except ValueError as error:
-                raise StationListError(f"{path}, line {number}: {text!r}: {error}") from None
+        except ValueError as error:
+            raise StationListError(f"{path}, line {number}: {text!r}: {error}") from None
     if not rows:
         raise StationListError(f"{path}: the list holds no station; write one per line, for example 'CI WBM'")
     return rows
 
 
-def _header(text: str) -> list[str] | None:
-    """Return the column names of a CSV or FDSN text header line, or None."""
-    separator = "|" if "|" in text else ","
-    names = [n.strip().lower() for n in text.lstrip("#").split(separator)]
-    commented = text.startswith("#") and separator == ","
-    if commented or separator not in text or not {"network", "station"} <= set(names):
+def _header(text: str) -> tuple[str, list[str]] | None:
+    """Return the separator and the column names of a CSV or FDSN text header line, or None.
+
+    Columns that nothing is known of keep their names, and are not used.
+    """
+    separator = next((s for s in "|;,\t" if s in text), "")
+    if not separator or (text.startswith("#") and separator != "|"):
         return None
-    return ["elevation_m" if n == "elevation" else n for n in names] if separator == "|" else names
+    cells = next(csv.reader([text.lstrip("# ")], delimiter=separator))
+    names = [re.sub(r"[^a-z0-9]+", "_", re.sub(r"\(.*|\[.*", "", c.lower())).strip("_") for c in cells]
+    known = [_NAMES.get(n, n) for n in names]
+    if "station" not in known or not {"network", "latitude", "location", "channel"} & set(known):
+        return None
+    for name, cell in zip(known, cells, strict=True):
+        if known.count(name) > 1:
+            raise ValueError(f"two columns of the header are the {name}")
+        alike = [] if name in CSV_COLUMNS else difflib.get_close_matches(name, _NAMES, 1, 0.8)
+        if alike:
+            raise ValueError(
+                f"the header's column {cell.strip()!r} is not known (did you mean {alike[0]!r}?); rename or remove it"
+            )
+    return separator, known
 
 
-def _row(number: int, text: str, header: list[str] | None) -> ListRow:
-    if "|" in text:
-        names = header or ["network", "station", "latitude", "longitude", "elevation_m"]
+def _row(number: int, text: str, header: tuple[str, list[str]] | None) -> ListRow:
+    if "|" in text and (header is None or header[0] == "|"):
+        names = header[1] if header else ["network", "station", "latitude", "longitude", "elevation_m"]
         return _from_columns(number, text, names, [c.strip() for c in text.split("|")], exact=False)
     if header is not None:
-        unknown = [h for h in header if h not in CSV_COLUMNS]
-        if unknown:
-            raise ValueError(
-                f"the header's column {unknown[0]!r} is not known{nearest(unknown[0], CSV_COLUMNS)}; "
-                f"columns are {', '.join(CSV_COLUMNS)}"
-            )
-        cells = [c.strip() for c in next(csv.reader([text]))]
-        return _from_columns(number, text, header, cells, exact=True)
+        cells = [c.strip() for c in next(csv.reader([text], delimiter=header[0]))]
+        return _from_columns(number, text, header[1], cells, exact=True)
     words = text.partition("#")[0].split()
     parts = words[0].split(".") if len(words) == 1 else words
     if len(words) == 1 and len(parts) in (2, 4):
@@ -144,16 +159,20 @@ def _from_columns(number: int, text: str, names: list[str], cells: list[str], ex
         place = Place(Coordinates(latitude, longitude, elevation), **times)
     location = _code(at["location"].replace("--", ""), True) if "location" in at else None
     channel = _code(at["channel"]) if at.get("channel") else None
-    return ListRow(number, text, _network(at["network"]), _code(at["station"]), location, channel, place)
+    network, dot, station = at["station"].rpartition(".")
+    if "network" in at:
+        network, station = at["network"], at["station"]
+    elif not dot:
+        raise ValueError("the header has no column network; add one, or write stations as NET.STA")
+    return ListRow(number, text, _network(network), _code(station), location, channel, place)
 
 
 def _time(text: str) -> int:
     """Return ns of a time; an end such as 2599-12-31 stands for none."""
     try:
-        seconds = int(np.datetime64(text.removesuffix("Z"), "s").astype(np.int64))
+        return max(-(2**62), min(2**62, time_ns(text)))
     except ValueError:
-        raise ValueError(f"{text!r} is not a time such as 2015-03-01T00:00:00") from None
-    return max(-(2**62), min(2**62, seconds * 1_000_000_000))
+        raise ValueError(f"{text!r} is not a time such as 2015-03-01T00:00:00 or 2015-060") from None
 
 
 def _network(text: str) -> str:
@@ -163,7 +182,7 @@ def _network(text: str) -> str:
 
 def _code(text: str, may_be_empty: bool = False) -> str:
     if not _CODE.fullmatch(text) or not (text or may_be_empty):
-        raise ValueError(f"{text!r} is not a code; a code has letters, digits, -, * and ?")
+        raise ValueError(f"{text!r} is not a code; a code has letters, digits, _, -, * and ?")
     return "" if text == "--" else text
 
 

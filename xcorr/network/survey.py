@@ -16,7 +16,8 @@ from xcorr.network.doubtful import may_define_time, without_rollovers
 from xcorr.network.foresight import Concern, concerns
 from xcorr.network.places import metres, placed
 from xcorr.network.roster import Generation, Roster, generations_of, joined
-from xcorr.network.station_list import ListRow, Station, read_station_list
+from xcorr.network.sensors import by_location
+from xcorr.network.station_list import SENSOR, ListRow, Station, read_station_list
 from xcorr.pes.items import Chunk
 from xcorr.pes.reading.metadata import read_metadata
 from xcorr.pes.reading.source import Coverage, Index, Wanted, open_source
@@ -83,6 +84,8 @@ def survey_list(list_path: Path, settings: Settings, roster: Roster | None = Non
     if wanted.exact is not None:  # others would widen the time of the campaign
         kept = {k: v for k, v in index.coverages.items() if k in wanted.exact}
         index = dataclasses.replace(index, coverages=kept, others=tuple(sorted(set(index.coverages) - set(kept))))
+    if settings.data.sensors == "location":
+        index = by_location(index)
     if start is None and end is None:
         index = without_rollovers(index)
     metadata = read_metadata(settings.data.metadata)
@@ -124,7 +127,7 @@ def survey(
     requested = []
     for row in rows:
         asked = (row.channel, row.location)
-        matches = _matching(row, index)
+        matches = _matching(row, index, settings)
         usable = [k for k in matches if _wanted_within(index.coverages[k], (asked,), limits, settings, index.slack_ns)]
         fresh = [k for k in usable if k not in found or asked not in found[k].channels]
         for key in fresh:
@@ -177,11 +180,12 @@ def _placed(
             listed.setdefault((row.network, row.station), []).append(row.place)
     before: dict[tuple[str, str], dict[str, Coordinates]] = {}
     for s in roster.stations if roster else ():
-        before.setdefault((s.network, s.source_code), {})[s.code] = s.coordinates
+        before.setdefault((s.network, s.index_code), {})[s.code] = s.coordinates
     stations: dict[tuple[str, str], Station] = {}
     remarks: list[str] = []
     for key, station in found.items():
-        places = listed.get(key) or metadata.get(key) or index.places.get(key) or []
+        own = station.network, station.source_code
+        places = listed.get(own) or metadata.get(own) or index.places.get(key) or []
         data = may_define_time(index.coverages[key], settings.condition.band_hz[1])
         made, said = placed(station, places, data, time_limits(settings), settings.data.moved_m, before.get(key, {}))
         stations |= {(s.network, s.code): s for s in made}
@@ -219,9 +223,12 @@ def survey_of(roster: Roster, settings: Settings) -> Survey:
     return Survey(roster, (), (), generations_of(roster, settings), Index("", {}))
 
 
-def _matching(row: ListRow, index: Index) -> list[tuple[str, str]]:
-    """Return the stations of the source that a line asks for."""
+def _matching(row: ListRow, index: Index, settings: Settings) -> list[tuple[str, str]]:
+    """Return the stations of the source that a line asks for; with sensors of their own, all of a station."""
     exact = row.network, row.station
+    if settings.data.sensors == "location":
+        own = ((k, (k[0], k[1].partition(SENSOR)[0])) for k in index.coverages)
+        return sorted(k for k, name in own if all(map(fnmatch.fnmatchcase, name, exact)))
     if not any(c in "*?[" for c in row.network + row.station):
         return [exact] if exact in index.coverages else []
     return sorted(k for k in index.coverages if all(map(fnmatch.fnmatchcase, k, exact)))

@@ -40,14 +40,15 @@ def check(s: Settings) -> None:
     require(len(s.stack.methods) > 0, "stack.methods", s.stack.methods, "must name at least one method")
     _check_durations(s, require)
     require(s.correlate.block % 8 == 0, "correlate.block", s.correlate.block, "must be a multiple of 8")
-    pairs = s.outputs
-    valid = all(len(p) == 2 and set(p) <= set("ZNERT") for p in pairs) and len(set(pairs)) == len(pairs) > 0
-    require(
-        valid,
-        "correlate.components",
-        s.correlate.components,
-        'must list different pairs of Z, N, E, R, T such as "ZZ", or be "all"',
-    )
+    _check_components(s, require)
+    for section in ("normalize", "whiten"):
+        given = getattr(s, section)
+        require(
+            given.method == "none" or given.per == "channel" or "H" not in s.components or s.components == ("H",),
+            f"{section}.per",
+            given.per,
+            'must be "channel" with hydrophones (H), whose pressure shares no weights with ground motion',
+        )
     require(
         s.condition.response == "none" or s.data.metadata is not None or _has_metadata(s.data.source),
         "condition.response",
@@ -56,6 +57,25 @@ def check(s: Settings) -> None:
     )
     _check_methods(s, require)
     _check_bands(s, require)
+
+
+def _check_components(s: Settings, require: Require) -> None:
+    """Check the component pairs of pairs of stations and of autocorrelations."""
+    c = s.correlate
+    for key, given, letters in (
+        ("components", c.components, "ZNEHRT"),
+        ("autocorrelation_components", c.autocorrelation_components, "ZNEH"),
+    ):
+        listed = ("ZZ",) if given is None or given == ("all",) else given
+        valid = all(len(p) == 2 and set(p) <= set(letters) for p in listed) and len({*listed}) == len(listed) > 0
+        rule = f'must list different pairs of {", ".join(letters)} such as "ZZ", or be "all"'
+        require(valid, f"correlate.{key}", given, rule)
+    require(
+        c.autocorrelation_components is None or c.autocorrelations,
+        "correlate.autocorrelation_components",
+        c.autocorrelation_components,
+        "needs correlate.autocorrelations = true",
+    )
 
 
 def _has_metadata(address: str | None) -> bool:

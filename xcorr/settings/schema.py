@@ -51,6 +51,11 @@ class SettingsError(XcorrError, ValueError):
     """A setting that is unknown, of the wrong kind, or impossible; the text names key, value and rule."""
 
 
+def _named_pairs(listed: tuple[str, ...]) -> tuple[str, ...]:
+    """Return component pairs; ``"all"`` stands for the nine of Z, N, E."""
+    return tuple(a + b for a in "ZNE" for b in "ZNE") if listed == ("all",) else listed
+
+
 @dataclass(frozen=True)
 class Settings:
     """All settings of a run, checked."""
@@ -102,16 +107,28 @@ class Settings:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Component pairs wanted. ``"all"`` is replaced by the nine pairs of Z, N, E."""
-        every = tuple(a + b for a in "ZNE" for b in "ZNE")
-        return every if self.correlate.components == ("all",) else self.correlate.components
+        """Component pairs wanted, of pairs of stations and of autocorrelations."""
+        return tuple(dict.fromkeys((*_named_pairs(self.correlate.components), *(self.own_pairs or ()))))
+
+    @property
+    def own_pairs(self) -> tuple[str, ...] | None:
+        """Component pairs of autocorrelations, if they are not those of pairs of two stations."""
+        own = self.correlate.autocorrelation_components
+        return None if own is None else _named_pairs(own)
+
+    @property
+    def cross_pairs(self) -> tuple[str, ...] | None:
+        """Component pairs of Z, N, E, H that are correlated between two stations; None: all."""
+        if self.own_pairs is None:
+            return None
+        return tuple(dict.fromkeys(p for pair in _named_pairs(self.correlate.components) for p in stored_pairs(pair)))
 
     @functools.cached_property
     def component_pairs(self) -> tuple[str, ...]:
-        """Component pairs of Z, N, E that are correlated."""
+        """Component pairs of Z, N, E, H that are correlated."""
         found = dict.fromkeys(part for pair in self.outputs for part in stored_pairs(pair))
         if self.rotates:  # both traces are needed of what is turned, whichever pairs are kept
-            return tuple(a + b for a in "ZNE" for b in "ZNE" if a + b in found)
+            return tuple(a + b for a in "ZNEH" for b in "ZNEH" if a + b in found)
         return tuple(found)
 
     @property
@@ -121,17 +138,25 @@ class Settings:
 
     @functools.cached_property
     def components(self) -> tuple[str, ...]:
-        """Component letters needed, in the order Z N E."""
-        return tuple(c for c in "ZNE" if any(c in pair for pair in self.component_pairs))
+        """Component letters needed, in the order Z N E H."""
+        return tuple(c for c in "ZNEH" if any(c in pair for pair in self.component_pairs))
 
     @property
     def substack_s(self) -> int:
         """Length of a piece."""
         return self.stack.substack_s or self.data.chunk_s
 
+    def units_of(self, pair: str) -> str:
+        """Return the unit of the correlations of a component pair; a hydrophone (H) measures pressure."""
+        hydrophones = pair.count("H")
+        if not hydrophones or self.units == "1" or self.condition.response == "none":
+            return self.units
+        motion = {"velocity": "m/s", "displacement": "m", "acceleration": "m/s^2"}[self.condition.response]
+        return "Pa^2" if hydrophones == 2 else f"({motion}) Pa"
+
     @property
     def units(self) -> str:
-        """The unit of the correlations; ``1`` if amplitudes were evened out, in time or in the spectrum."""
+        """The unit of ground motion's correlations; ``1`` if amplitudes were evened out, in time or in the spectrum."""
         keeps = self.normalize.method in ("none", "clip", "mute") and self.whiten.method == "none"
         if not keeps or self.correlate.method != "cross-correlation" or self.correlate.amplitude != "none":
             return "1"

@@ -19,10 +19,10 @@ class Data:
     """Where waveforms and metadata come from."""
 
     source: str | None = option(
-        None, "Waveforms: sds:DIR, files:DIR_OR_GLOB (any names, anything ObsPy reads), fdsn:URL."
+        None, "Waveforms: sds:DIR, files:DIR, or a glob or template (any names, anything ObsPy reads), fdsn:URL."
     )
     metadata: str | None = option(
-        None, "StationXML path or glob. Coordinates may also come from the list or SAC headers."
+        None, "StationXML file, folder or glob. Coordinates may also come from the list or SAC headers."
     )
     channels: tuple[str, ...] = option(
         ("HH?", "BH?", "LH?"),
@@ -30,6 +30,18 @@ class Data:
     )
     locations: tuple[str, ...] = option(
         ("", "00", "10", "*"), "Location codes in order of preference. The default prefers the primary sensor."
+    )
+    sensors: str = option(
+        "station",
+        "What counts as a station. station: its locations are alternatives. location: each location is a station of "
+        "its own, NET.STA:LOC.",
+        choices=("station", "location"),
+    )
+    prefer: str = option(
+        "order",
+        "Which of the channels wanted is used in a chunk. order: the first with usable data. complete: that of the "
+        "sensor with the most usable data.",
+        choices=("order", "complete"),
     )
     start: str | None = option(None, "Start of the time wanted (UTC). Default: the start of the archive.")
     end: str | None = option(None, "End of the time wanted (UTC), not included. Default: the end of the archive.")
@@ -144,12 +156,16 @@ class Correlate:
     method: str = option("cross-correlation", "Kind of correlation.", choices=estimator.METHODS)
     max_lag_s: float = option(120.0, "Largest lag kept, on both sides of zero.", least=0)
     components: tuple[str, ...] = option(
-        ("ZZ",), 'Component pairs of Z, N, E, R (radial), T (transverse): "ZZ", "RT"; or "all" pairs of Z, N, E.'
+        ("ZZ",),
+        'Component pairs of Z, N, E, H (hydrophone), R, T (radial, transverse): "ZZ". "all": of Z, N, E.',
     )
     block: int = option(
         64, "Slots per side of a tile, a multiple of 8. A campaign cannot change this value.", least=8, most=4096
     )
     autocorrelations: bool = option(False, "Also correlate every station with itself.")
+    autocorrelation_components: tuple[str, ...] | None = option(
+        None, "Component pairs of autocorrelations, if they are others than those of pairs. Default: the same."
+    )
     whiten_autocorrelations: bool = option(
         False, "Also whiten autocorrelations. A channel with itself then gives a sinc function only."
     )

@@ -14,6 +14,7 @@ from typing import Any
 
 from xcorr.core import installed
 from xcorr.core.errors import nearest
+from xcorr.core.files import read_text
 from xcorr.pes.reading.source import absolute
 from xcorr.settings.schema import Settings, SettingsError
 from xcorr.settings.sections import FurtherBand, Insert, Keep
@@ -56,7 +57,7 @@ def load(path: Path) -> Plain:
     Raises SettingsError for text that is not TOML.
     """
     try:
-        plain = tomllib.loads(path.read_text())
+        plain = tomllib.loads(read_text(path))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: not TOML: {error}") from None
     except RecursionError:
