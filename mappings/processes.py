@@ -17,6 +17,7 @@ import multiprocessing.connection
 import multiprocessing.forkserver
 import multiprocessing.process
 import multiprocessing.resource_tracker
+import multiprocessing.spawn
 import os
 import signal
 import socket
@@ -52,6 +53,7 @@ from xcorr.mappings.work import (
     unpack,
 )
 
+OWN, MAIN = "xcorr.", b"__main__"  # the application's own elements need nothing of the script
 ARENA_BYTES = 1 << 32  # address space of a worker's arena; only written pages take memory
 DESCRIPTORS = 8  # about so many descriptors of this process for each worker
 GRACE_S = 1.0
@@ -77,12 +79,15 @@ class ProcessesMapping(Engine):
         """
         refuse_within_import()
         work = [pack(plan, observers, k) for k in range(plan.workers)]
+        modules = {type(node.element).__module__ for node in plan.nodes}
+        own = all(name.startswith(OWN) for name in modules) and not any(MAIN in part.work for part in work)
         allow_descriptors(DESCRIPTORS * plan.workers + 64)
         with held():
-            context = _context({type(node.element).__module__ for node in plan.nodes})
+            context = _context(modules)
             team = _Team(context, plan)
             try:
-                team.start(work)
+                with _without_script() if own else contextlib.nullcontext():
+                    team.start(work)
                 outcome = team.gather(observers)
                 team.end()
                 return outcome
@@ -103,6 +108,21 @@ def _context(modules: set[str]) -> Any:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which that has unblocked
         multiprocessing.forkserver.ensure_running()
     return context
+
+
+@contextlib.contextmanager
+def _without_script() -> Iterator[None]:
+    """Processes started in this block do not import the script that runs here, which may lack its guard."""
+    whole = multiprocessing.spawn.get_preparation_data
+
+    def part(name: str) -> dict[str, Any]:
+        return {key: value for key, value in whole(name).items() if not key.startswith("init_main")}
+
+    multiprocessing.spawn.get_preparation_data = part
+    try:
+        yield
+    finally:
+        multiprocessing.spawn.get_preparation_data = whole
 
 
 @contextlib.contextmanager

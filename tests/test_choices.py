@@ -195,6 +195,38 @@ class TestComponents:
             np.testing.assert_array_equal(got, alone(tmp_path, pressure, other, "z"))
             assert found.get("XX.AAA", "XX.BBB").attrs["n_windows"] > 0
 
+    def test_the_response_of_a_hydrophone_is_removed_to_pascal(self, tmp_path):
+        from obspy.core import inventory as inv
+
+        def response(units, gain):
+            return inv.Response.from_paz([], [-6000.0], gain, 0.5, units, "V", normalization_frequency=0.5)
+
+        channels = [
+            inv.Channel(code, "", 46.0, 8.0, 0.0, 0.0, 0.0, -90.0, sample_rate=10.0, response=response(units, gain))
+            for code, units, gain in (("BHZ", "M/S", 1e9), ("BDH", "PA", 5e4))
+        ]
+        stations = [inv.Station(code, 46.0, 8.0, 0.0, channels=channels) for code in ("AAA", "BBB")]
+        inventory = inv.Inventory([inv.Network("XX", stations)])
+        inventory.write(str(tmp_path / "x.xml"), format="STATIONXML")
+        for code in ("AAA", "BBB"):
+            write(tmp_path / "sds", code, channel="BDH")
+            write(tmp_path / "sds", code)
+        plain = {
+            "correlate": {"components": ["HH", "ZH", "ZZ"]},
+            "normalize": {"method": "none"},
+            "whiten": {"method": "none"},
+        }
+        data = {"channels": ["BH?", "BDH"], "metadata": str(tmp_path / "x.xml")}
+        run(tmp_path, f"sds:{tmp_path / 'sds'}", name="a", data=data, condition={"response": "velocity"}, **plain)
+        run(tmp_path, f"sds:{tmp_path / 'sds'}", name="b", data=data, **plain)
+        with results.open(tmp_path / "a.xcorr") as a, results.open(tmp_path / "b.xcorr") as b:
+            for pair, unit in (("HH", "Pa^2"), ("ZH", "(m/s) Pa"), ("ZZ", "(m/s)^2")):
+                got, counts = (r.get("XX.AAA", "XX.BBB", pair) for r in (a, b))
+                gain = (5e4 if pair[0] == "H" else 1e9) * (5e4 if pair[1] == "H" else 1e9)
+                np.testing.assert_allclose(got.values * gain, counts.values, atol=0.01 * np.abs(counts.values).max())
+                assert got.attrs["units"] == unit
+                assert counts.attrs["units"] == "counts^2"
+
     def test_hydrophones_share_no_weights(self):
         with pytest.raises(SettingsError, match="normalize.per = 'station'.*hydrophones"):
             build({"correlate": {"components": ["ZH"]}, "normalize": {"per": "station"}})

@@ -94,6 +94,7 @@ def test_no_command_imports_from_the_current_folder(trapped, tmp_path):
         ["verify", net],
         ["stack", net],
         ["export", net, "--format", "sac", "-o", "sac"],
+        ["demo", "of-xcorr"],
         ["pack", net],
         ["prov", net],
         ["prov", "query", net, "--changed"],

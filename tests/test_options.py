@@ -137,6 +137,7 @@ ELSEWHERE = {
     "correlate.distance_km": ("test_science.py", "test_selection_of_pairs"),
     "correlate.azimuth_deg": ("test_science.py", "test_selection_of_pairs"),
     "correlate.networks": ("test_science.py", "test_selection_of_pairs"),
+    "stack.components": ("test_after_the_run.py", "test_a_setting_adds_them_to_a_campaign_that_is_there"),
     "stack.methods": ("test_pes_stacking.py", "test_every_stack_and_its_parameters_reach_the_results"),
     "stack.pws_power": ("test_pes_stacking.py", "test_every_stack_and_its_parameters_reach_the_results"),
     "stack.pws_timegate_s": ("test_pes_stacking.py", "test_every_stack_and_its_parameters_reach_the_results"),

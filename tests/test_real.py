@@ -123,7 +123,7 @@ def test_lhz_days_without_coordinates(real_data, tmp_path, invoke):
         assert np.isnan(found.pairs["distance_m"]).all()
         assert np.isfinite(found.gather()).all()
     assert invoke("plot", out).exit_code == 0
-    assert (out / "section.png").stat().st_size > 10_000
+    assert (out / "section_ZZ_linear.png").stat().st_size > 10_000
 
 
 def test_a_start_off_the_second_is_corrected(real_data):

@@ -69,7 +69,7 @@ def test_what_cannot_be_understood_is_named(tmp_path, text, message):
 
 
 def test_binary_list(tmp_path):
-    (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00\x01")
+    (tmp_path / "list.txt").write_bytes(b"\x89\xff\x00\x01")
     with pytest.raises(StationListError, match="not a text file"):
         read_station_list(tmp_path / "list.txt")
 

@@ -12,12 +12,13 @@ from typing import Any
 
 _PLACES = {
     "open": "xcorr.results",
+    "run": "xcorr.campaign.main_job",
     "Results": "xcorr.results",
     "run_campaign": "xcorr.campaign.run",
     "Settings": "xcorr.settings",
     "build_settings": "xcorr.settings.toml:build",
 }
-__all__ = ["Results", "Settings", "__version__", "build_settings", "open", "run_campaign"]
+__all__ = ["Results", "Settings", "__version__", "build_settings", "open", "run", "run_campaign"]
 
 
 def __getattr__(name: str) -> Any:

@@ -23,6 +23,7 @@ import numpy as np
 
 from xcorr.core import XcorrError
 from xcorr.pes.items import Bool, Float32, Float64, Segment
+from xcorr.pes.parameters import require_band, require_numbers
 from xcorr.pes.reading.metadata import InverseResponse
 from xcorr.pes.reading.segments import varies
 from xcorr.pes.reading.waveform import NS
@@ -39,12 +40,21 @@ class ConditionError(XcorrError, ValueError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Conditioning:
-    """Target rate (Hz), band (Hz), Butterworth order of the band-pass, tapered and masked edge (s)."""
+    """Target rate (Hz), band (Hz), Butterworth order of the band-pass, tapered and masked edge (s).
+
+    Raises ParameterError for values that cannot be.
+    """
 
     rate_hz: float
     band_hz: tuple[float, float]
     corners: int
     edge_s: float
+
+    def __post_init__(self) -> None:
+        require_numbers(self, "rate_hz", above=True)
+        require_numbers(self, "corners", least=1)
+        require_numbers(self, "edge_s")
+        require_band(self, "band_hz", self.rate_hz / 2)
 
     @property
     def exact_rate_hz(self) -> Fraction:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from xcorr.pes.parameters import require_numbers, require_one_of
+
 METHODS = ("cross-correlation", "coherency", "deconvolution", "phase")
 AMPLITUDES = ("none", "energy", "peak")
 
@@ -17,6 +19,7 @@ class Estimator:
     S11. ``smooth_hz``: full width over which coherency and deconvolution smooth power spectra. The autocorrelation of
     a slot is not whitened, unless ``whiten_autocorrelations`` is set. ``arrays`` names the entry point of the group
     ``xcorr.arrays`` whose ``cross_spectra`` and ``to_lags`` compute (``numpy``: ``xcorr.pes.correlating.tiles``).
+    Raises ParameterError for values that cannot be.
     """
 
     method: str = "cross-correlation"
@@ -26,6 +29,11 @@ class Estimator:
     smooth_hz: float = 0.02
     whiten_autocorrelations: bool = False
     arrays: str = "numpy"
+
+    def __post_init__(self) -> None:
+        require_one_of(self, "method", METHODS)
+        require_one_of(self, "amplitude", AMPLITUDES)
+        require_numbers(self, "water_level", "smooth_hz")
 
     @property
     def copies(self) -> int:

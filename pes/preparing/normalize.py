@@ -11,6 +11,7 @@ import dataclasses
 import numpy as np
 
 from xcorr.pes.items import Bool, Float32, Float64
+from xcorr.pes.parameters import require_band, require_numbers, require_one_of
 from xcorr.pes.transforms.analytic import analytic
 from xcorr.pes.transforms.fft import next_fast_len, rfft
 from xcorr.pes.transforms.running_mean import half_width, running_mean, triangle_mean
@@ -22,7 +23,7 @@ FLOOR = 1e-6
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Normalization:
-    """A method and its parameters.
+    """A method and its parameters. Raises ParameterError for values that cannot be.
 
     ``window_s``: length of the running mean (running-absolute-mean, envelope) or triangle (gain). ``band_hz``: weights
     of running-absolute-mean from the traces filtered to this band (Bensen et al. 2007: that of earthquakes).
@@ -35,6 +36,13 @@ class Normalization:
     band_hz: tuple[float, float] | None = None
     clip_n: float = 3.0
     mute_factor: float = 3.0
+
+    def __post_init__(self) -> None:
+        require_one_of(self, "method", METHODS)
+        require_one_of(self, "per", PER)
+        require_numbers(self, "window_s", "clip_n", "mute_factor")
+        if self.band_hz is not None:
+            require_band(self, "band_hz")
 
 
 def envelope(data: Float32, mask: Bool) -> Float64:

@@ -15,7 +15,7 @@ import numpy as np
 
 from xcorr.pes.items import HELPER, Bool, Float32, Float64, Segment, SlotAccount
 from xcorr.pes.preparing.windows import USED
-from xcorr.pes.reading.metadata import HYDROPHONE, Metadata
+from xcorr.pes.reading.metadata import Metadata, is_pressure
 from xcorr.pes.reading.used_metadata import UNIT, vector
 from xcorr.pes.reading.waveform import NS
 
@@ -83,7 +83,7 @@ def to_components(traces: Sequence[Trace], start_ns: int, rate_hz: Fraction) -> 
     combination has the direction, the slot has no data, and its account gives the reason. Samples begin at
     ``start_ns``.
     """
-    known = [t for t in traces if t.data is not None and t.component != HYDROPHONE]
+    known = [t for t in traces if t.data is not None and not is_pressure(t.component)]
     bounds = sorted({_sample(s.start_ns, start_ns, rate_hz) for t in known for s in t.spans[1:]})
     size = len(known[0].data) if known and known[0].data is not None else 0
     edges = [0, *(b for b in bounds if 0 < b < size), size]
@@ -93,7 +93,7 @@ def to_components(traces: Sequence[Trace], start_ns: int, rate_hz: Fraction) -> 
     for trace in traces:
         if trace.account.slot == HELPER:
             continue
-        if trace.data is None or trace.component in ("", HYDROPHONE):  # pressure has no direction
+        if trace.data is None or not trace.component or is_pressure(trace.component):
             turned.append(trace)
         else:
             own = next(k for k, t in enumerate(known) if t is trace)

@@ -20,6 +20,7 @@ from xcorr.pes.items import (
     SlotAccount,
     Tombstone,
 )
+from xcorr.pes.parameters import require_numbers, require_one_of
 from xcorr.pes.preparing import windows
 from xcorr.pes.preparing.condition import Conditioning, condition
 from xcorr.pes.preparing.kept_items import CONDITIONED
@@ -27,7 +28,7 @@ from xcorr.pes.preparing.normalize import Normalization, normalize
 from xcorr.pes.preparing.orient import Trace, spans_of, to_components
 from xcorr.pes.preparing.windows import USED, Windowing, by_reason
 from xcorr.pes.process_setup import prepare_process
-from xcorr.pes.reading.metadata import InverseResponse, MetadataError, inverse_response, output_of, read_metadata
+from xcorr.pes.reading.metadata import UNITS, InverseResponse, MetadataError, inverse_response, read_metadata, units_of
 from xcorr.pes.reading.segments import cut_at, sample_ns
 from xcorr.pes.reading.used_metadata import Digests
 from xcorr.pes.reading.waveform import NS
@@ -92,6 +93,8 @@ class ConditionStation(StationStep):
         self.water_level_db = water_level_db
         self.shared = shared
         self.events = events
+        require_one_of(self, "response", ("none", *UNITS))
+        require_numbers(self, "water_level_db")
 
     def _preprocess(self) -> None:
         prepare_process()
@@ -203,7 +206,7 @@ class ConditionStation(StationStep):
         if key not in self._responses:
             highest = min(rate, self.conditioning.rate_hz) / 2
             self._responses[key] = inverse_response(
-                response, rate, highest, output_of(seed_id, self.response), self.water_level_db
+                response, rate, highest, units_of(seed_id, self.response), self.water_level_db
             )
         return self._responses[key]
 

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from xcorr.pes.items import Complex64, Float32, Float64
+from xcorr.pes.parameters import require_numbers, require_one_of
+from xcorr.pes.preparing.normalize import PER
 from xcorr.pes.transforms.analytic import SMALLEST
 from xcorr.pes.transforms.fft import library, next_fast_len
 from xcorr.pes.transforms.running_mean import half_width, running_mean
@@ -25,12 +27,17 @@ FLOOR = 1e-3
 class Whitening:
     """How spectra are evened out: the method, its parameters, and whether the slots of a station share their weights.
 
-    ``smooth_hz``: full width of the running mean of |X|.
+    ``smooth_hz``: full width of the running mean of |X|. Raises ParameterError for values that cannot be.
     """
 
     method: str = "phase"
     smooth_hz: float = 0.02
     per: str = "channel"
+
+    def __post_init__(self) -> None:
+        require_one_of(self, "method", METHODS)
+        require_one_of(self, "per", PER)
+        require_numbers(self, "smooth_hz")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xcorr.pes.items import WINDOWS_USED, Bool, Float32, Float64
+from xcorr.pes.parameters import require_numbers
 from xcorr.pes.transforms.running_mean import running_mean
 
 REASONS = (
@@ -31,7 +32,8 @@ class Windowing:
 
     ``kurtosis``: largest m4 / m2² (3 for Gaussian noise). ``sta_lta``: largest ratio of the mean of x² over ``sta_s``
     to the mean over ``lta_s`` (s). ``dead``: smallest rms, as a share of the median rms of the chunk's windows.
-    ``clipped``: largest share of raw samples in flat runs at the raw extremes.
+    ``clipped``: largest share of raw samples in flat runs at the raw extremes. Raises
+    ParameterError for values that cannot be.
     """
 
     length: int
@@ -44,6 +46,12 @@ class Windowing:
     lta_s: float = 600.0
     dead: float = 0.0
     clipped: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_numbers(self, "length", "step", least=1)
+        require_numbers(
+            self, "min_coverage", "max_over_std", "kurtosis", "sta_lta", "sta_s", "lta_s", "dead", "clipped"
+        )
 
     def starts(self, samples: int) -> npt.NDArray[np.int64]:
         """Return the first sample of every window."""

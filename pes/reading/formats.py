@@ -7,6 +7,7 @@ are therefore read by :mod:`xcorr.pes.reading.pickled`.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +25,7 @@ FORMATS = {
     "event": frozenset(("QUAKEML", "SCML")),
 }
 # fmt: on
+ONE_AT_A_TIME = threading.Lock()  # for what changes warnings and messages, which are of the whole process
 PICKLE = "PICKLE"
 PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"PK\x03\x04": "zip"}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -12,12 +13,12 @@ import numpy as np
 
 from xcorr.core import XcorrError
 from xcorr.core.interrupt import shielded
-from xcorr.pes.reading.formats import UnknownFormat, read
+from xcorr.pes.reading.formats import ONE_AT_A_TIME, UnknownFormat, read
 from xcorr.pes.reading.places import files_at
 from xcorr.pes.reading.waveform import NS, Coordinates, Place
 
 UNITS = {"displacement": "DISP", "velocity": "VEL", "acceleration": "ACC"}
-HYDROPHONE = "H"  # the last letter of channels that measure pressure, which is not made ground motion
+OUTPUTS = UNITS | {"sensor": "DEF"}  # as ObsPy names them; sensor: the unit that the sensor measures
 GRID_POINTS = 4096
 VERTICAL = 90.0  # degrees of dip, up or down
 MINUTE_NS = 60 * NS
@@ -140,7 +141,7 @@ def _parsed(files: tuple[tuple[str, int, int], ...]) -> Metadata:
                 inventory += read("inventory", path)
         except UnknownFormat as error:
             if len(files) == 1 or ".xml" in path.lower():
-                raise MetadataError(f"data.metadata: {error}") from None
+                raise MetadataError(f"data.metadata: {path!r} is not readable as station metadata: {error}") from None
             others.append(path)
         except Exception as error:  # ObsPy raises anything on garbage
             raise MetadataError(
@@ -154,17 +155,30 @@ def _parsed(files: tuple[tuple[str, int, int], ...]) -> Metadata:
     return Metadata(inventory)
 
 
-def output_of(seed_id: str, units: str) -> str:
-    """Return ObsPy's name of a unit of ground motion; for hydrophones that of the unit of the sensor (Pa)."""
-    return "DEF" if seed_id.endswith(HYDROPHONE) else UNITS[units]
+def is_pressure(code: str) -> bool:
+    """Return whether a channel or component is that of a hydrophone, which has no direction."""
+    return code.endswith("H")
+
+
+def units_of(seed_id: str, units: str) -> str:
+    """Return a unit of ground motion, or for a hydrophone ``sensor``: pressure is not made ground motion."""
+    return "sensor" if is_pressure(seed_id) else units
+
+
+def evaluated(response: Any, frequency_hz: Any, units: str) -> np.ndarray:
+    """Return a response at frequencies; ``units`` is one of :data:`OUTPUTS`. Raises whatever ObsPy and evalresp raise."""
+    with ONE_AT_A_TIME, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="ObsPy can not map unit")  # pascal is not to be mapped
+        values: np.ndarray = response.get_evalresp_response_for_frequencies(frequency_hz, output=OUTPUTS[units])
+    return values
 
 
 def inverse_response(
-    response: Any, rate_hz: float, highest_hz: float, output: str, water_level_db: float
+    response: Any, rate_hz: float, highest_hz: float, units: str, water_level_db: float
 ) -> InverseResponse:
     """Return the function that gives 1/R at frequencies up to ``highest_hz``, for data at ``rate_hz``.
 
-    ``output`` is the unit as ObsPy names it.
+    ``units`` is one of :data:`OUTPUTS`.
 
     ObsPy (evalresp) evaluates R on a fixed grid of logarithmic and linear frequencies. Between the grid points R is
     interpolated linearly. The water level lies ``water_level_db`` below the maximum of |R| up to the Nyquist frequency
@@ -176,7 +190,7 @@ def inverse_response(
     )
     wide = np.union1d(np.linspace(0, nyquist, 513), np.geomspace(1e-6 * nyquist, nyquist, 513))
     try:
-        values, over_all = (response.get_evalresp_response_for_frequencies(f, output=output) for f in (grid, wide))
+        values, over_all = (evaluated(response, f, units) for f in (grid, wide))
     except Exception as error:  # ObsPy and evalresp raise anything on impossible responses
         raise MetadataError(f"the response cannot be evaluated: {type(error).__name__}: {error}") from error
     level = np.abs(over_all[np.isfinite(over_all)]).max() * 10 ** (-water_level_db / 20)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-import logging
-import os
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from xcorr.core import GenericPE, IterativePE
-from xcorr.core.files import printable
 from xcorr.pes.items import (
     HELPER,
     Candidate,
@@ -23,7 +20,8 @@ from xcorr.pes.items import (
     StationRequest,
     Tombstone,
 )
-from xcorr.pes.reading.clocks import Drift, to_segments
+from xcorr.pes.parameters import require_numbers, require_one_of
+from xcorr.pes.reading.clocks import to_segments
 from xcorr.pes.reading.files import in_words
 from xcorr.pes.reading.kept_items import RAW
 from xcorr.pes.reading.preferred import most_complete_first
@@ -31,8 +29,8 @@ from xcorr.pes.reading.segments import Cleaned, clean, end_ns, varies
 from xcorr.pes.reading.source import ReadError, Source, open_source
 from xcorr.pes.reading.used_metadata import place_word
 from xcorr.pes.reading.waveform import DAY_NS, NS, Answer, Waveform
+from xcorr.pes.reading.words import brief, drifted, short
 
-_log = logging.getLogger("xcorr")
 NO_FILE = "no file for this slot and chunk"
 NO_SAMPLES = "the source holds no samples of this channel in the chunk"
 CONSTANT = "constant trace"
@@ -40,7 +38,6 @@ TOO_SHORT = "the longest piece without a gap has {:.4g} s; more than {:.4g} s ar
 TOO_LOW = "its rate of {:.6g} Hz is too low for frequencies up to {:g} Hz; change condition.band_hz or data.channels"
 DISPUTED = "overlapping data disagree over {:.4g} s, so that neither is used there"
 NOTHING_VALID = "nothing but {}"
-MOST_TEXTS, MOST_LETTERS = 3, 600  # of a reason
 
 
 class ChunkWaveforms:
@@ -106,9 +103,9 @@ class ChunkWaveforms:
                     usable.append(waveform)
         segments, drifts = to_segments(usable)
         if drifts and self.drift == "refuse":
-            segments, errors = [], [*errors, *map(_drifted, drifts), 'data.drift = "refuse"']
+            segments, errors = [], [*errors, *map(drifted, drifts), 'data.drift = "refuse"']
         else:
-            notes += map(_drifted, drifts)
+            notes += map(drifted, drifts)
         return Found(segments, _once(errors), _once(too_low), _once(notes))
 
 
@@ -124,13 +121,6 @@ class Found:
 
 def _once(texts: list[str]) -> list[str]:
     return list(dict.fromkeys(texts))
-
-
-def _drifted(drift: Drift) -> str:
-    return (
-        f"its records' times give {drift.rate_hz:.9g} Hz, {drift.ppm:+.3g} ppm from the header's rate, "
-        f"{abs(drift.seconds):.3g} s over the data"
-    )
 
 
 class ReadStation(IterativePE):
@@ -167,6 +157,9 @@ class ReadStation(IterativePE):
         self.options = options
         self.drift = drift
         self.prefer = prefer
+        require_one_of(self, "drift", ("resample", "refuse"))
+        require_one_of(self, "prefer", ("order", "complete"))
+        require_numbers(self, "highest_hz", "edge_s", "max_gap_s", "zeros_are_gaps_s")
 
     def _preprocess(self) -> None:
         self._source = open_source(self.source, self.options)
@@ -228,22 +221,22 @@ class ReadStation(IterativePE):
         usable = tuple(s for s in found.segments if self._is_usable(s))
         if usable:
             samples = sum(len(s.data) for s in usable)
-            note = _brief([*raw.notes, *([DISPUTED.format(found.disputed_s)] if found.disputed_s else [])])
-            account = dataclasses.replace(account, samples=samples, reason=_brief(raw.errors), note=note)
+            note = brief([*raw.notes, *([DISPUTED.format(found.disputed_s)] if found.disputed_s else [])])
+            account = dataclasses.replace(account, samples=samples, reason=brief(raw.errors), note=note)
             return RawChannel(account, usable, found.non_finite_ns)
         start, stop = chunk.data_start_ns, chunk.data_end_ns
         inside = [s for s in raw.segments if s.start_ns < stop and end_ns(s) > start]
         if raw.errors:
-            status, reason = "failed", _brief(raw.errors)
+            status, reason = "failed", brief(raw.errors)
         else:
             status, reason = self._why_unusable(raw, found, inside, start)
-        note = _brief(raw.notes) if inside else ""
+        note = brief(raw.notes) if inside else ""
         return RawChannel(dataclasses.replace(account, status=status, reason=reason, note=note))
 
     def _why_unusable(self, raw: Found, found: Cleaned, inside: Sequence[Segment], start: int) -> tuple[str, str]:
         """Return the status and the reason of a channel without an error, and without a usable segment."""
         if raw.too_low:
-            return "unusable", _brief(raw.too_low)
+            return "unusable", brief(raw.too_low)
         if all(s.start_ns < start and end_ns(s) - start <= 2 * self.edge_s * NS for s in inside):
             return "absent", NO_SAMPLES  # but perhaps the end of the last record of the day before
         if found.disputed_s:
@@ -260,20 +253,6 @@ class ReadStation(IterativePE):
     def _is_usable(self, segment: Segment) -> bool:
         longer = len(segment.data) - 1 >= 2 * self.edge_s * segment.rate_hz
         return longer and varies(segment.data)
-
-
-def short(path: str) -> str:
-    """Return the name of a file, for messages."""
-    return printable(os.path.basename(path))
-
-
-def _brief(texts: Sequence[str]) -> str:
-    """Return texts as one, and how many more there are; the log has all of them."""
-    if len(texts) > MOST_TEXTS:
-        _log.info("all of %d messages: %s", len(texts), "; ".join(texts))
-        texts = [*texts[:MOST_TEXTS], f"and {len(texts) - MOST_TEXTS} more"]
-    text = "; ".join(texts)
-    return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]} ..."
 
 
 class StationSource(GenericPE):

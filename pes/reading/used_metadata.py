@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from xcorr.pes.items import Chunk
-from xcorr.pes.reading.metadata import Metadata, output_of
+from xcorr.pes.reading.metadata import Metadata, evaluated, units_of
 
 UNIT = {"Z": (1.0, 0.0, 0.0), "N": (0.0, 1.0, 0.0), "E": (0.0, 0.0, 1.0)}  # up, north, east
 WITHIN = "within="
@@ -104,8 +104,7 @@ class Digests:
         if self.units == "none" or response is None or not response.response_stages:
             return ""
         try:
-            output = output_of(seed_id, self.units)
-            values = response.get_evalresp_response_for_frequencies(self.frequencies_hz, output=output)
+            values = evaluated(response, self.frequencies_hz, units_of(seed_id, self.units))
         except Exception:  # ObsPy and evalresp raise anything on impossible responses; their removal tells of it
             return "impossible"
         return " ".join(f"{v:.5e}" for v in values)

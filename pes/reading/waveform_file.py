@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,11 +17,10 @@ from typing import Any, TypeVar
 
 from xcorr.core.interrupt import shielded
 from xcorr.pes.reading import miniseed
-from xcorr.pes.reading.formats import RefusedFile, UnknownFormat, read_plain, unpacked
+from xcorr.pes.reading.formats import ONE_AT_A_TIME, RefusedFile, UnknownFormat, read_plain, unpacked
 from xcorr.pes.reading.waveform import Answer, Waveform, of_trace
 
 Part = TypeVar("Part")
-ONE_AT_A_TIME = threading.Lock()
 SAC_INTERVAL = "Sample spacing read from SAC"
 LARGE = 64 << 20  # bytes: larger files are mapped, not read into memory whole
 

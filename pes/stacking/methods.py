@@ -7,10 +7,12 @@ Sums are float64, in the order of pieces. A stack without data is NaN.
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
 from xcorr.pes.items import Float64
+from xcorr.pes.parameters import require_band, require_numbers
 from xcorr.pes.stacking.sums import Sums
 from xcorr.pes.transforms.analytic import SMALLEST, analytic
 from xcorr.pes.transforms.fft import next_fast_len
@@ -26,7 +28,7 @@ class Stacking:
     """The parameters of the stack methods; ``rate_hz`` is that of the lag axis.
 
     ``pws_timegate_s``: running mean of the phase coherence; ``tf_pws_band_hz``: frequencies that tf-pws weights (the
-    others are stacked linearly).
+    others are stacked linearly). Raises ParameterError for values that cannot be.
     """
 
     rate_hz: float
@@ -37,6 +39,14 @@ class Stacking:
     nroot_order: float = 2.0
     selective_threshold: float = 0.0
     acf_power: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_numbers(self, "rate_hz", above=True)
+        require_numbers(self, "pws_power", "pws_timegate_s", "tf_pws_power", "acf_power")
+        require_numbers(self, "nroot_order", least=1)
+        require_numbers(self, "selective_threshold", least=-math.inf)
+        if self.tf_pws_band_hz is not None:
+            require_band(self, "tf_pws_band_hz")
 
 
 def stacked(method: str, series: np.ndarray, n: np.ndarray, how: Stacking) -> Float64:

@@ -12,6 +12,7 @@ import numpy as np
 
 from xcorr.core import GenericPE
 from xcorr.core.files import rename_synced
+from xcorr.pes.stacking.dimensions import name_dimensions
 from xcorr.pes.stacking.stack import StackedRows
 from xcorr.pes.stacking.sums_file import SUMS, SumsWriter
 from xcorr.pes.storing.shards import chunk_shape, require_space, series_path
@@ -187,6 +188,7 @@ class WriteResults(GenericPE):
             self._sums.write(item.band, item.components, item.first_row, item.sums)
 
     def _postprocess(self) -> None:
+        name_dimensions(self._file, str(self.tables.attributes.get("units", "")))
         self._file.close()
         if self._sums is not None:  # first: stacks may be older than the sums, but not newer
             self._publish(self._sums.close(), SUMS)

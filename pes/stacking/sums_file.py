@@ -72,6 +72,14 @@ class SumsWriter:
         return self._temporary
 
 
+def summed_components(path: Path) -> set[str]:
+    """Return the component pairs that are in the sums. Raises OSError if this cannot be read."""
+    import h5py
+
+    with h5py.File(path) as file:
+        return set(file) - {"shards", "bands"}
+
+
 def summed_shards(path: Path) -> list[tuple[str, str]]:
     """Return the name and id of each shard that is in the sums, in order. Raises OSError if this cannot be read."""
     import h5py

@@ -41,12 +41,12 @@ from xcorr.store.tables import pair_table, tables
 LITTLE = 16_000_000  # up to so many values of series, stacking takes less time than starting workers
 
 
-def restack(folder: Path, assignments: Sequence[str] = ()) -> Path:
+def restack(folder: Path, assignments: Sequence[str] = (), insist: bool = False) -> Path:
     """Make ``xcorr.h5`` again from the shards, without reading waveforms; return its path.
 
     ``assignments`` are new values of settings of the sections ``stack`` (``stack.methods=[...]``) and ``run``. Other
-    settings cannot change. Raises SettingsError for an assignment to another setting, CampaignError if the folder
-    holds no campaign.
+    settings cannot change. Raises SettingsError for an assignment to another setting, and for R and T of a campaign in
+    which they are not those of the ground, unless one ``insists``; CampaignError if the folder holds no campaign.
     """
     folder = folder.absolute()
     old = folders.frozen_settings(folder)
@@ -56,6 +56,9 @@ def restack(folder: Path, assignments: Sequence[str] = ()) -> Path:
             f"--set {', '.join(assignments)}: only stack settings can be new here, except stack.substack_s; "
             "choose another folder for a new campaign"
         )
+    turned = [p for p in settings.stack.components if set(p) & set("RT")]
+    if turned and settings.rotation_doubts and not insist:
+        raise SettingsError(f"{', '.join(turned)}: {'; '.join(settings.rotation_doubts)}; --insist makes them anyway")
     prepare_process()
     with CampaignLock(folder), telling_who_waits(folder):
         folders.remove_leftovers(folder)
@@ -150,7 +153,11 @@ def stack_campaign(
         starts = sorted({s.start_ns for s in shards})
         made = tables(recipe, found, pairs, starts, shards)
         made = dataclasses.replace(
-            made, methods=plan.methods, made=plan.about(settings, len(made.pieces)), kept=plan.kept
+            made,
+            methods=plan.methods,
+            components=plan.components,
+            made=plan.about(settings, len(made.pieces)),
+            kept=plan.kept,
         )
         if not plan.only_links and keeps_sums(len(made.pieces), settings.stack.keep_series):
             made = dataclasses.replace(made, summed=tuple((s.name, s.id) for s in plan.ordered))
@@ -169,6 +176,7 @@ def stack_campaign(
             folders.remove_leftovers(folder)
             _pass(folder, recipe, found, made, dataclasses.replace(plan, summed={}), record)
         ledger.keep_fact("stacks", json.dumps([*plan.methods, *plan.kept]))
+        ledger.keep_fact("stacked components", json.dumps(plan.components))
     if not settings.stack.keep_series:
         ledger.remove_shards()  # only now that xcorr.h5 is complete
 
@@ -181,7 +189,7 @@ def _pass(folder: Path, recipe: Recipe, found: Survey, made: Tables, plan: Stack
     for g in () if plan.only_links else found.generations:
         own = [(number[s.start_ns], s.strip, s.path) for s in plan.ordered if s.generation == g.number]
         summed = {strip: count for (generation, strip), count in plan.summed.items() if generation == g.number}
-        azimuths, outputs = made.pairs["azimuth_deg"], len(settings.outputs)
+        azimuths, outputs = made.pairs["azimuth_deg"], len(made.components)
         requests += stack_requests(g.layout, len(made.lags_s), own, azimuths, g.first_row, outputs, summed)
     graph = stack_workflow(recipe, tuple(requests), folder, made)
     parallel = (

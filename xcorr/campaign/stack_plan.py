@@ -9,7 +9,7 @@ from typing import Any
 
 from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.pes.stacking.sums import keeps_sums
-from xcorr.pes.stacking.sums_file import SUMS, summed_shards
+from xcorr.pes.stacking.sums_file import SUMS, summed_components, summed_shards
 from xcorr.pes.storing.shards import digest_of
 from xcorr.settings import Settings
 from xcorr.settings.recipe import Recipe
@@ -28,12 +28,14 @@ class StackPlan:
     ``methods`` are made; with ``only_links`` nothing is, because only the series have moved. ``kept`` are copied from
     the present results; its values say whether they then lack new data. ``ordered`` are all shards, those of a strip in
     the order in which they are added to the sums. The first ``summed`` [strip] of a strip are in the sums already.
+    ``components`` are the component pairs of all stacks.
     """
 
     methods: tuple[str, ...]
     kept: dict[str, bool]
     ordered: tuple[Shard, ...]
     summed: dict[Strip, int]
+    components: tuple[str, ...]
     only_links: bool = False
 
     def about(self, settings: Settings, pieces: int) -> dict[str, dict[str, Any]]:
@@ -68,8 +70,18 @@ def stack_plan(
     there = old.of if old else {}
     made_before = json.loads(ledger.fact("stacks") or "[]")  # of results that are damaged now, all are made again
     readable, only_links = all(s.kept for s in shards), False
-    if everything:
-        methods = tuple(dict.fromkeys((*asked, *there, *made_before))) if again else asked
+    stored = (*(old.components if old else ()), *json.loads(ledger.fact("stacked components") or "[]"))
+    components = tuple(dict.fromkeys((*settings.outputs, *stored, *settings.stack.components)))
+    lost = [c for c in components if old and c not in old.components]
+    if lost and shards and not readable:
+        raise CampaignError(
+            f"{folder}: there are no stacks of {', '.join(lost)}, and the series were not kept (stack.keep_series = "
+            "false); choose another folder with -o"
+        )
+    is_new = readable and bool(lost)
+    if everything or is_new:
+        methods = tuple(dict.fromkeys((*asked, *there, *made_before))) if again or not everything else asked
+        everything = True
     elif ours and old and _is_current(old, digest, rows, asked, settings):
         if old.paths and old.paths != {s.path for s in shards}:
             methods, only_links = (), True
@@ -86,11 +98,11 @@ def stack_plan(
         methods = tuple(m for m in every if m == "linear" or (m in new and readable))
     kept = {m: about.get("shards_digest") != digest for m, about in there.items() if m not in methods}
     if only_links:
-        return StackPlan((), kept, tuple(shards), {}, only_links)
+        return StackPlan((), kept, tuple(shards), {}, components, only_links)
     ordered, summed = _in_sums(folder, ledger, shards, readable)
-    if again:
-        summed = {}  # R and T in the sums are of the old azimuths
-    return StackPlan(methods, {} if everything else kept, ordered, summed)
+    if again or (any(summed.values()) and not set(components) <= summed_components(folder / SUMS)):
+        summed = {}  # R and T in the sums are of the old azimuths, or there are none
+    return StackPlan(methods, {} if everything else kept, ordered, summed, components)
 
 
 def _is_current(old: Stacks, digest: str, rows: int, asked: tuple[str, ...], settings: Settings) -> bool:

@@ -61,7 +61,7 @@ def bytes_to_write(recipe: Recipe, found: Survey, todo: dict[int, list[Chunk]], 
     )
     copied = chunks * shape.substacks > 1 or not stack.keep_series  # else the stacks are the series
     sums = 4 * keeps_sums(chunks * shape.substacks, stack.keep_series)
-    stacks = found.rows * len(recipe.settings.outputs) * (len(stack.methods) + 1 + sums) * copied
+    stacks = found.rows * len(recipe.settings.stacked_pairs) * (len(stack.methods) + 1 + sums) * copied
     return 4 * shape.lags * len(shape.bands) * (rows * len(shape.pairs) * shape.substacks + stacks)
 
 
@@ -224,7 +224,7 @@ def stack_workflow(recipe: Recipe, requests: tuple[StackRequest, ...], folder: P
     how = recipe.stacking, recipe.settings.stack.keep_series, tables.summed is not None
     return chained(
         StackSource(requests),
-        StackRows(str(folder), shape, recipe.settings.outputs, tables.methods, *how),
+        StackRows(str(folder), shape, tables.components, tables.methods, *how),
         results,
     )
 

@@ -1,4 +1,4 @@
-"""Campaigns: ``xcorr init``, ``status``, ``verify``, ``stack`` and ``pack``."""
+"""Campaigns: ``xcorr status``, ``verify``, ``stack`` and ``pack``."""
 
 from __future__ import annotations
 
@@ -9,34 +9,7 @@ from pathlib import Path
 
 import click
 
-from xcorr.cli.options import EXISTING, OPTIONAL_PATH
-from xcorr.core.errors import XcorrError
-
-STATIONS_EXAMPLE = """# One station per line: NET STA, or NET.STA.LOC.CHA with * and ?.
-# CI WBM
-# CI.*
-"""
-
-
-class AlreadyThere(XcorrError, FileExistsError):
-    """A file exists that the command would overwrite."""
-
-
-@click.command()
-@click.argument("folder", type=OPTIONAL_PATH, default=Path())
-def init(folder: Path) -> None:
-    """Write stations.txt and a commented xcorr.toml with every setting into FOLDER."""
-    from xcorr.settings import Settings
-    from xcorr.settings.toml import to_toml
-
-    texts = {"stations.txt": STATIONS_EXAMPLE, "xcorr.toml": to_toml(Settings().as_dict(), comment=True)}
-    for name in texts:
-        if (folder / name).exists():
-            raise AlreadyThere(f"{folder / name} exists already; remove it or choose another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        (folder / name).write_text(text)
-        click.echo(f"wrote {folder / name}")
+from xcorr.cli.options import EXISTING
 
 
 @click.command()
@@ -79,11 +52,15 @@ def verify(campaign: Path, quick: bool) -> None:
 @click.command()
 @click.argument("campaign", type=EXISTING)
 @click.option("--set", "assignments", multiple=True, metavar="stack.KEY=VALUE", help="New stack settings, in TOML.")
-def stack(campaign: Path, assignments: tuple[str, ...]) -> None:
+@click.option("--components", help="Component pairs to stack too, such as RR,TT: R and T are made of stored N and E.")
+@click.option("--insist", is_flag=True, help="Make R and T even where N and E had different weights.")
+def stack(campaign: Path, assignments: tuple[str, ...], components: str | None, insist: bool) -> None:
     """Make new stacks from the stored series of a campaign, without reading waveforms."""
     from xcorr.campaign.stack import restack
 
-    click.echo(f"wrote {restack(campaign, assignments)}")
+    if components:
+        assignments = (*assignments, f"stack.components={components.replace(' ', '').split(',')}")
+    click.echo(f"wrote {restack(campaign, assignments, insist)}")
 
 
 @click.command()

@@ -10,6 +10,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from xcorr.results.selection import Selection
     from xcorr.settings import Settings
 
 OPTIONAL_PATH = click.Path(path_type=Path)
@@ -80,20 +81,48 @@ def run_options(command: Any) -> Any:
     return command
 
 
+def stack_options(command: Any) -> Any:
+    """Add the options for what is shown or written of each pair."""
+    options = (
+        click.option("--stack", "which", help="Which stack. Default: the linear one, if there is one."),
+        click.option("--band", default="", help="A further band, by name."),
+        click.option("--components", help="Component pair, such as ZZ, or RT made of N and E. For export: ZZ,TT."),
+        click.option("--insist", is_flag=True, help="Make R and T even where N and E had different weights."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def selection_options(command: Any) -> Any:
+    """Add the options that select pairs."""
+    options = (
+        click.option("--distance", nargs=2, type=float, metavar="KM KM", help="Pairs with a distance from .. to."),
+        click.option("--azimuth", nargs=2, type=float, metavar="DEG DEG", help="Pairs with an azimuth within."),
+        click.option("--pairs", multiple=True, metavar="PATTERN", help="Pairs with such names, as 'XX.*-YY.*'."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def selection_of(
+    distance: tuple[float, float] | None, azimuth: tuple[float, float] | None, pairs: tuple[str, ...]
+) -> Selection:
+    """Return the selection that the options stand for."""
+    from xcorr.results.selection import Selection
+
+    return Selection(distance, azimuth, pairs)
+
+
 def settings_of(
     stations: Path, config: Path | None, assignments: tuple[str, ...], options: Mapping[str, Any]
 ) -> Settings:
     """Return the settings of a run. The command line overrides the file, and the file overrides the defaults."""
-    from xcorr.settings.toml import build, load, override
+    from xcorr.settings.given import plain_of, with_short_names
+    from xcorr.settings.toml import build, override
 
-    beside = stations.parent / "xcorr.toml"
-    config = config or (beside if beside.is_file() else None)
-    plain = load(config) if config else {}
-    for section, keys in (("data", ("source", "metadata", "start", "end")), ("run", ("mapping", "workers", "memory"))):
-        for key in keys:
-            if options.get(key) is not None:
-                plain.setdefault(section, {})[key] = options[key]
-    return build(override(plain, assignments))
+    return build(override(with_short_names(plain_of(stations, config), options), assignments))
 
 
 def write_out(text: str, output: Path | None) -> None:

@@ -108,7 +108,8 @@ def main() -> None:
     """Ambient-noise cross-correlations of a seismic network, from a station list to HDF5.
 
     \b
-    xcorr init                                  write stations.txt and xcorr.toml to start from
+    xcorr demo                                  correlate sample data, draw a picture, say what to try next
+    xcorr init [--preset NAME]                  write stations.txt and xcorr.toml to start from
     xcorr run stations.txt --source sds:DIR     the main job
     xcorr plan stations.txt --source sds:DIR    forecast time, memory and space of a run
     xcorr info stations.xcorr                   show what the results hold

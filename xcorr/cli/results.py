@@ -1,15 +1,17 @@
-"""Results: ``xcorr info``, ``plot``, ``compare`` and ``export``."""
+"""Results: ``xcorr info``, ``compare`` and ``export``."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from xcorr.cli.campaigns import tell
-from xcorr.cli.options import EXISTING, OPTIONAL_PATH, installed_name
+from xcorr.cli.options import EXISTING, OPTIONAL_PATH, installed_name, selection_of, selection_options, stack_options
 
 
 @click.command()
@@ -55,46 +57,6 @@ def info(results: Path, accounts: bool, kind: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("results", type=EXISTING)
-@click.option(
-    "-o",
-    "--output",
-    type=OPTIONAL_PATH,
-    help="Picture to write (png, pdf, svg); default: beside the results.",
-)
-@click.option("--pair", nargs=2, metavar="NET.STA NET.STA", help="Draw one pair, not the record section.")
-@click.option("--availability", is_flag=True, help="Draw the share of windows used, by channel and chunk.")
-@click.option("--components", default="ZZ", show_default=True, help="Component pair.")
-@click.option("--max-lag", type=float, help="Largest lag shown (s).")
-def plot(
-    results: Path,
-    output: Path | None,
-    pair: tuple[str, str] | None,
-    availability: bool,
-    components: str,
-    max_lag: float | None,
-) -> None:
-    """Draw a record section by distance, one pair, or the availability of data."""
-    if pair and availability:
-        raise click.UsageError("--pair and --availability are different figures; give one of them")
-    from xcorr.results import Results, figures
-    from xcorr.store.accounts import availability as what_was_used
-
-    folder = results if results.is_dir() else results.parent
-    name = "availability" if availability else "-".join(pair) if pair else "section"
-    target = output or folder / f"{name}.png"
-    if availability:
-        figures.availability(what_was_used(folder), target)
-    else:
-        with Results(results) as found:
-            if pair:
-                figures.pair(found, target, *pair, components, max_lag)
-            else:
-                figures.record_section(found, target, components, max_lag)
-    click.echo(f"wrote {target}")
-
-
-@click.command()
 @click.argument("first", type=EXISTING)
 @click.argument("second", type=EXISTING)
 def compare(first: Path, second: Path) -> None:
@@ -114,13 +76,36 @@ def compare(first: Path, second: Path) -> None:
     callback=installed_name("exports"),
     help="asdf, csv, mseed, netcdf, sac, zarr, or what another package brings.",
 )
-@click.option("--stack", "which", default="linear", show_default=True, help="Which stack.")
-@click.option("--band", default="", help="A further band, by name.")
+@stack_options
+@selection_options
+@click.option("--pair", nargs=2, metavar="NET.STA NET.STA", help="Export one pair.")
+@click.option("--series", is_flag=True, help="Export the series, not the stacks.")
 @click.option("--reverse", is_flag=True, help="Positive lag: from station 2 to 1, as in ObsPy, yam and dispel4py.")
-def export(results: Path, output: Path, kind: str, which: str, band: str, reverse: bool) -> None:
-    """Write the stacks of all pairs in a format that other programs read."""
+def export(
+    results: Path,
+    output: Path,
+    kind: str,
+    which: str | None,
+    band: str,
+    components: str | None,
+    insist: bool,
+    pair: tuple[str, str] | None,
+    series: bool,
+    reverse: bool,
+    **selected: Any,
+) -> None:
+    """Write the stacks, or the series, of pairs in a format that other programs read."""
     from xcorr.results import Results
     from xcorr.results.export import export as write
 
+    if series and which:
+        raise click.UsageError("--series and --stack are different things; give one of them")
+    wanted = selection_of(**selected)
     with Results(results) as found:
-        click.echo(f"wrote {write(found, output, kind, which, reverse, band)} correlations to {output}")
+        if pair:
+            found.row(*pair)  # raises an error that says what there is
+            wanted = dataclasses.replace(wanted, pairs=(*wanted.pairs, "-".join(pair)))
+        stack = None if series else which or found.main_stack
+        listed = components.replace(" ", "").split(",") if components else ()
+        count = write(found, output, kind, stack, reverse, band, listed, wanted, insist)
+        click.echo(f"wrote {count} {'series' if series else 'correlations'} to {output}")

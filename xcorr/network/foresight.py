@@ -147,23 +147,17 @@ def _no_metadata(source: Source, metadata: Metadata, settings: Settings) -> Iter
 
 def _rotation(stations: Sequence[Station], settings: Settings) -> Iterator[Concern]:
     """Yield what stands in the way of radial and transverse components."""
-    if not settings.rotates:
+    if not any(c in pair for pair in settings.stacked_pairs for c in "RT"):
         return
     unplaced = [s.name for s in stations if not s.coordinates.are_known]
     if unplaced:
         yield Concern(
-            f"correlate.components = {list(settings.outputs)} need coordinates, and {_some(unplaced)} "
+            f"correlate.components = {list(settings.stacked_pairs)} need coordinates, and {_some(unplaced)} "
             f"{'has' if len(unplaced) == 1 else 'have'} none; give them in the list (CSV with latitude and longitude) "
             "or with --metadata",
             fatal=True,
         )
-    for section in ("normalize", "whiten"):
-        given = getattr(settings, section)
-        if given.method != "none" and given.per == "channel":
-            yield Concern(
-                f'{section}.per = "channel" gives N and E of a station different weights, so that R and T are not '
-                f'those of the ground; set {section}.per = "station"'
-            )
+    yield from map(Concern, settings.rotation_doubts)
 
 
 def _lengths(settings: Settings) -> Iterator[Concern]:

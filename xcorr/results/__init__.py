@@ -1,5 +1,6 @@
 """Reading results: pairs and correlations, figures, exports, comparison, the report page."""
 
-from xcorr.results.reader import Results, ResultsError, open
+from xcorr.results.errors import ResultsError
+from xcorr.results.reader import Results, open
 
 __all__ = ["Results", "ResultsError", "open"]

@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from xcorr.pes.stacking.dimensions import COORDINATES
 from xcorr.pes.storing.shards import name_of
 from xcorr.results import Results
+
+DERIVED = set(COORDINATES) - {"lags_s"}  # made of the tables; files of earlier versions have none
 
 
 def differences(first: Path, second: Path) -> Iterator[str]:
@@ -18,7 +21,7 @@ def differences(first: Path, second: Path) -> Iterator[str]:
     Raises ResultsError if a file is not a result file.
     """
     with Results(first) as a, Results(second) as b:
-        names = [_datasets(r) for r in (a, b)]
+        names = [_datasets(r) - DERIVED for r in (a, b)]
         for name in sorted(names[0] ^ names[1]):
             yield f"{name}: only in {first if name in names[0] else second}"
         for name in sorted(names[0] & names[1]):

@@ -1,14 +1,14 @@
 """Results in the formats of other programs: SAC, miniSEED, NetCDF, Zarr, ASDF, CSV.
 
 A format is a function with the entry point ``FORMAT`` in the group ``xcorr.exports``. The function gets the pairs, each
-as an array [lag] with attributes, and the file or folder to write.
+as an array [lag], or of series [time, lag], with attributes, and the file or folder to write.
 """
 
 from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,17 @@ import numpy as np
 
 from xcorr.core import XcorrError, installed
 from xcorr.results import Results
+from xcorr.results.selection import Selection
+from xcorr.results.traces import trace_of, with_places
 
 if TYPE_CHECKING:
     import xarray
+
+REVERSED = "C(tau) = sum x1(t + tau) x2(t): positive lag = from station 2 to station 1"
+OF_ALL = ("lag_convention", "positive_lag", "settings", "software", "created")  # attributes that all pairs share
+UNITS = {"distance_m": "m", "azimuth_deg": "degrees", "back_azimuth_deg": "degrees", "elevation_m_1": "m"}
+UNITS |= {"elevation_m_2": "m", "latitude_1": "degrees_north", "latitude_2": "degrees_north"}
+UNITS |= {"longitude_1": "degrees_east", "longitude_2": "degrees_east"}
 
 
 class ExportError(XcorrError, ValueError):
@@ -26,12 +34,22 @@ class ExportError(XcorrError, ValueError):
 
 
 def export(
-    results: Results, target: Path, kind: str, stack: str = "linear", reverse: bool = False, band: str = ""
+    results: Results,
+    target: Path,
+    kind: str,
+    stack: str | None = "linear",
+    reverse: bool = False,
+    band: str = "",
+    components: Sequence[str] = (),
+    selection: Selection | None = None,
+    insist: bool = False,
 ) -> int:
-    """Write the stacks of all pairs with data to ``target`` and return their number.
+    """Write the stacks of all pairs with data to ``target``, or with the stack None their series; return their number.
 
+    ``components`` are the component pairs written (default: those in the results), ``selection`` the pairs of stations.
     ``reverse`` turns the lag axis round, to the sign convention of ObsPy's ``correlate``, yam and dispel4py. Raises
-    ExportError if the target exists, its folder does not, the kind is unknown, or a package is missing.
+    ExportError if the target exists, its folder does not, the kind is unknown, or a package is missing; ResultsError
+    as :meth:`Results.get` does.
     """
     if kind not in installed.names("exports"):
         raise ExportError(f"format {kind!r} is not one of {', '.join(installed.names('exports'))}")
@@ -39,9 +57,10 @@ def export(
         raise ExportError(f"{target} exists already; remove it or choose another target with -o")
     if not target.absolute().parent.is_dir():
         raise ExportError(f"there is no folder {str(target.parent)!r} to write {target.name!r} in; make the folder")
-    pairs = list(_pairs(results, stack, reverse, band))
+    pairs = list(_pairs(results, stack, reverse, band, components or results.components, selection, insist))
     if not pairs:
-        raise ExportError(f"there is no pair with a stack {stack!r} to export")
+        what = "series" if stack is None else f"a stack {stack!r}"
+        raise ExportError(f"there is no pair with {what} to export" + (" among those selected" if selection else ""))
     try:
         installed.load("exports", kind)(pairs, target)
     except ImportError as error:
@@ -51,106 +70,121 @@ def export(
     return len(pairs)
 
 
-def _pairs(results: Results, stack: str, reverse: bool, band: str) -> Iterator[xarray.DataArray]:
-    names = results.pairs[["station_1", "station_2"]].itertuples(index=False)
-    places = results.stations.set_index("id")[["latitude", "longitude", "elevation_m"]]
+def _pairs(
+    results: Results,
+    stack: str | None,
+    reverse: bool,
+    band: str,
+    components: Sequence[str],
+    selection: Selection | None,
+    insist: bool,
+) -> Iterator[xarray.DataArray]:
+    chosen = (selection or Selection()).chosen(results.dataset("stations"), results.dataset("pairs"))
+    names = results.pairs[["station_1", "station_2"]][chosen].itertuples(index=False)
+    about = {name: str(results.attributes[name]) for name in ("settings", "software", "created")}
     for first, second in names:
-        for components in results.components:
-            found = results.get(first, second, components, stack, band)
+        for pair in components:
+            found = results.get(first, second, pair, stack, band, insist)
+            if stack is None:
+                found = found[found["n_windows"].values > 0]
+                found.attrs["n_windows"] = int(found["n_windows"].sum())
             if not found.attrs["n_windows"]:
                 continue
+            found.attrs |= about
             if reverse:
-                error = found["std_error"].values[::-1]
-                found = found.copy(data=found.values[::-1]).assign_coords(std_error=("lag_s", error))
-                found.attrs["lag_convention"] = (
-                    "C(tau) = sum x1(t + tau) x2(t): positive lag = from station 2 to station 1"
-                )
-            found.attrs["positive_lag"] = "2 to 1" if reverse else "1 to 2"
-            for number, name in ((1, first), (2, second)):
-                for key, value in places.loc[name].items():
-                    found.attrs[f"{key}_{number}"] = float(value)
-            yield found
+                found = found.copy(data=found.values[..., ::-1])
+                if stack is not None:
+                    found = found.assign_coords(std_error=("lag_s", found["std_error"].values[::-1]))
+                found.attrs["lag_convention"] = REVERSED
+            yield with_places(results, found, reverse)
 
 
-def _traces(pairs: list[xarray.DataArray], sac: bool) -> Iterator[tuple[str, Any]]:
-    import obspy
-
+def _traces(pairs: list[xarray.DataArray]) -> Iterator[tuple[str, Any]]:
+    """Yield names of files and traces; a trace for each piece of a series."""
     for found in pairs:
-        a, lag = found.attrs, found["lag_s"].values
-        network, station = a["station_2"].split(".")
-        header: dict[str, Any] = {
-            "network": network, "station": station, "channel": a["components"],
-            "sampling_rate": (len(lag) - 1) / (lag[-1] - lag[0]), "starttime": obspy.UTCDateTime(float(lag[0])),
-        }  # fmt: skip
-        if sac:
-            words = {
-                "evla": a["latitude_1"], "evlo": a["longitude_1"], "stla": a["latitude_2"], "stlo": a["longitude_2"],
-                "stel": a["elevation_m_2"], "evel": a["elevation_m_1"], "dist": a["distance_m"] / 1000,
-                "az": a["azimuth_deg"], "baz": a["back_azimuth_deg"], "gcarc": _degrees(a),
-            }  # fmt: skip
-            header["sac"] = {k: v for k, v in words.items() if np.isfinite(v)}
-            header["sac"] |= {
-                "kevnm": a["station_1"][:16],
-                "b": float(lag[0]),
-                "o": 0.0,
-                "kuser0": a["units"][:8],
-                "kuser1": a["positive_lag"],
-                "user0": float(a["n_windows"]),
-                "lcalda": 0,  # so that SAC does not replace distance and azimuth by its own
-            }
+        a = found.attrs
         # a station code may come from the header of any file, and must not lead out of the folder
         name = re.sub(r"[^\w.+-]", "_", f"{a['station_1']}_{a['station_2']}_{a['components']}").lstrip(".")
-        yield name, obspy.Trace(np.ascontiguousarray(found.values, np.float32), header)
-
-
-def _degrees(a: dict[str, Any]) -> float:
-    """Return the distance of a pair on a sphere, in degrees; NaN if it is not known."""
-    from obspy.geodetics import locations2degrees
-
-    places = [a[f"{name}_{number}"] for number in (1, 2) for name in ("latitude", "longitude")]
-    return float(locations2degrees(*places)) if np.isfinite(places).all() else float("nan")
+        if "time" not in found.dims:
+            yield name, trace_of(found)
+            continue
+        for piece in found:
+            piece.attrs = {**a, "n_windows": int(piece["n_windows"])}
+            start = str(piece["time"].values)[:19].replace("-", "").replace(":", "")
+            yield f"{name}_{start}", trace_of(piece)
 
 
 def write_sac(pairs: list[xarray.DataArray], target: Path) -> None:
-    """Write a SAC file for each pair, in a folder for each first station."""
-    for name, trace in _traces(pairs, sac=True):
-        path = target / name.partition("_")[0] / f"{name}.sac"
+    """Write a SAC file for each pair, or each of its pieces, in a folder for each first station."""
+    for name, trace in _traces(pairs):
+        folder = re.sub(r"[^\w.+-]", "_", trace.stats.xcorr["station_1"]).lstrip(".")
+        path = target / folder / f"{name}.sac"
         path.parent.mkdir(parents=True, exist_ok=True)
         trace.write(str(path), format="SAC")
 
 
 def write_mseed(pairs: list[xarray.DataArray], target: Path) -> None:
-    """Write a file for each pair. The file name has both stations, because miniSEED has room for only one."""
+    """Write a file for each pair or piece. The file name has both stations: miniSEED has room for only one."""
     target.mkdir(parents=True)
-    for name, trace in _traces(pairs, sac=False):
+    for name, trace in _traces(pairs):
+        del trace.stats["sac"]
         trace.write(str(target / f"{name}.mseed"), format="MSEED", encoding="FLOAT32")
 
 
 def write_csv(pairs: list[xarray.DataArray], target: Path) -> None:
-    """Write a table with a row for each pair."""
+    """Write a table with a row for each pair, or for each of its pieces."""
+    of_series = "time" in pairs[0].dims
+    names = ["station_1", "station_2", "components", "distance_m", "azimuth_deg", "n_windows"]
+    names += ([] if of_series else ["snr"]) + ["units", "positive_lag"]
     with target.open("w", newline="") as file:
         rows = csv.writer(file)
-        names = ["station_1", "station_2", "components", "distance_m", "azimuth_deg", "n_windows", "snr"]
-        names += ["units", "positive_lag"]
-        rows.writerow([*names, *(f"{lag:g}" for lag in pairs[0]["lag_s"].values)])
+        lags = [f"{lag:g}" for lag in pairs[0]["lag_s"].values]
+        rows.writerow([*(["time"] if of_series else []), *names, *lags])
         for found in pairs:
-            rows.writerow([*(found.attrs[n] for n in names), *(repr(float(v)) for v in found.values)])
+            for piece in found if of_series else [found]:
+                own = {"n_windows": int(piece["n_windows"])} if of_series else {}
+                time = [str(piece["time"].values)[:19]] if of_series else []
+                values = (repr(float(v)) for v in piece.values)
+                rows.writerow([*time, *((found.attrs | own)[n] for n in names), *values])
 
 
 def _dataset(pairs: list[xarray.DataArray]) -> xarray.Dataset:
+    """Return a dataset with the dimensions pair, lag_s and for series time, as the CF conventions name things."""
     import xarray
 
-    names = [n for n in pairs[0].attrs if n not in ("lag_convention", "units", "positive_lag")]
-    units = {"units": pairs[0].attrs["units"]}
-    coordinates = {n: ("pair", [p.attrs[n] for p in pairs]) for n in names}
-    return xarray.Dataset(
-        {
-            "correlation": (("pair", "lag_s"), np.array([p.values for p in pairs]), units),
-            "std_error": (("pair", "lag_s"), np.array([p.coords["std_error"].values for p in pairs]), units),
-        },
-        coords={"lag_s": pairs[0]["lag_s"].values, **coordinates},
-        attrs={name: pairs[0].attrs[name] for name in ("lag_convention", "positive_lag")},
-    )
+    of_series, first = "time" in pairs[0].dims, pairs[0]
+    units = sorted({p.attrs["units"] for p in pairs})
+    names = [n for n in first.attrs if n not in OF_ALL and (n != "units" or len(units) > 1)]
+    coordinates: dict[str, Any] = {n: ("pair", [p.attrs[n] for p in pairs], _unit(n)) for n in names}
+    about = {"units": units[0]} if len(units) == 1 else {}
+    about["long_name"] = "cross-correlation of ambient noise"
+    lag = {"units": "s", "long_name": "lag", "positive_lag": first.attrs["positive_lag"]}
+    attributes = {name: first.attrs[name] for name in OF_ALL}
+    attributes |= {"Conventions": "CF-1.11", "title": "Cross-correlations of ambient noise", "source": "xcorr"}
+    if of_series:
+        times = np.unique(np.concatenate([p["time"].values for p in pairs]))
+        values = np.full((len(pairs), len(times), len(first["lag_s"])), np.nan, np.float32)
+        windows = np.zeros((len(pairs), len(times)), np.int32)
+        for k, p in enumerate(pairs):
+            at = np.searchsorted(times, p["time"].values)
+            values[k, at], windows[k, at] = p.values, p["n_windows"].values
+        data: dict[str, Any] = {
+            "correlation": (("pair", "time", "lag_s"), values, about),
+            "windows": (("pair", "time"), windows, {"long_name": "number of windows"}),
+        }
+        coordinates["time"] = ("time", times, {"standard_name": "time", "long_name": "start of the piece"})
+    else:
+        error = np.array([p.coords["std_error"].values for p in pairs])
+        data = {
+            "correlation": (("pair", "lag_s"), np.array([p.values for p in pairs]), about),
+            "std_error": (("pair", "lag_s"), error, about | {"long_name": "standard error of the stack"}),
+        }
+    coordinates["lag_s"] = ("lag_s", first["lag_s"].values, lag)
+    return xarray.Dataset(data, coordinates, attributes)
+
+
+def _unit(name: str) -> dict[str, str]:
+    return {"units": UNITS[name]} if name in UNITS else {}
 
 
 def write_netcdf(pairs: list[xarray.DataArray], target: Path) -> None:
@@ -164,18 +198,23 @@ def write_zarr(pairs: list[xarray.DataArray], target: Path) -> None:
 
 
 def write_asdf(pairs: list[xarray.DataArray], target: Path) -> None:
-    """Write auxiliary data ``CrossCorrelation/NET_STA/NET_STA/COMPONENTS``, with all that is known as parameters."""
+    """Write auxiliary data ``CrossCorrelation/NET_STA/NET_STA/COMPONENTS``, with all that is known as parameters.
+
+    Series are [piece, lag], with the starts of the pieces (ns since 1970) as a text.
+    """
     import pyasdf
 
     with pyasdf.ASDFDataSet(str(target), compression=None, mpi=False) as file:
         for found in pairs:
             a = found.attrs
-            ends = (a["station_1"].replace(".", "_"), a["station_2"].replace(".", "_"))
-            parameters = {k: v for k, v in a.items() if not (isinstance(v, float) and np.isnan(v))}
+            ends = (re.sub(r"\W", "_", a["station_1"]), re.sub(r"\W", "_", a["station_2"]))
+            parameters = {k: v for k, v in a.items() if not (isinstance(v, float) and np.isnan(v)) and k != "settings"}
             parameters |= {
                 "first_lag_s": float(found["lag_s"][0]),
                 "step_s": float(found["lag_s"][1] - found["lag_s"][0]),
             }
+            if "time" in found.dims:
+                parameters["starts_ns"] = " ".join(map(str, found["time"].values.astype("i8")))
             file.add_auxiliary_data(
                 data=np.asarray(found.values),
                 data_type="CrossCorrelation",

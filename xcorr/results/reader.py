@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import functools
-import os
+import html
+import json
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xcorr.core import XcorrError
 from xcorr.core.errors import nearest
-from xcorr.pes.preparing.orient import rotated, stored_pairs
+from xcorr.pes.preparing.orient import stored_pairs
 from xcorr.pes.stacking.result_file import FORMAT, NAME, stack_path
-from xcorr.pes.storing.shards import series_path
+from xcorr.results.afterwards import LINEAR, made_stacks, rows_of
+from xcorr.results.errors import ResultsError
+from xcorr.results.selection import Selection
+from xcorr.results.series import SeriesReader
 
 if TYPE_CHECKING:
     import obspy
     import pandas
     import xarray
 
-
-class ResultsError(XcorrError, KeyError):
-    """A result that was asked for does not exist: file, pair, components, band or stack."""
-
-    def __str__(self) -> str:
-        """Return the message itself: KeyError would show its repr."""
-        return str(self.args[0])
+    from xcorr.settings import Settings
 
 
 def open(path: str | Path) -> Results:
@@ -37,13 +35,6 @@ def open(path: str | Path) -> Results:
     Raises ResultsError if there is no result file, or if xcorr did not write the file.
     """
     return Results(Path(path))
-
-
-def _units_of(settings: str) -> str:
-    """Return the unit of correlations of an earlier version, from its settings."""
-    from xcorr.settings.toml import build
-
-    return build(tomllib.loads(settings)).units
 
 
 class Results:
@@ -74,6 +65,7 @@ class Results:
         ends = self.file["pairs"].fields(["station_1", "station_2"])[...]
         self._keys = ends["station_1"].astype(np.int64) * len(self._stations) + ends["station_2"]
         self._order = np.argsort(self._keys, kind="stable")
+        self._series = SeriesReader(self.file, self.path)
 
     @property
     def stations(self) -> pandas.DataFrame:
@@ -98,7 +90,29 @@ class Results:
     @property
     def main_stack(self) -> str:
         """The linear stack, which is never behind; the first one if there is none."""
-        return "linear" if "linear" in self.stacks else self.stacks[0]
+        return LINEAR if LINEAR in self.stacks else self.stacks[0]
+
+    @functools.cached_property
+    def report(self) -> dict[str, Any]:
+        """The report of the last run (``report.json``): what was used, and what went wrong. Empty if there is none."""
+        path = self.path.with_name("report.json")
+        return dict(json.loads(path.read_text())) if path.is_file() else {}
+
+    @functools.cached_property
+    def settings(self) -> Settings:
+        """The settings of the campaign, as it was last run or stacked."""
+        from xcorr.settings.toml import build
+
+        return build(tomllib.loads(str(self.attributes["settings"])))
+
+    @functools.cached_property
+    def units(self) -> str:
+        """The unit of the correlations of ground motion; ``1`` if amplitudes were evened out."""
+        return str(self.attributes.get("units") or self.settings.units)
+
+    def units_of(self, components: str) -> str:
+        """Return the unit of the correlations of a component pair; hydrophones (H) measure pressure."""
+        return self.settings.units_of(components) if "H" in components else self.units
 
     def row(self, first: str, second: str) -> int:
         """Return the row of a pair in the order of the campaign. Raises ResultsError if there is none."""
@@ -117,137 +131,138 @@ class Results:
         return int(self._order[at])
 
     def get(
-        self, first: str, second: str, components: str = "ZZ", stack: str | None = "linear", band: str = ""
+        self,
+        first: str,
+        second: str,
+        components: str = "ZZ",
+        stack: str | None = LINEAR,
+        band: str = "",
+        insist: bool = False,
     ) -> xarray.DataArray:
         """Return a pair's correlation.
 
         With the name of a stack in ``stack``, the array is [lag], with ``std_error`` as a coordinate. With None it is
         the series [piece, lag]. ``band`` names a further band. A pair given in the opposite order of the campaign is
-        time-reversed, and its R and T point in the opposite directions. Raises ResultsError if the pair, components,
-        stack or band do not exist.
+        time-reversed, and its R and T point in the opposite directions. R and T that are not in the results are made
+        of the series of N and E, as they would have been made beforehand. Raises ResultsError if the pair, components,
+        stack or band do not exist, or if such R and T are not those of the ground, unless one ``insists``.
         """
         import xarray
 
         row = self.row(first, second)
         swapped = self._number[first] > self._number[second]
         stored = components[::-1] if swapped else components
-        if stored not in self.components:
-            raise ResultsError(
-                f"no components {components!r} for {first} and {second}; there are {', '.join(self.components)}"
-            )
-        if band not in self.bands:
-            raise ResultsError(f"no band {band!r}{nearest(band, self.bands)}; there are {self.bands}")
         order = slice(None, None, -1) if swapped else slice(None)
         # seen from the other station R and T change sign; two changes cancel
         sign = -1 if swapped and sum(c in "RT" for c in components) == 1 else 1
-        attributes = self._attributes(row, first, second, components, swapped) | {"units": self.units}
+        attributes = self._attributes(row, first, second, components, swapped)
+        attributes["units"] = self.units_of(components)
+        name = f"{first}-{second} {components}"
+        self._require(stored, components, self.main_stack if stack is None else stack, band, insist)
         if stack is None:
-            starts = self.pieces[:, 0]
-            series, windows = self._series(band, stored, row)
+            series, windows = (part[:, 0] for part in self._series.read(stored, band, slice(row, row + 1)))
             return xarray.DataArray(
                 sign * series[:, order],
-                coords={"time": starts, "lag_s": self.lags_s, "n_windows": ("time", windows)},
+                coords={"time": self.pieces[:, 0], "lag_s": self.lags_s, "n_windows": ("time", windows)},
                 dims=("time", "lag_s"),
-                name=f"{first}-{second} {components}",
+                name=name,
                 attrs=attributes,
             )
-        if stack not in self.stacks:
-            raise ResultsError(f"no stack {stack!r}{nearest(stack, self.stacks)}; there are {', '.join(self.stacks)}")
-        group = self.file[stack_path(band, stack, stored)]
-        attributes |= {name: group[name][row].item() for name in ("n_windows", "snr", "symmetry")}
+        if stored in self.components:
+            group = self.file[stack_path(band, stack, stored)]
+            found = {kind: group[kind][row] for kind in ("mean", "std_error", "n_windows", "snr", "symmetry")}
+        else:
+            found = {kind: values[0] for kind, values in self._made(stored, stack, band, np.array([row])).items()}
+        attributes |= {kind: found[kind].item() for kind in ("n_windows", "snr", "symmetry")}
         return xarray.DataArray(
-            sign * group["mean"][row][order],
-            coords={"lag_s": self.lags_s, "std_error": ("lag_s", group["std_error"][row][order])},
+            sign * found["mean"][order],
+            coords={"lag_s": self.lags_s, "std_error": ("lag_s", found["std_error"][order])},
             dims=("lag_s",),
-            name=f"{first}-{second} {components}",
+            name=name,
             attrs=attributes,
         )
 
+    def _require(self, stored: str, components: str, stack: str, band: str, insist: bool) -> None:
+        """Raise ResultsError if components, stack or band do not exist, or R and T would not be those of the ground."""
+        if stack not in self.stacks:
+            raise ResultsError(f"no stack {stack!r}{nearest(stack, self.stacks)}; there are {', '.join(self.stacks)}")
+        if band not in self.bands:
+            raise ResultsError(f"no band {band!r}{nearest(band, self.bands)}; there are {self.bands}")
+        if stored in self.components:
+            return
+        is_pair = len(stored) == 2 and set(stored) <= set("ZNEHRT")
+        if not is_pair or not (set(stored_pairs(stored)) <= set(self.components) or self._series.has(stored, band)):
+            also = "; R and T can be made of Z, N and E where these are there" if set(components) & set("RT") else ""
+            raise ResultsError(f"no components {components!r}; there are {', '.join(self.components)}{also}")
+        if set(stored) & set("RT") and self.settings.rotation_doubts and not insist:
+            doubts = "; ".join(self.settings.rotation_doubts)
+            raise ResultsError(f"{components}: {doubts}; insist (--insist) to make them anyway")
+
+    def _made(self, components: str, stack: str, band: str, rows: np.ndarray) -> dict[str, np.ndarray]:
+        return made_stacks(self._series, self.settings, components, stack, band, rows)
+
     def select(
-        self, distance_km: tuple[float, float] | None = None, azimuth_deg: tuple[float, float] | None = None
+        self,
+        distance_km: tuple[float, float] | None = None,
+        azimuth_deg: tuple[float, float] | None = None,
+        pairs: Sequence[str] = (),
     ) -> pandas.DataFrame:
-        """Return the pairs with distance and azimuth (1 to 2) in these ranges, limits included.
+        """Return the pairs with distance and azimuth (1 to 2) in these ranges, limits included, and with these names.
 
-        Azimuths go clockwise from the first to the last, through north if the last is smaller.
+        As :class:`Selection` says. Raises ResultsError for a pattern of names that names no pair.
         """
-        table = self.pairs
-        keep = np.ones(len(table), bool)
-        if distance_km is not None:
-            keep &= table["distance_m"].between(*(1000 * d for d in distance_km)).to_numpy()
-        if azimuth_deg is not None:
-            first, last = azimuth_deg
-            keep &= ((table["azimuth_deg"] - first) % 360 <= (last - first) % 360 + 1e-9).to_numpy() | (
-                last - first >= 360
-            )
-        return table[keep]
+        chosen = Selection(distance_km, azimuth_deg, tuple(pairs))
+        return self.pairs[chosen.chosen(self._stations, self.file["pairs"][...])]
 
-    def gather(self, components: str = "ZZ", stack: str | None = None, band: str = "") -> np.ndarray:
-        """Return the stacks of all pairs, [row, lag] float32. Default: the linear stack, else the first one."""
+    def gather(
+        self,
+        components: str = "ZZ",
+        stack: str | None = None,
+        band: str = "",
+        rows: Sequence[int] | np.ndarray | None = None,
+        insist: bool = False,
+    ) -> np.ndarray:
+        """Return the stacks of all pairs, or of some rows in their order, [row, lag] float32.
+
+        Default: the linear stack, else the first one. R and T are made as :meth:`get` makes them. Raises as it does.
+        """
         stack = stack or self.main_stack
-        if stack not in self.stacks or components not in self.components or band not in self.bands:
-            raise ResultsError(
-                f"no stack {stack!r} of {components!r} in band {band!r}; stacks are {self.stacks}, "
-                f"components {self.components}, bands {self.bands}"
-            )
-        gather: np.ndarray = self.file[stack_path(band, stack, components)]["mean"][...]
+        self._require(components, components, stack, band, insist)
+        wanted = np.arange(len(self._keys)) if rows is None else np.asarray(rows, np.int64)
+        if components not in self.components:
+            made, back = np.unique(wanted, return_inverse=True)
+            return self._made(components, stack, band, made)["mean"][back]
+        mean = self.file[stack_path(band, stack, components)]["mean"]
+        gather: np.ndarray = mean[...] if rows is None else rows_of(mean, wanted)
         return gather
 
-    def trace(self, first: str, second: str, components: str = "ZZ", stack: str = "linear") -> obspy.Trace:
-        """Return a stack as an ObsPy trace; its start time is 1970-01-01 plus the first lag."""
-        import obspy
+    def numbers(
+        self,
+        name: str,
+        components: str = "ZZ",
+        stack: str | None = None,
+        band: str = "",
+        rows: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Return ``snr``, ``symmetry`` or ``n_windows`` of stacks that are stored, [row]. Raises as :meth:`get`."""
+        stack = stack or self.main_stack
+        if components not in self.components:
+            raise ResultsError(f"no stacks of {components!r}; there are {', '.join(self.components)}")
+        self._require(components, components, stack, band, False)
+        values: np.ndarray = self.file[stack_path(band, stack, components)][name][...]
+        return values if rows is None else values[rows]
 
-        found = self.get(first, second, components, stack)
-        network, station = second.split(".")
-        header = {
-            "network": network,
-            "station": station,
-            "channel": components,
-            "sampling_rate": (len(self.lags_s) - 1) / (self.lags_s[-1] - self.lags_s[0]),
-            "starttime": obspy.UTCDateTime(float(self.lags_s[0])),
-            "xcorr": dict(found.attrs),
-        }
-        return obspy.Trace(np.ascontiguousarray(found.values), header)
+    def has_series(self, components: str = "ZZ", band: str = "") -> bool:
+        """Return whether the series of a component pair are there, or can be made of those that are."""
+        return self._series.has(components, band)
 
-    def _series(self, band: str, components: str, row: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return series [piece, lag] and numbers of windows of a pair. R and T are computed from N and E."""
-        parts = {pair: self._stored_series(band, pair, row) for pair in stored_pairs(components)}
-        n = np.min([windows for _, windows in parts.values()], axis=0)
-        if components in parts:
-            return parts[components][0], n
-        azimuth = np.full(1, self.file["pairs"][row]["azimuth_deg"])
-        turned = rotated({pair: series for pair, (series, _) in parts.items()}, azimuth, components)
-        return np.where(n[:, None] > 0, turned, np.nan).astype(np.float32), n
+    def trace(
+        self, first: str, second: str, components: str = "ZZ", stack: str = LINEAR, band: str = "", insist: bool = False
+    ) -> obspy.Trace:
+        """Return a stack as an ObsPy trace with a SAC header; its start time is 1970-01-01 plus the first lag."""
+        from xcorr.results.traces import trace_of, with_places
 
-    def _stored_series(self, band: str, components: str, row: int) -> tuple[np.ndarray, np.ndarray]:
-        import h5py
-
-        if series_path(band, components) not in self.file:
-            raise ResultsError(f"{self.path}: the series were not kept (stack.keep_series = false); only stacks exist")
-        virtual = self.file[series_path(band, components)]
-        if not virtual.is_virtual:  # packed
-            return virtual[:, row], self.file[series_path(band, components, "series_n_windows")][:, row]
-        windows = np.zeros(len(self.pieces), np.int32)
-        series = np.full((len(self.pieces), len(self.lags_s)), np.nan, np.float32)
-        shards = self.file["shards"][...]
-        holds = (shards["first_row"] <= row) & (row < shards["first_row"] + shards["rows"])
-        open_files: dict[bytes, Any] = {}
-        for piece, first, _, path in shards[holds].tolist():
-            file, _, group = path.partition(b"#")
-            if file not in open_files:  # by h5f, which is faster than File
-                try:
-                    found = h5py.h5f.open(os.fsencode(self.path.parent) + b"/" + file, h5py.h5f.ACC_RDONLY)
-                except OSError as error:
-                    raise ResultsError(
-                        f"{self.path}: the shard {file.decode()} cannot be read ({error}); open the results again if a "
-                        "run or xcorr compact has changed the campaign, else run xcorr verify"
-                    ) from error
-                open_files = {file: found}
-            inside = group + b"/" if group else b""
-            for values, kind in ((series, "series"), (windows, "series_n_windows")):
-                name = inside + series_path(band, components, kind).encode()
-                part = h5py.Dataset(h5py.h5d.open(open_files[file], name))[:, row - first]
-                values[piece : piece + len(part)] = part
-        return series, windows
+        return trace_of(with_places(self, self.get(first, second, components, stack, band, insist)))
 
     def _attributes(self, row: int, first: str, second: str, components: str, swapped: bool) -> dict[str, Any]:
         pair = self.file["pairs"][row]
@@ -272,10 +287,32 @@ class Results:
         """Close the file."""
         self.file.close()
 
-    @functools.cached_property
-    def units(self) -> str:
-        """The unit of the correlations; ``1`` if amplitudes were evened out."""
-        return str(self.attributes.get("units") or _units_of(str(self.attributes["settings"])))
+    def _facts(self) -> dict[str, str]:
+        start, end = (str(t)[:19] for t in (self.pieces[0, 0], self.pieces[-1, 1]))
+        return {
+            "stations": str(len(self._stations)),
+            "pairs": str(len(self._keys)),
+            "components": ", ".join(self.components),
+            "stacks": ", ".join(self.stacks),
+            **({"bands": ", ".join(self.bands[1:])} if self.bands[1:] else {}),
+            "pieces": f"{len(self.pieces)}, {start} to {end}",
+            "lags": f"{self.lags_s[0]:g} to {self.lags_s[-1]:g} s",
+            "units": self.units,
+            **({"failed": f"{bad} input(s), in .report"} if (bad := len(self.report.get("errors", ()))) else {}),
+        }
+
+    def __repr__(self) -> str:
+        """Return where the results are and what they hold."""
+        facts = "".join(f"\n  {name:10}  {value}" for name, value in self._facts().items())
+        return f"<xcorr.Results {str(self.path)!r}{facts}>"
+
+    def _repr_html_(self) -> str:
+        """Return the same as a table, for notebooks."""
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{name}</th><td style='text-align:left'>{html.escape(value)}</td></tr>"
+            for name, value in self._facts().items()
+        )
+        return f"<b>xcorr.Results</b> {html.escape(str(self.path))}<table>{cells}</table>"
 
     def __enter__(self) -> Results:
         """Return the results for a ``with`` block."""

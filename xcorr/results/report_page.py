@@ -14,8 +14,10 @@ import numpy as np
 from xcorr.core.files import replace_text
 from xcorr.observers.progress import busy_shares
 from xcorr.pes.items import Float32
+from xcorr.pes.reading.waveform import DAY_NS
 from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.results.reader import Results
+from xcorr.results.scale import KM_PER_DEGREE, scale_length
 from xcorr.store.accounts import Availability, availability
 from xcorr.store.report import reason_line
 
@@ -27,6 +29,7 @@ SECTION_WIDTH = 600  # most lags shown
 MANY = 50  # reading one row alone takes as long as reading so many rows together
 LABELLED = 60  # most stations for which the map shows names
 LISTED = 100  # most lines, and most errors, shown; report.json has all
+ROWS_LABELLED, COLUMNS_LABELLED, ROW_PX = 24, 4, 14
 WORST = 10  # most channels shown in the list of rejected windows
 
 
@@ -52,7 +55,7 @@ def write_page(folder: Path, report: Mapping[str, Any]) -> None:
     """Write ``report.html`` from the report and ``xcorr.h5`` of a campaign."""
     seen = availability(folder)
     with Results(folder / RESULTS) as results:
-        places, unplaced = _places(results, seen)
+        places, unplaced, frame = _places(results, seen)
         sections = [_section(results, pair) for pair in results.components]
         stack = results.main_stack
     lost = [(f"line {r['line']}", r["text"], r["reason"]) for r in report["requested"] if r["status"] != "used"]
@@ -66,6 +69,7 @@ def write_page(folder: Path, report: Mapping[str, Any]) -> None:
         windows_total=max(sum(report["windows"].values()), 1),
         places=places,
         unplaced=unplaced,
+        map=frame,
         labelled=LABELLED,
         sections=sections,
         stack=stack,
@@ -80,21 +84,51 @@ def write_page(folder: Path, report: Mapping[str, Any]) -> None:
     replace_text(folder / "report.html", text)
 
 
-def _places(results: Results, seen: Availability) -> tuple[list[dict[str, Any]], int]:
-    """Return the stations on the map, and how many have no place. The cosine of the mean latitude scales longitudes."""
+def _places(results: Results, seen: Availability) -> tuple[list[dict[str, Any]], int, dict[str, Any]]:
+    """Return the stations on the map (percent from left and top), how many have no place, and the map's frame."""
     table = results.dataset("stations")
     known = np.isfinite(table["latitude"] + table["longitude"])
     if not known.any():
-        return [], len(table)
+        return [], len(table), {}
     table = table[known]
     used = {name.rpartition(".")[0] for name, share in zip(seen.slots, seen.share, strict=True) if np.nanmax(share) > 0}
-    x, y = table["longitude"] * np.cos(np.radians(table["latitude"].mean())), table["latitude"]
-    size = max(np.ptp(x), np.ptp(y)) or 1.0
-    px, py = 30 + 540 * (x - x.min()) / size, 20 + 400 * (y.max() - y) / max(np.ptp(y), size * 400 / 540)
-    return [
-        {"name": name, "x": round(float(a), 1), "y": round(float(b), 1), "used": name in used}
+    y, shrink = table["latitude"], max(float(np.cos(np.radians(table["latitude"].mean()))), 0.05)
+    middle = np.degrees(np.angle(np.exp(1j * np.radians(table["longitude"])).mean()))
+    x = middle + (table["longitude"] - middle + 180) % 360 - 180  # on one side of the date line
+    size = max(float(np.ptp(x)) * shrink, float(np.ptp(y)), 1e-3) * 1.3  # degrees of latitude
+    width, height = max(np.ptp(x) * shrink * 1.3, size * 0.6), max(np.ptp(y) * 1.3, size * 0.45)
+    west, north = x.mean() if len(x) == 1 else (x.min() + x.max()) / 2, (y.min() + y.max()) / 2
+    west, north = west - width / shrink / 2, north + height / 2
+    width_km = width * KM_PER_DEGREE
+    frame = {
+        "width": 600,
+        "ratio": f"{width / height:.4f}",
+        "scale_km": scale_length(width_km),
+        "scale": round(100 * scale_length(width_km) / width_km, 2),
+        "x": _ticks(west, west + width / shrink),
+        "y": _ticks(north, north - height),
+    }
+    px, py = 100 * (x - west) * shrink / width, 100 * (north - y) / height
+    places = [
+        {"name": name, "x": round(float(a), 2), "y": round(float(b), 2), "used": name in used}
         for name, a, b in zip(table["id"].astype(str), px, py, strict=True)
-    ], int((~known).sum())
+    ]
+    return places, int((~known).sum()), frame
+
+
+def _ticks(first: float, last: float, most: int = 5) -> list[tuple[float, str]]:
+    """Return round numbers between the ends of an axis, as percent of its length and text."""
+    low, high = sorted((first, last))
+    power = 10.0 ** np.floor(np.log10((high - low) / most))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power * most >= (high - low) * (1 - 1e-9))
+    values = np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1) * step
+    return [(round(100 * (v - first) / (last - first), 2), f"{round(v, 9) + 0.0:.10g}") for v in values.tolist()]
+
+
+def _evenly(count: int, most: int) -> list[int]:
+    """Return at most so many numbers of rows or columns, evenly apart."""
+    found: list[int] = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
+    return found
 
 
 def _section(results: Results, components: str) -> dict[str, Any]:
@@ -106,6 +140,7 @@ def _section(results: Results, components: str) -> dict[str, Any]:
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), SECTION_PAIRS)).round().astype(int))]
     if not len(rows):
         return {"components": components, "picture": None}
+    shown_km = results.file["pairs"]["distance_m"][...][rows] / 1000
     width = len(results.lags_s)
     lags = np.unique(np.linspace(0, width - 1, min(width, SECTION_WIDTH)).round().astype(int))
     mean = group["mean"]
@@ -121,8 +156,13 @@ def _section(results: Results, components: str) -> dict[str, Any]:
         "reach": f"{known.min():.1f} to {known.max():.1f} km, nearest on top"
         if len(known)
         else "in the order of the list",
-        "first_lag": f"{results.lags_s[0]:g}",
-        "last_lag": f"{results.lags_s[-1]:g}",
+        "x": _ticks(results.lags_s[0], results.lags_s[-1]),
+        "y": [
+            (round(100 * (k + 0.5) / len(rows), 2), f"{shown_km[k]:.1f}")
+            for k in _evenly(len(rows), ROWS_LABELLED)
+            if np.isfinite(shown_km[k])
+        ],
+        "y_label": "distance (km)" if len(known) else "",
     }
 
 
@@ -141,7 +181,16 @@ def _picture_of(seen: Availability) -> dict[str, Any]:
     share = np.nan_to_num(seen.share)[..., None]
     image = np.where(np.isnan(seen.share)[..., None], 235, np.array([235, 235, 235]) - np.array([190, 90, 175]) * share)
     image[seen.failed] = 210, 50, 50
-    return _picture(image.astype(np.uint8).repeat(max(1, 12 // len(seen.slots)), axis=0))
+    made = _picture(image.astype(np.uint8).repeat(max(1, 12 // len(seen.slots)), axis=0))
+    slots, chunks = len(seen.slots), len(seen.starts_ns)
+    starts = np.array(seen.starts_ns, "datetime64[ns]")
+    unit = "D" if all(ns % DAY_NS == 0 for ns in seen.starts_ns) else "m"
+    made["height"] = min(480, max(140, ROW_PX * slots))
+    columns, rows = _evenly(chunks, COLUMNS_LABELLED), _evenly(slots, made["height"] // ROW_PX)
+    return made | {
+        "x": [(round(100 * (k + 0.5) / chunks, 2), str(starts[k].astype(f"M8[{unit}]"))) for k in columns],
+        "y": [(round(100 * (k + 0.5) / slots, 2), seen.slots[k]) for k in rows],
+    }
 
 
 def _picture(image: np.ndarray) -> dict[str, Any]:
@@ -150,7 +199,7 @@ def _picture(image: np.ndarray) -> dict[str, Any]:
 
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG", compress_level=2)
-    return {"data": base64.b64encode(buffer.getvalue()).decode(), "height": min(480, max(120, 4 * len(image)))}
+    return {"data": base64.b64encode(buffer.getvalue()).decode(), "height": min(480, max(140, 4 * len(image)))}
 
 
 def _worst(seen: Availability) -> list[tuple[str, int]]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from xcorr.pes.preparing import whiten
+from xcorr.pes.preparing.orient import stored_pairs
 from xcorr.pes.reading.source import Source, SourceError, source_class
 from xcorr.settings import Settings, SettingsError
 
@@ -70,6 +71,13 @@ def _check_components(s: Settings, require: Require) -> None:
         valid = all(len(p) == 2 and set(p) <= set(letters) for p in listed) and len({*listed}) == len(listed) > 0
         rule = f'must list different pairs of {", ".join(letters)} such as "ZZ", or be "all"'
         require(valid, f"correlate.{key}", given, rule)
+    there = {*s.component_pairs}
+    require(
+        all(len(p) == 2 and set(p) <= set("ZNEHRT") and there.issuperset(stored_pairs(p)) for p in s.stack.components),
+        "stack.components",
+        s.stack.components,
+        f"must list pairs that can be made of those that are correlated, {', '.join(s.component_pairs)}",
+    )
     require(
         c.autocorrelation_components is None or c.autocorrelations,
         "correlate.autocorrelation_components",

@@ -123,6 +123,29 @@ class Settings:
             return None
         return tuple(dict.fromkeys(p for pair in _named_pairs(self.correlate.components) for p in stored_pairs(pair)))
 
+    @property
+    def stacked_pairs(self) -> tuple[str, ...]:
+        """Component pairs that are stacked: those wanted, and those that are made of them afterwards."""
+        return tuple(dict.fromkeys((*self.outputs, *self.stack.components)))
+
+    @property
+    def rotation_doubts(self) -> tuple[str, ...]:
+        """Why R and T made of N and E would not be those of the ground: settings that scale N and E differently."""
+        found = [
+            f'{name}.per = "channel" gives N and E of a station different weights, so that R and T are not those of '
+            f'the ground; set {name}.per = "station"'
+            for name in ("normalize", "whiten")
+            if getattr(self, name).method != "none" and getattr(self, name).per == "channel"
+        ]
+        c = self.correlate
+        for key, value in (("method", c.method), ("amplitude", c.amplitude)):
+            if value not in ("cross-correlation", "none"):
+                found.append(
+                    f'correlate.{key} = "{value}" scales each pair of components by itself, so that R and T are not '
+                    "those of the ground"
+                )
+        return tuple(found)
+
     @functools.cached_property
     def component_pairs(self) -> tuple[str, ...]:
         """Component pairs of Z, N, E, H that are correlated."""

@@ -195,6 +195,9 @@ class Stack:
     """Stacking over chunks."""
 
     methods: tuple[str, ...] = option(("linear",), "Stack methods. Each makes one stack.", choices=stacking.METHODS)
+    components: tuple[str, ...] = option(
+        (), 'Component pairs that are also stacked, made of those that are correlated: "RR", "TT" of N and E.'
+    )
     substack_s: int | None = option(
         None, "Length of a piece: a chunk divided by a whole number. Default: the whole chunk.", least=1
     )

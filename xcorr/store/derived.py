@@ -160,6 +160,7 @@ class Stacks:
     """What a result file says of its stacks: ``of`` [method] are digest of shards, pieces and parameters.
 
     ``paths`` are those of the shards whose series the file shows; empty if the file shows none, or has copies.
+    ``components`` are the component pairs.
     """
 
     shards_digest: str
@@ -167,6 +168,7 @@ class Stacks:
     rows: int
     of: dict[str, dict[str, Any]]
     paths: frozenset[str]
+    components: tuple[str, ...] = ()
 
     def behind(self) -> dict[str, str]:
         """Return the methods whose stacks lack data that the campaign has, and what they lack."""
@@ -189,4 +191,6 @@ def read_stacks(folder: Path) -> Stacks:
             of[method] = {name: v.item() if hasattr(v, "item") else v for name, v in group.attrs.items()}
         shows = "series" in file and all(data.is_virtual for data in file["series"].values())
         paths = frozenset(path.decode() for path in file["shards"]["path"]) if shows else frozenset()
-        return Stacks(str(file.attrs.get("shards_digest", "")), len(file["pieces"]), len(file["pairs"]), of, paths)
+        components = tuple(next(iter(file["stacks"].values())))
+        digest = str(file.attrs.get("shards_digest", ""))
+        return Stacks(digest, len(file["pieces"]), len(file["pairs"]), of, paths, components)

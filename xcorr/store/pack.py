@@ -6,6 +6,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+from xcorr.pes.stacking.dimensions import name_dimensions
 from xcorr.pes.stacking.result_file import NAME
 from xcorr.pes.storing.shards import chunk_shape, require_space
 from xcorr.store.derived import publish
@@ -50,7 +51,7 @@ def _copy_all(path: Path, temporary: Path) -> None:
                 if known != name:
                     target[name] = target[known]
                 elif isinstance(item, h5py.Group):
-                    target.create_group(name)
+                    target.create_group(name).attrs.update(item.attrs)
                 elif item.is_virtual:
                     shape = (*(1,) * (item.ndim - 2), *chunk_shape(item.shape[-1], item.shape[-2]))
                     made = target.create_dataset(
@@ -59,6 +60,7 @@ def _copy_all(path: Path, temporary: Path) -> None:
                     for part in made.iter_chunks():
                         made[part] = item[part]
                 else:
-                    source.copy(item, target, name=name)
+                    source.copy(item, target, name=name, without_attrs=True)
 
             source.visititems_links(copy)  # visititems would name a dataset with several names only once
+            name_dimensions(target, str(source.attrs.get("units", "")))

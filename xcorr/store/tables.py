@@ -100,7 +100,7 @@ def tables(recipe: Recipe, found: Survey, pairs: np.ndarray, starts: Sequence[in
         np.arange(-m, m + 1) / settings.condition.rate_hz,
         recipe.shape.bands,
         settings.component_pairs if settings.stack.keep_series else (),
-        settings.outputs,
+        settings.stacked_pairs,
         settings.stack.methods,
         substacks,
         tuple(

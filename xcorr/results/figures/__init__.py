@@ -1,0 +1,18 @@
+"""Figures of results. Every function returns a Matplotlib figure, which :func:`save` writes and notebooks show."""
+
+from xcorr.results.figures.network import availability, matrix, station_map
+from xcorr.results.figures.sections import pair, record_section
+from xcorr.results.figures.spectra import psd, spectra
+from xcorr.results.figures.style import PlotError, save
+
+__all__ = [
+    "PlotError",
+    "availability",
+    "matrix",
+    "pair",
+    "psd",
+    "record_section",
+    "save",
+    "spectra",
+    "station_map",
+]

@@ -1,0 +1,104 @@
+"""Reads the series of a campaign for some pairs, from its shards or from a packed result file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xcorr.pes.preparing.orient import rotated, stored_pairs
+from xcorr.pes.stacking.methods import Stacking, stacked
+from xcorr.pes.stacking.sums import Sums
+from xcorr.pes.storing.shards import series_path
+from xcorr.results.errors import ResultsError
+
+BLOCK_BYTES = 64 << 20  # of the series that are read at once
+
+Series = tuple[np.ndarray, np.ndarray]  # [piece, row, lag] float32, and numbers of windows [piece, row]
+
+
+class SeriesReader:
+    """The series in a result file, or in the shards that it shows."""
+
+    def __init__(self, file: Any, path: Path) -> None:
+        self.file, self.path = file, path
+        self.lags, self.pieces = len(file["lags_s"]), len(file["pieces"])
+        self.rows = len(file["pairs"])
+
+    def has(self, components: str, band: str = "") -> bool:
+        """Return whether series of a component pair are there, or can be made of those that are."""
+        return all(series_path(band, part) in self.file for part in stored_pairs(components))
+
+    def read(self, components: str, band: str, rows: slice) -> Series:
+        """Return the series of consecutive rows; those of R and T are made of N and E."""
+        if not self.has(components, band):
+            raise ResultsError(f"{self.path}: the series were not kept (stack.keep_series = false); only stacks exist")
+        parts = {pair: self._stored(band, pair, rows) for pair in stored_pairs(components)}
+        if components in parts:
+            return parts[components]
+        azimuth = self.file["pairs"]["azimuth_deg"][rows]
+        n = np.min([windows for _, windows in parts.values()], axis=0) * np.isfinite(azimuth)
+        turned = rotated({pair: series for pair, (series, _) in parts.items()}, azimuth, components)
+        return np.where(n[:, :, None] > 0, turned, np.nan).astype(np.float32), n
+
+    def stacks(
+        self, components: str, method: str, band: str, rows: np.ndarray, how: Stacking
+    ) -> Iterator[tuple[slice, np.ndarray, Sums]]:
+        """Yield stacks [row, lag] made of series, and the sums of the linear stack, for parts of rows in order."""
+        size = max(1, BLOCK_BYTES // (4 * self.lags * self.pieces * len(stored_pairs(components))))
+        low = 0
+        while low < len(rows):
+            high = int(np.searchsorted(rows, rows[low] + size))  # rows that lie together are read together
+            span = slice(int(rows[low]), int(rows[high - 1]) + 1)
+            series, n = (part[:, rows[low:high] - span.start] for part in self.read(components, band, span))
+            sums = Sums.zeros(high - low, self.lags)
+            sums.add(series, n)
+            made = sums.mean() if method == "linear" else stacked(method, series, n, how)
+            yield slice(low, high), made, sums
+            low = high
+
+    def _stored(self, band: str, components: str, rows: slice) -> Series:
+        virtual = self.file[series_path(band, components)]
+        if not virtual.is_virtual:  # packed
+            return virtual[:, rows], self.file[series_path(band, components, "series_n_windows")][:, rows]
+        shape = self.pieces, rows.stop - rows.start
+        windows, series = np.zeros(shape, np.int32), np.full((*shape, self.lags), np.nan, np.float32)
+        shards = self.file["shards"][...]
+        ends = shards["first_row"] + shards["rows"]
+        with self._open_shards() as group_of:
+            for piece, first, count, path in shards[(shards["first_row"] < rows.stop) & (ends > rows.start)].tolist():
+                low, high = max(first, rows.start), min(first + count, rows.stop)
+                inside, here = slice(low - first, high - first), slice(low - rows.start, high - rows.start)
+                for values, kind in ((series, "series"), (windows, "series_n_windows")):
+                    part = group_of(path, series_path(band, components, kind))[:, inside]
+                    values[piece : piece + len(part), here] = part
+        return series, windows
+
+    @contextlib.contextmanager
+    def _open_shards(self) -> Iterator[Any]:
+        """Give a function of a shard's path and a name that returns the dataset; files are opened by h5f, faster."""
+        import h5py
+
+        known: dict[bytes, Any] = {}
+
+        def dataset(path: bytes, name: str) -> Any:
+            file, _, group = path.partition(b"#")
+            if file not in known:
+                known.clear()  # shards of a strip in a month may be in one file, one after another
+                try:
+                    at = os.fsencode(self.path.parent) + b"/" + file
+                    known[file] = h5py.h5f.open(at, h5py.h5f.ACC_RDONLY)
+                except OSError as error:
+                    raise ResultsError(
+                        f"{self.path}: the shard {file.decode()} cannot be read ({error}); open the results again if a "
+                        "run or xcorr compact has changed the campaign, else run xcorr verify"
+                    ) from error
+            inside = (group + b"/" if group else b"") + name.encode()
+            return h5py.Dataset(h5py.h5d.open(known[file], inside))
+
+        yield dataset
+        known.clear()
