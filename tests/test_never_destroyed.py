@@ -427,3 +427,13 @@ def test_what_rots_unseen_is_mended_once_verify_has_named_it(tmp_path, name):
     assert list(problems(folder)) == []
     assert held(folder) == before
     assert not (folder / "doubts.json").exists()
+
+
+def test_settings_that_are_not_text_any_more_are_written_again(made):
+    folder, _ = made
+    path = folder / "x.xcorr" / "campaign.toml"
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"# software: x", b"# software: \xf8"))
+    assert path.read_bytes() != whole
+    go_on(made, *CODES)
+    assert path.read_bytes() == whole

@@ -166,7 +166,7 @@ def units_of(seed_id: str, units: str) -> str:
 
 
 def evaluated(response: Any, frequency_hz: Any, units: str) -> np.ndarray:
-    """Return a response at frequencies; ``units`` is one of :data:`OUTPUTS`. Raises whatever ObsPy and evalresp raise."""
+    """Return a response at frequencies in a unit of :data:`OUTPUTS`. Raises whatever ObsPy and evalresp raise."""
     with ONE_AT_A_TIME, warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="ObsPy can not map unit")  # pascal is not to be mapped
         values: np.ndarray = response.get_evalresp_response_for_frequencies(frequency_hz, output=OUTPUTS[units])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import html
 import json
 import tomllib
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from xcorr.results.afterwards import LINEAR, made_stacks, rows_of
 from xcorr.results.errors import ResultsError
 from xcorr.results.selection import Selection
 from xcorr.results.series import SeriesReader
+from xcorr.results.summary import as_html, as_text
 
 if TYPE_CHECKING:
     import obspy
@@ -287,32 +287,12 @@ class Results:
         """Close the file."""
         self.file.close()
 
-    def _facts(self) -> dict[str, str]:
-        start, end = (str(t)[:19] for t in (self.pieces[0, 0], self.pieces[-1, 1]))
-        return {
-            "stations": str(len(self._stations)),
-            "pairs": str(len(self._keys)),
-            "components": ", ".join(self.components),
-            "stacks": ", ".join(self.stacks),
-            **({"bands": ", ".join(self.bands[1:])} if self.bands[1:] else {}),
-            "pieces": f"{len(self.pieces)}, {start} to {end}",
-            "lags": f"{self.lags_s[0]:g} to {self.lags_s[-1]:g} s",
-            "units": self.units,
-            **({"failed": f"{bad} input(s), in .report"} if (bad := len(self.report.get("errors", ()))) else {}),
-        }
-
     def __repr__(self) -> str:
         """Return where the results are and what they hold."""
-        facts = "".join(f"\n  {name:10}  {value}" for name, value in self._facts().items())
-        return f"<xcorr.Results {str(self.path)!r}{facts}>"
+        return as_text(self)
 
     def _repr_html_(self) -> str:
-        """Return the same as a table, for notebooks."""
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{name}</th><td style='text-align:left'>{html.escape(value)}</td></tr>"
-            for name, value in self._facts().items()
-        )
-        return f"<b>xcorr.Results</b> {html.escape(str(self.path))}<table>{cells}</table>"
+        return as_html(self)
 
     def __enter__(self) -> Results:
         """Return the results for a ``with`` block."""

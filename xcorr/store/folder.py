@@ -71,7 +71,7 @@ def freeze_settings(folder: Path, settings: Settings) -> list[str]:
                 f"{folder} holds a campaign with other settings:\n{what}\nchoose another folder with -o, or remove it"
             )
     text = _campaign_text(settings)
-    if repaired or not known.exists() or known.read_text() != text:
+    if repaired or not known.exists() or known.read_bytes() != text.encode():
         replace_text(known, text)
     return repaired
 
