@@ -86,6 +86,12 @@ class TestRotation:
             close(a.gather("RT", stack, rows=[2, 0, 2]), b.gather("RT", stack)[[2, 0, 2]])
             assert np.array_equal(a.gather("ZN", stack, rows=[2, 1]), a.gather("ZN", stack)[[2, 1]])
 
+    def test_numbers(self, stored, beforehand):
+        with xcorr.results.open(stored) as a, xcorr.results.open(beforehand) as b:
+            for name in ("snr", "symmetry", "n_windows"):
+                np.testing.assert_allclose(a.numbers(name, "RT"), b.numbers(name, "RT"), rtol=1e-3)
+            assert len(figures.matrix(a, "TT").axes) == 2
+
     def test_gather_reads_series_in_parts(self, stored, beforehand, monkeypatch):
         from xcorr.results import series
 
@@ -409,3 +415,4 @@ class TestTrace:
             for word in ("3", "EE, EN", "linear, pws, robust", "2024-03-01T00:00:00", "-30 to 30 s"):
                 assert word in text
                 assert word in page
+        assert repr(found) == f"<xcorr.Results '{stored / 'xcorr.h5'}', closed>"

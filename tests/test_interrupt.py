@@ -186,7 +186,9 @@ def many(archive, tmp_path, mapping, count):
     return codes
 
 
-@pytest.mark.parametrize("mapping", MAPPINGS)
+@pytest.mark.parametrize(
+    "mapping", [m if m in ("processes", "mpi") else pytest.param(m, marks=pytest.mark.slow) for m in MAPPINGS]
+)
 def test_interrupts_at_random_moments(archive, tmp_path, mapping):
     assert len(many(archive, tmp_path, mapping, 1)) == 1
 

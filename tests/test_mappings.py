@@ -206,7 +206,7 @@ def test_every_registered_element_holds_the_contract():
     for name in names:
         made = installed.load("elements", name)
         required = [p for p in inspect.signature(made).parameters.values() if p.default is p.empty]
-        check_element(made(*[None] * len(required)))
+        check_element(made(*[0.0 if p.annotation in (float, "float") else None for p in required]))
     for element in (ListSource([1]), ListSink(), ScriptedFailure(), Slow(0), e.ByKeys()):
         check_element(element)
 
@@ -248,7 +248,7 @@ import elements as e
 from xcorr.core.testing import ListSink, ListSource
 from xcorr.mappings import run
 import sys
-print(run(e.chain(ListSource([1]), ListSink()), mapping=sys.argv[1], workers=2).results)
+print(run(e.chain(ListSource([(1, 1)]), e.Affine(3), ListSink()), mapping=sys.argv[1], workers=2).results)
 """
 
 

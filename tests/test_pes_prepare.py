@@ -248,7 +248,7 @@ def test_zeros_stay_zero():
     zero = np.zeros((1, 100), np.float32)
     for method in normalize.METHODS:
         assert (normalize.normalize(zero, zero == 0, Normalization(method), 4.0) == 0).all()
-    with pytest.raises(ValueError, match="not one of none, one-bit"):
+    with pytest.raises(ValueError, match="must be one of none, one-bit"):
         normalize.normalize(zero, zero == 0, Normalization("onebit"), 4.0)
 
 
@@ -291,7 +291,7 @@ def test_shared_whitening_keeps_ratios(rng):
 
 def test_unknown_whitening():
     grid = whiten.spectral_grid(100, 10, 4.0, (0.1, 1.0))
-    with pytest.raises(ValueError, match="not one of none, phase"):
+    with pytest.raises(ValueError, match="must be one of none, phase"):
         whiten.whiten(
             np.ones((1, 1, grid.bins), np.complex64), whiten.Whitening("white"), grid, np.ones(grid.bins, np.float32)
         )

@@ -360,6 +360,7 @@ def test_the_demo_has_the_same_bits_and_lineage(cluster, storm, demo, tmp_path):
 
 
 @needs_storm
+@pytest.mark.slow
 def test_an_exception_ends_the_run_with_its_traceback(cluster, storm, tmp_path):
     with pytest.raises(ElementError, match="scripted failure at 7") as caught:
         storm(chain(ListSource(range(20)), ScriptedFailure(at=[7]), ListSink()))

@@ -85,7 +85,7 @@ def _drawn(kind: str, results: Path, folder: Path, given: dict[str, Any]) -> tup
         if kind == "map":
             return figures.station_map(found, selection), _named(kind, *pairs)
         if kind == "matrix":
-            return figures.matrix(found, components, stack, band, "snr", selection), _named(kind, *what, *pairs)
+            return figures.matrix(found, components, stack, band, "snr", selection, insist), _named(kind, *what, *pairs)
         if kind == "spectra":
             return figures.spectra(found, components, stack, band, selection, insist), _named(kind, *what, *pairs)
         velocities = _velocities(given["velocity"])

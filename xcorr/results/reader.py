@@ -243,14 +243,16 @@ class Results:
         stack: str | None = None,
         band: str = "",
         rows: np.ndarray | None = None,
+        insist: bool = False,
     ) -> np.ndarray:
-        """Return ``snr``, ``symmetry`` or ``n_windows`` of stacks that are stored, [row]. Raises as :meth:`get`."""
+        """Return ``snr``, ``symmetry`` or ``n_windows`` of stacks of pairs, or of some rows, [row]. Raises as get."""
         stack = stack or self.main_stack
+        self._require(components, components, stack, band, insist)
+        wanted = np.arange(len(self._keys)) if rows is None else rows
         if components not in self.components:
-            raise ResultsError(f"no stacks of {components!r}; there are {', '.join(self.components)}")
-        self._require(components, components, stack, band, False)
-        values: np.ndarray = self.file[stack_path(band, stack, components)][name][...]
-        return values if rows is None else values[rows]
+            return self._made(components, stack, band, wanted)[name]
+        values: np.ndarray = self.file[stack_path(band, stack, components)][name][...][wanted]
+        return values
 
     def has_series(self, components: str = "ZZ", band: str = "") -> bool:
         """Return whether the series of a component pair are there, or can be made of those that are."""

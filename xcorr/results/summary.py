@@ -29,12 +29,16 @@ def facts(results: Results) -> dict[str, str]:
 
 def as_text(results: Results) -> str:
     """Return where the results are and what they hold."""
+    if not results.file:
+        return f"<xcorr.Results {str(results.path)!r}, closed>"
     lines = "".join(f"\n  {name:10}  {value}" for name, value in facts(results).items())
     return f"<xcorr.Results {str(results.path)!r}{lines}>"
 
 
 def as_html(results: Results) -> str:
     """Return the same as a table, for notebooks."""
+    if not results.file:
+        return html.escape(as_text(results))
     cells = "".join(
         f"<tr><th style='text-align:left'>{name}</th><td style='text-align:left'>{html.escape(value)}</td></tr>"
         for name, value in facts(results).items()

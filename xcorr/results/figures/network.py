@@ -81,10 +81,11 @@ def matrix(
     band: str = "",
     quantity: str = "snr",
     selection: Selection | None = None,
+    insist: bool = False,
 ) -> Figure:
     """Draw a number of each pair, station against station: ``snr`` of a stack, or its ``n_windows``."""
     stack, rows = stack or results.main_stack, rows_of(results, selection)
-    values = results.numbers(quantity, components, stack, band, rows)
+    values = results.numbers(quantity, components, stack, band, rows, insist)
     stations, pairs = results.dataset("stations"), results.dataset("pairs")[rows]
     used = np.unique([pairs["station_1"], pairs["station_2"]])
     place = np.searchsorted(used, [pairs["station_1"], pairs["station_2"]])
