@@ -219,6 +219,21 @@ class TestRotation:
             with pytest.raises(ResultsError, match="series were not kept"):
                 a.get(*PAIRS[1], "RT", None)
 
+    def test_without_series_different_windows_are_refused(self, archive, tmp_path):
+        for path in (archive / "sds").rglob("*.D.2024.061"):
+            target = tmp_path / "sds" / path.relative_to(archive / "sds")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            stream = obspy.read(str(path))
+            if "AAA..BHN" in path.name:
+                stream.trim(endtime=START + 3600)
+            stream.write(str(target), format="MSEED")
+        how = settings(tmp_path / "sds", **SAME, correlate={"components": EVERY}, stack={"keep_series": False})
+        run_campaign(archive / "list.csv", tmp_path / "x.xcorr", how)
+        with xcorr.results.open(tmp_path / "x.xcorr") as found:
+            with pytest.raises(ResultsError, match="1 pair.s. cannot be made: their components have different windows"):
+                found.get(*PAIRS[0], "TT")
+            assert found.get(*PAIRS[2], "TT").attrs["n_windows"] > 0
+
     @pytest.mark.parametrize("components", ["RX", "R", "ZZZ", "", "HH"])
     def test_components_that_cannot_be(self, stored, components):
         with xcorr.results.open(stored) as found, pytest.raises(ResultsError, match="no components .*there are EE"):
@@ -270,6 +285,27 @@ class TestSelections:
         refused = invoke("export", stored, "--format", "csv", "-o", tmp_path / "y", "--distance", 1, 2)
         assert refused.exit_code == 1
         assert "among those selected" in refused.output
+
+    def test_names_that_would_be_the_same_are_not_lost(self, tmp_path, invoke):
+        for code, location in (("AA", "00"), ("AA_00", ""), ("B-C", "")):
+            path = write(tmp_path / "sds", code, waveform(len(code)))
+            (trace,) = obspy.read(str(path))
+            trace.stats.location = location
+            trace.write(str(path.with_name(f"XX.{code}.{location}.BHZ.D.2024.061")), format="MSEED")
+            if location:
+                path.unlink()
+        (tmp_path / "list.txt").write_text("XX AA\nXX AA_00\nXX B-C\n")
+        run_campaign(
+            tmp_path / "list.txt", tmp_path / "x.xcorr", settings(tmp_path / "sds", data={"sensors": "location"})
+        )
+        for kind in ("sac", "mseed"):
+            assert invoke("export", tmp_path / "x.xcorr", "--format", kind, "-o", tmp_path / kind).exit_code == 0
+            assert len(list((tmp_path / kind).rglob(f"*.{kind}"))) == 3
+        refused = invoke("export", tmp_path / "x.xcorr", "--format", "asdf", "-o", tmp_path / "x.h5")
+        assert refused.exit_code == 1
+        assert "two pairs would have the name 'XX_AA_00/XX_B_C/ZZ'" in refused.output
+        with xcorr.results.open(tmp_path / "x.xcorr") as found:
+            assert len(found.select(pairs=["XX.B-C-XX.AA:00"])) == 1
 
 
 class TestSeriesReadBack:

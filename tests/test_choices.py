@@ -263,6 +263,15 @@ class TestCodesFromNames:
             assert found.stations["id"].tolist() == ["XX.AAA", "XX.BBB"]
             np.testing.assert_array_equal(found.get("XX.AAA", "XX.BBB").values, expected)
 
+    def test_blank_codes_of_miniseed(self, tmp_path):
+        (tmp_path / "f").mkdir()
+        for code, seed in (("AAA", 1), ("BBB", 2)):
+            made = trace("", waveform(seed), channel="")
+            made.write(str(tmp_path / "f" / f"XX_{code}_BHZ.mseed"), format="MSEED")
+        run(tmp_path, f"files:{tmp_path}/f/{{net}}_{{sta}}_{{cha}}.mseed")
+        with results.open(tmp_path / "x.xcorr") as found:
+            assert found.get("XX.AAA", "XX.BBB").attrs["n_windows"] == 12
+
     def test_what_a_header_has_stays(self, tmp_path):
         self.files(tmp_path, {"AAA_1.sac": 1, "BBB_1.sac": 2}, ("XX", "", "", "BHZ"))
         run(tmp_path, f"files:{tmp_path}/f/{{station}}_*.sac")
@@ -331,6 +340,8 @@ class TestAsPeopleWriteThem:
         ("text", "message"),
         [
             ("station,lat,lon\nAAA,1,2\n", "no column network; add one, or write stations as NET.STA"),
+            ("net,sta,lat,lon,Elevation (km)\nXX,A,1,2,3\n", "write elevation_m in metres"),
+            ("net,sta,Latitude (rad),lon\nXX,A,1,2\n", "write latitude in degrees"),
             ("net,sta,lat,latitude\nXX,A,1,2\n", "two columns of the header are the latitude"),
             ("net,sta,lat,longtiude\nXX,A,1,2\n", "'longtiude' is not known.*did you mean 'longitude'"),
         ],

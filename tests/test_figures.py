@@ -236,6 +236,7 @@ CHOICES = [
     ("--distance", 1, 60),
     ("--azimuth", 0, 90),
     ("--pairs", "XX.A*-XX.*"),
+    ("--pairs", "XX.A??-XX.*"),
     ("--pair", "XX.AAA", "XX.BBB"),
     ("--pair", "XX.AAA", "XX.CCC"),
     ("--pair", "XX.AAA", "XX.BBB", "--stack", "pws"),
@@ -262,7 +263,7 @@ def test_every_choice_has_a_file_of_its_own(folder, invoke):
             assert len(image.convert("L").getcolors(100_000)) > 10, "something is drawn"
     assert len(set(names)) == len(CHOICES)
     assert names[1].endswith("section_ZZ_pws.png")
-    assert names[8].endswith("pair_XX.AAA-XX.BBB_ZZ_linear.png")
+    assert names[9].endswith("pair_XX.AAA-XX.BBB_ZZ_linear.png")
 
 
 @pytest.mark.parametrize(
@@ -271,6 +272,7 @@ def test_every_choice_has_a_file_of_its_own(folder, invoke):
         (("--map", "--matrix"), "--map and --matrix are different figures"),
         (("--velocity", "fast"), "write velocities in km/s"),
         (("--velocity", "0"), "write velocities in km/s"),
+        (("--max-lag", "nan"), "--max-lag: must be finite"),
         (("--max-lag", "0"), "0.0 is not in the range"),
         (("--stack", "pwx"), "no stack 'pwx' (did you mean 'pws'?)"),
         (("--components", "QQ"), "no components 'QQ'"),

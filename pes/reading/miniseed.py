@@ -98,7 +98,7 @@ def _codes(sourceid: str) -> tuple[str, str, str, str]:
         *head, location, band, sensor, last = of_station
         return network.partition(":")[2].strip(), "_".join(head).strip(), location.strip(), band + sensor + last
     network, station, location, channel = sourceid2nslc(sourceid)
-    return network.strip(), station.strip(), location.strip(), channel.strip()
+    return network.strip(), station.strip(), location.strip(), channel.strip() if channel.strip("_ ") else ""
 
 
 def _is_steady(waveform: Waveform) -> bool:

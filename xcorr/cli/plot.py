@@ -43,11 +43,16 @@ def _kinds(command: Any) -> Any:
 )
 def plot(results: Path, output: Path | None, **given: Any) -> None:
     """Draw a record section by distance, or one of the other figures."""
+    import numpy as np
+
     from xcorr.results import figures
 
     chosen = [name for name in ("pair", *KINDS) if given[name]]
     if len(chosen) > 1:
         raise click.UsageError(f"--{chosen[0]} and --{chosen[1]} are different figures; give one of them")
+    for name in ("max_lag", "distance", "azimuth"):
+        if given[name] is not None and not np.isfinite(given[name]).all():
+            raise click.BadParameter(f"--{name.replace('_', '-')}: must be finite")
     folder = results if results.is_dir() else results.parent
     figure, name = _drawn(chosen[0] if chosen else "section", results, folder, given)
     target = output or folder / f"{name}.png"
@@ -96,7 +101,7 @@ def _drawn(kind: str, results: Path, folder: Path, given: dict[str, Any]) -> tup
 
 def _selected(given: dict[str, Any]) -> list[str]:
     """Return the selection of pairs in words for the name of a file."""
-    words = list(given["pairs"])
+    words = [pattern.replace("*", "+").replace("?", "=") for pattern in given["pairs"]]
     for name, unit in (("distance", "km"), ("azimuth", "deg")):
         if given[name] is not None:
             words.append(f"{name}{given[name][0]:g}-{given[name][1]:g}{unit}")
@@ -104,7 +109,7 @@ def _selected(given: dict[str, Any]) -> list[str]:
 
 
 def _named(*words: Any) -> str:
-    return "_".join(re.sub(r"[^\w.+@:-]", "x", str(word)) for word in words if word)
+    return "_".join(re.sub(r"[^\w.+@:=-]", "x", str(word)) for word in words if word)
 
 
 def _velocities(text: str | None) -> tuple[float, ...]:

@@ -25,6 +25,8 @@ CSV_COLUMNS = {  # and other names that people give them
     "starttime": "start start_date startdate start_time begin on",
     "endtime": "end end_date enddate end_time off",
 }
+_DEGREES = ("degrees", "degree", "deg", "°", "decimal degrees", "wgs84", "degrees_north", "degrees_east", "n", "e")
+UNITS = {"latitude": _DEGREES, "longitude": _DEGREES, "elevation_m": ("metres", "m", "meters", "meter", "metre")}
 SENSOR = ":"  # between the code of a station and a location that counts as a station of its own
 _NAMES = {alias: name for name, more in CSV_COLUMNS.items() for alias in (name, *more.split())}
 _CODE = re.compile(r"[A-Za-z0-9_*?\-]*")
@@ -113,6 +115,10 @@ def _header(text: str) -> tuple[str, list[str]] | None:
     cells = next(csv.reader([text.lstrip("# ")], delimiter=separator))
     names = [re.sub(r"[^a-z0-9]+", "_", re.sub(r"\(.*|\[.*", "", c.lower())).strip("_") for c in cells]
     known = [_NAMES.get(n, n) for n in names]
+    for name, cell in zip(known, cells, strict=True):
+        unit = re.search(r"[(\[](.*?)[)\]]", cell)
+        if unit and name in UNITS and unit[1].strip().lower() not in UNITS[name]:
+            raise ValueError(f"the header's column {cell.strip()!r}: write {name} in {UNITS[name][0]}")
     if "station" not in known or not {"network", "latitude", "location", "channel"} & set(known):
         return None
     for name, cell in zip(known, cells, strict=True):

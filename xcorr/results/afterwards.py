@@ -26,7 +26,7 @@ def made_stacks(
     """Return stacks of rows in order: ``mean`` and ``std_error`` [row, lag], ``n_windows``, ``snr``, ``symmetry``.
 
     They are made of the series as they would have been made beforehand. Without series, linear ones are made of the
-    stacks, which is the same if all components have the same windows, and their error is not known. Raises
+    stacks, if all components have the same number of windows, and their error is not known. Raises
     ResultsError for others.
     """
     shape = len(rows), series.lags
@@ -43,8 +43,14 @@ def made_stacks(
         azimuth = series.file["pairs"]["azimuth_deg"][...][rows]
         of_parts = {p: rows_of(g["mean"], rows) for p, g in parts.items()}
         found["mean"] = rotated(of_parts, azimuth, components).astype(np.float32)
-        counts = np.min([rows_of(g["n_windows"], rows) for g in parts.values()], axis=0)
-        found["n_windows"] = counts * np.isfinite(azimuth)
+        counts = np.array([rows_of(g["n_windows"], rows) for g in parts.values()])
+        unequal = int(np.count_nonzero(counts.min(axis=0) != counts.max(axis=0)))
+        if unequal:
+            raise ResultsError(
+                f"{components} of {unequal} pair(s) cannot be made: their components have different windows, and the "
+                "series, of which they could be made, were not kept (stack.keep_series = false)"
+            )
+        found["n_windows"] = counts.min(axis=0) * np.isfinite(azimuth)
     else:
         raise ResultsError(
             f"the stack {stack!r} of {components} cannot be made: the series were not kept (stack.keep_series = false);"

@@ -57,7 +57,8 @@ def export(
         raise ExportError(f"{target} exists already; remove it or choose another target with -o")
     if not target.absolute().parent.is_dir():
         raise ExportError(f"there is no folder {str(target.parent)!r} to write {target.name!r} in; make the folder")
-    pairs = list(_pairs(results, stack, reverse, band, components or results.components, selection, insist))
+    wanted = tuple(dict.fromkeys(components or results.components))
+    pairs = list(_pairs(results, stack, reverse, band, wanted, selection, insist))
     if not pairs:
         what = "series" if stack is None else f"a stack {stack!r}"
         raise ExportError(f"there is no pair with {what} to export" + (" among those selected" if selection else ""))
@@ -99,12 +100,26 @@ def _pairs(
             yield with_places(results, found, reverse)
 
 
+def _safe(text: str) -> str:
+    """Return a text as the name of a file: a code may come from the header of any file, and must not lead elsewhere."""
+    return re.sub(r"[^\w.+@-]", "_", text.replace(":", "+")).lstrip(".")
+
+
+def _require_different(names: list[str]) -> None:
+    """Raise ExportError if two pairs would have the same name in the export, so that one would be lost."""
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if twice:
+        raise ExportError(
+            f"two pairs would have the name {twice[0]!r}; export them apart with --pair, or to another format"
+        )
+
+
 def _traces(pairs: list[xarray.DataArray]) -> Iterator[tuple[str, Any]]:
     """Yield names of files and traces; a trace for each piece of a series."""
-    for found in pairs:
+    names = [_safe("_".join(p.attrs[k] for k in ("station_1", "station_2", "components"))) for p in pairs]
+    _require_different(names)
+    for name, found in zip(names, pairs, strict=True):
         a = found.attrs
-        # a station code may come from the header of any file, and must not lead out of the folder
-        name = re.sub(r"[^\w.+-]", "_", f"{a['station_1']}_{a['station_2']}_{a['components']}").lstrip(".")
         if "time" not in found.dims:
             yield name, trace_of(found)
             continue
@@ -117,8 +132,7 @@ def _traces(pairs: list[xarray.DataArray]) -> Iterator[tuple[str, Any]]:
 def write_sac(pairs: list[xarray.DataArray], target: Path) -> None:
     """Write a SAC file for each pair, or each of its pieces, in a folder for each first station."""
     for name, trace in _traces(pairs):
-        folder = re.sub(r"[^\w.+-]", "_", trace.stats.xcorr["station_1"]).lstrip(".")
-        path = target / folder / f"{name}.sac"
+        path = target / _safe(trace.stats.xcorr["station_1"]) / f"{name}.sac"
         path.parent.mkdir(parents=True, exist_ok=True)
         trace.write(str(path), format="SAC")
 
@@ -204,10 +218,11 @@ def write_asdf(pairs: list[xarray.DataArray], target: Path) -> None:
     """
     import pyasdf
 
+    ends_of = [[re.sub(r"\W", "_", p.attrs[f"station_{k}"]) for k in (1, 2)] for p in pairs]
+    _require_different(["/".join((*e, p.attrs["components"])) for e, p in zip(ends_of, pairs, strict=True)])
     with pyasdf.ASDFDataSet(str(target), compression=None, mpi=False) as file:
-        for found in pairs:
+        for ends, found in zip(ends_of, pairs, strict=True):
             a = found.attrs
-            ends = (re.sub(r"\W", "_", a["station_1"]), re.sub(r"\W", "_", a["station_2"]))
             parameters = {k: v for k, v in a.items() if not (isinstance(v, float) and np.isnan(v)) and k != "settings"}
             parameters |= {
                 "first_lag_s": float(found["lag_s"][0]),

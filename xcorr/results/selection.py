@@ -38,9 +38,13 @@ class Selection:
     def _named(self, names: np.ndarray, table: np.ndarray) -> np.ndarray:
         keep = np.zeros(len(table), bool)
         for pattern in self.pairs:
-            if pattern.count("-") != 1:
+            parts = pattern.split("-")  # codes may have one, too
+            halves = [("-".join(parts[:k]), "-".join(parts[k:])) for k in range(1, len(parts))]
+            halves = [ends for ends in halves if all("." in end for end in ends)]
+            if not halves:
                 raise ResultsError(f"{pattern!r} names no pair; write two stations, such as XX.A-XX.B")
-            a, b = (np.array([fnmatch.fnmatchcase(n, end) for n in names]) for end in pattern.split("-"))
             first, second = table["station_1"], table["station_2"]
-            keep |= (a[first] & b[second]) | (b[first] & a[second])
+            for ends in halves:
+                a, b = (np.array([fnmatch.fnmatchcase(n, end) for n in names]) for end in ends)
+                keep |= (a[first] & b[second]) | (b[first] & a[second])
         return keep
