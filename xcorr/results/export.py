@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,10 +108,10 @@ def _safe(text: str) -> str:
 
 def _require_different(names: list[str]) -> None:
     """Raise ExportError if two pairs would have the same name in the export, so that one would be lost."""
-    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise ExportError(
-            f"two pairs would have the name {twice[0]!r}; export them apart with --pair, or to another format"
+            f"two pairs would have the name {twice[0]!r}; export them apart (--pair), or in another format"
         )
 
 
