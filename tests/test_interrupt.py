@@ -187,7 +187,7 @@ def many(archive, tmp_path, mapping, count):
 
 
 @pytest.mark.parametrize(
-    "mapping", [m if m in ("processes", "mpi") else pytest.param(m, marks=pytest.mark.slow) for m in MAPPINGS]
+    "mapping", [m if m == "processes" else pytest.param(m, marks=pytest.mark.slow) for m in MAPPINGS]
 )
 def test_interrupts_at_random_moments(archive, tmp_path, mapping):
     assert len(many(archive, tmp_path, mapping, 1)) == 1
