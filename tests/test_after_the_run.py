@@ -191,6 +191,9 @@ class TestRotation:
         restack(folder, ['stack.components=["RR"]'], insist=True)
         with xcorr.results.open(folder) as found:
             assert found.get(*PAIRS[0], "RR").attrs["n_windows"] > 0, "they are stored now"
+        restack(folder, ['stack.methods=["linear"]'])  # what one has insisted on is not asked again
+        with xcorr.results.open(folder) as found:
+            assert "RR" in found.components
 
     @pytest.mark.parametrize(
         ("how", "reason"),

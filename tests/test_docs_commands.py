@@ -11,7 +11,9 @@ from archives import START, trace, waveform, write
 from conftest import ROOT
 
 PAGES = ["README.md", *(str(p.relative_to(ROOT)) for p in sorted((ROOT / "docs").rglob("*.md")))]
-MENTIONS = {"xcorr run", "xcorr plan", "xcorr status"}  # of a command, not commands
+MENTIONS = {  # of a command, not commands
+    f"xcorr {name}" for name in ("run", "plan", "status", "compact", "verify", "stack", "plot", "export", "pack")
+}
 ELSEWHERE = {  # and why
     "nimbus.example.org": "needs a cluster of somebody's",
     "xcorr storm ": "tests/test_storm.py",

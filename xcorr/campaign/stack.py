@@ -56,7 +56,7 @@ def restack(folder: Path, assignments: Sequence[str] = (), insist: bool = False)
             f"--set {', '.join(assignments)}: only stack settings can be new here, except stack.substack_s; "
             "choose another folder for a new campaign"
         )
-    turned = [p for p in settings.stack.components if set(p) & set("RT")]
+    turned = [p for p in settings.stack.components if set(p) & set("RT") and p not in old.stack.components]
     if turned and settings.rotation_doubts and not insist:
         raise SettingsError(f"{', '.join(turned)}: {'; '.join(settings.rotation_doubts)}; --insist makes them anyway")
     prepare_process()
