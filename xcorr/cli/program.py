@@ -33,6 +33,7 @@ USAGE_ERRORS = (
     "WorkflowLoadError",
     "RegistryError",
     "ProvenanceError",
+    "ConditionError",
 )
 
 

@@ -10,6 +10,9 @@ from xcorr.provenance.document import write
 from xcorr.provenance.lineage import Lineage, item_lineage
 from xcorr.provenance.runs import changed_elements
 from xcorr.provenance.store import ProvenanceError, reading
+from xcorr.results import Results, ResultsError
+from xcorr.results.pair_table import PairTable, require_stack
+from xcorr.results.selection import Selection
 
 Answer = list[dict[str, Any]]
 
@@ -81,9 +84,15 @@ def query(
         with reading(campaign) as store:
             rows = store.execute("SELECT path, bytes, sha256, rule, id FROM kept ORDER BY path").fetchall()
         return [dict(zip(("path", "bytes", "sha256", "rule", "item"), row, strict=True)) for row in rows]
+    if where:
+        with Results(campaign) as results:
+            try:
+                require_stack(results, components, which, band)
+            except ResultsError as error:
+                raise ProvenanceError(str(error)) from None
+            table = PairTable(results, components, which, band)
+            return [table.pair(int(row)) for row in Selection(where=where).rows(table)]
     with CampaignLineage(campaign) as found:
-        if where:
-            return found.where(where, components, which, band)
         if made:
             return _inputs(found.of_pair(*ends_of(made), components, which, band))
         return [{"product": name} for name in _products(found.of_file(touched_by or ""))]

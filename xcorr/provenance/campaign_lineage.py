@@ -3,44 +3,47 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from xcorr.pes.items import Chunk, SlotAccount
+from xcorr.pes.items import Chunk
 from xcorr.pes.preparing.orient import stored_pairs
 from xcorr.pes.reading.waveform import NS
 from xcorr.pes.stacking.result_file import stack_path
-from xcorr.pes.storing.shards import name_of, series_path
+from xcorr.pes.storing.shards import name_of
 from xcorr.provenance.lineage import Lineage
 from xcorr.provenance.store import ProvenanceError, reading
-from xcorr.provenance.where import Where
 from xcorr.results import Results
 from xcorr.store.folder import frozen_settings
 from xcorr.store.ledger import read_ledger
 
-FIELDS = ("station_1", "station_2", "distance_km", "azimuth_deg", "snr", "symmetry", "n_windows")
 CHAIN = ("ReadStation", "ConditionStation", "NormalizeStation", "TransformStation")
 
 
 class CampaignLineage:
-    """Finds the lineage of stacks and files in one campaign. Use it in a ``with`` block."""
+    """Finds the lineage of stacks and files in one campaign. Use it in a ``with`` block.
 
-    def __init__(self, folder: Path) -> None:
+    ``results`` are those of the campaign, if they are open already.
+    """
+
+    def __init__(self, folder: Path, results: Results | None = None) -> None:
         self.folder, self.settings = folder, frozen_settings(folder)
         self._open = contextlib.ExitStack()
-        self.results = self._open.enter_context(Results(folder))
-        self.ledger = self._open.enter_context(contextlib.closing(read_ledger(folder)))
+        self.results = results or self._open.enter_context(Results(folder))
+        self.ledger = self._open.enter_context(contextlib.closing(read_ledger(folder, thorough=results is None)))
         self.generation = {s.name: s.generation for s in self.ledger.shards()}
         self.stations = self.results.dataset("stations")["id"].astype(str).tolist()
         self.ends = self.results.dataset("pairs")[["station_1", "station_2"]]
         self.starts = self.results.dataset("pieces")["start_ns"]
         self.shards = self.results.dataset("shards")
+        self._account = functools.lru_cache(maxsize=None)(self.ledger.account)
+        self._shards_of = functools.lru_cache(maxsize=None)(self._find_shards)
         try:
             self.store: sqlite3.Connection | None = self._open.enter_context(reading(folder))
         except ProvenanceError:
@@ -53,10 +56,6 @@ class CampaignLineage:
     def __exit__(self, *error: object) -> None:
         """Close the files."""
         self._open.close()
-
-    def _account(self, start: int, slot: int) -> SlotAccount:
-        """Return the account of a slot in a chunk."""
-        return next(account for _, account in self.ledger.accounts("start_ns = ? AND slot = ?", (start, slot)))
 
     # -- back -----------------------------------------------------------------------------------------------
 
@@ -76,7 +75,10 @@ class CampaignLineage:
         place = f"{band or 'main'}/{components}/{first}-{second}"
         group = self.results.file[stack_path(band, stack, components)]
         product = f"stack:{stack}/{place}"
-        pieces = [self._add_piece(found, row, part, piece, band) for part, piece in self._pieces(row, components, band)]
+        pieces = [
+            self._add_piece(found, row, part, piece, windows, band)
+            for part, piece, windows in self._pieces(row, components, band)
+        ]
         found.step(product, f"StackRows:{stack}/{place}", pieces)
         found.entities[product] |= {
             "file": str(self.results.path),
@@ -84,16 +86,16 @@ class CampaignLineage:
             "snr": float(group["snr"][row]),
         }
 
-    def _pieces(self, row: int, components: str, band: str) -> Iterator[tuple[str, int]]:
-        """Yield the component pair and number of every stored piece with windows that is part of a stack."""
+    def _pieces(self, row: int, components: str, band: str) -> Iterator[tuple[str, int, int]]:
+        """Yield component pair, number and windows of every stored piece with windows that is part of a stack."""
         for part in stored_pairs(components):
-            path = series_path(band, part, "series_n_windows")
-            if path not in self.results.file:
+            if not self.results.has_series(part, band):
                 raise ProvenanceError(f"{self.folder}: the series were not kept, so their lineage is not known")
-            for piece in np.flatnonzero(self.results.file[path][:, row]):
-                yield part, int(piece)
+            windows = self.results.windows(part, band, slice(row, row + 1))[:, 0]
+            for piece in np.flatnonzero(windows):
+                yield part, int(piece), int(windows[piece])
 
-    def _add_piece(self, found: Lineage, row: int, components: str, piece: int, band: str) -> str:
+    def _add_piece(self, found: Lineage, row: int, components: str, piece: int, windows: int, band: str) -> str:
         numbers = [int(k) for k in self.ends[row]]
         first, second = (self.stations[k] for k in numbers)
         chunk_start, shard = self._shard(row, piece)
@@ -104,19 +106,23 @@ class CampaignLineage:
             for k, letter in zip(numbers, components, strict=True)
         ]
         found.step(f"series:{at}", f"CorrelateStrips:{at}", list(dict.fromkeys(spectra)))
-        path = series_path(band, components, "series_n_windows")
-        found.entities[f"series:{at}"] |= {"file": shard, "n_windows": int(self.results.file[path][piece, row])}
+        found.entities[f"series:{at}"] |= {"file": shard, "n_windows": windows}
         return f"series:{at}"
 
     def _shard(self, row: int, piece: int) -> tuple[int, str]:
         """Return the start of a piece's chunk (ns) and the shard that holds a row of it."""
         size = self.settings.data.chunk_s * NS
         start = int(self.starts[piece]) // size * size
+        if start not in (found := self._shards_of(row)):
+            raise ProvenanceError(f"{self.folder}: no shard holds row {row} in the chunk that begins at {start}")
+        return start, found[start]
+
+    def _find_shards(self, row: int) -> dict[int, str]:
+        """Return the shards that hold a row, by the start of their chunk (ns)."""
         s = self.shards
-        holds = (s["first_row"] <= row) & (row < s["first_row"] + s["rows"]) & (self.starts[s["piece"]] == start)
-        for path in s["path"][holds]:
-            return start, path.decode()
-        raise ProvenanceError(f"{self.folder}: no shard holds row {row} in the chunk that begins at {start}")
+        holding = s[(s["first_row"] <= row) & (row < s["first_row"] + s["rows"])]
+        starts = self.starts[holding["piece"]].tolist()
+        return {start: path.decode() for start, path in zip(starts, holding["path"], strict=True)}
 
     def _add_station(self, found: Lineage, number: int, start: int, chunk: str, letter: str) -> str:
         """Add the chain from a station's files to its spectra in a chunk; return the name of the spectra."""
@@ -146,7 +152,7 @@ class CampaignLineage:
         hits = [(start, a) for start, a in named if any(os.path.abspath(file) == wanted for file, _, _ in a.files)]
         if not hits:
             raise ProvenanceError(f"{path}: no file that this campaign has read")
-        if "series_n_windows" not in self.results.file:
+        if not self.results.has_series(self.settings.component_pairs[0]):
             raise ProvenanceError(f"{self.folder}: the series were not kept, so their lineage is not known")
         for start, slot in [(start, account.slot) for start, account in hits if account.windows_used]:
             self._touched_by(found, start, slot // len(letters), letters[slot % len(letters)], wanted)
@@ -157,23 +163,27 @@ class CampaignLineage:
     def _touched_by(self, found: Lineage, start: int, number: int, letter: str, path: str) -> None:
         """Add the stacks of a station's pairs that have pieces of this chunk made with this component."""
         size = self.settings.data.chunk_s * NS
-        pieces = np.flatnonzero(self.starts // size * size == start)
+        inside = np.flatnonzero(self.starts // size * size == start)
+        if not len(inside):
+            return
+        pieces, every = slice(int(inside[0]), int(inside[-1]) + 1), slice(0, len(self.ends))
+        rows = np.flatnonzero((self.ends["station_1"] == number) | (self.ends["station_2"] == number))
         for band in self.results.bands:
+            made: dict[int, dict[str, list[str]]] = {}  # names of series, by row and stored component pair
+            for part in dict.fromkeys(p for c in self.results.components for p in stored_pairs(c)):
+                windows = self.results.windows(part, band, every, pieces)[pieces][:, rows]
+                for piece, k in np.argwhere(windows):
+                    row = int(rows[k])
+                    if any(part[e] == letter and self.ends[row][e] == number for e in (0, 1)):
+                        name = self._add_piece(
+                            found, row, part, pieces.start + int(piece), int(windows[piece, k]), band
+                        )
+                        made.setdefault(row, {}).setdefault(part, []).append(name)
             for components in self.results.components:
-                parts = stored_pairs(components)
-                for end, column in enumerate(("station_1", "station_2")):
-                    concerned = [part for part in parts if part[end] == letter]
-                    if not concerned:
-                        continue
-                    for row in np.flatnonzero(self.ends[column] == number):
-                        hits = [
-                            self._add_piece(found, int(row), part, int(piece), band)
-                            for part in concerned
-                            for piece in pieces
-                            if self.results.file[series_path(band, part, "series_n_windows")][piece, row]
-                        ]
-                        if hits:
-                            self._add_stacks_of(found, int(row), components, band, hits)
+                for row, of_part in made.items():
+                    hits = [name for part in stored_pairs(components) for name in of_part.get(part, ())]
+                    if hits:
+                        self._add_stacks_of(found, row, components, band, hits)
 
     def _add_stacks_of(self, found: Lineage, row: int, components: str, band: str, pieces: list[str]) -> None:
         first, second = (self.stations[k] for k in self.ends[row])
@@ -201,26 +211,3 @@ class CampaignLineage:
                 ).fetchone()
                 if row:
                     attributes["sha256"] = row[0]
-
-    def where(
-        self, condition: str, components: str = "ZZ", stack: str = "linear", band: str = ""
-    ) -> list[dict[str, Any]]:
-        """Return one row for each pair whose stack passes a condition on the metadata in :data:`FIELDS`."""
-        test = Where(condition, FIELDS)
-        r = self.results
-        if stack not in r.stacks or components not in r.components or band not in r.bands:
-            raise ProvenanceError(
-                f"no stack {stack!r} of {components!r} in band {band!r}; "
-                f"there are {r.stacks} of {r.components} in {r.bands}"
-            )
-        group = self.results.file[stack_path(band, stack, components)]
-        pairs, names = self.results.dataset("pairs"), np.array(self.stations)
-        columns = {
-            "station_1": names[pairs["station_1"]],
-            "station_2": names[pairs["station_2"]],
-            "distance_km": pairs["distance_m"] / 1000,
-            "azimuth_deg": pairs["azimuth_deg"],
-            **{name: group[name][...] for name in ("snr", "symmetry", "n_windows")},
-        }
-        passing = np.flatnonzero(np.broadcast_to(test.of_columns(columns), len(pairs)))
-        return [{name: columns[name][row].item() for name in FIELDS} for row in passing]

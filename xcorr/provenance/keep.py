@@ -15,14 +15,15 @@ from xcorr.core.observe import InstanceStatistics
 from xcorr.core.product import Product
 from xcorr.provenance.recorder import metadata_of
 from xcorr.provenance.store import INSERTS, ProvenanceError, create, worker_file
-from xcorr.provenance.where import Where
+from xcorr.results.where import Where
 from xcorr.settings.sections import Keep
 
 Products = Mapping[str, Mapping[str, Product]]  # by element and port
 
 
 def check_rules(rules: Sequence[Keep], products: Products) -> list[Where]:
-    """Return the conditions of rules. Raises ProvenanceError for an unknown element, port, field or operator.
+    """Return the conditions of rules. Raises ProvenanceError for an unknown element or port,
+    ConditionError for an unknown field or operator.
 
     ``products`` are the products of every element whose items can be kept.
     """

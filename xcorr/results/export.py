@@ -17,6 +17,7 @@ import numpy as np
 
 from xcorr.core import XcorrError, installed
 from xcorr.results import Results
+from xcorr.results.pair_table import PairTable
 from xcorr.results.selection import Selection
 from xcorr.results.traces import trace_of, with_places
 
@@ -81,11 +82,14 @@ def _pairs(
     selection: Selection | None,
     insist: bool,
 ) -> Iterator[xarray.DataArray]:
-    chosen = (selection or Selection()).chosen(results.dataset("stations"), results.dataset("pairs"))
-    names = results.pairs[["station_1", "station_2"]][chosen].itertuples(index=False)
+    wanted = selection or Selection()
+    chosen = {p: set(wanted.rows(PairTable(results, p, stack, band, insist)).tolist()) for p in components}
+    names = results.stations["id"].to_numpy()
+    ends = results.dataset("pairs")[["station_1", "station_2"]]
     about = {name: str(results.attributes[name]) for name in ("settings", "software", "created")}
-    for first, second in names:
-        for pair in components:
+    for row in sorted(set().union(*chosen.values())):
+        first, second = (str(names[k]) for k in ends[row])
+        for pair in (p for p in components if row in chosen[p]):
             found = results.get(first, second, pair, stack, band, insist)
             if stack is None:
                 found = found[found["n_windows"].values > 0]

@@ -17,7 +17,6 @@ from xcorr.pes.preparing.orient import stored_pairs
 from xcorr.pes.stacking.result_file import FORMAT, NAME, stack_path
 from xcorr.results.afterwards import LINEAR, made_stacks, rows_of
 from xcorr.results.errors import ResultsError
-from xcorr.results.selection import Selection
 from xcorr.results.series import SeriesReader
 from xcorr.results.summary import as_html, as_text
 
@@ -206,13 +205,21 @@ class Results:
         distance_km: tuple[float, float] | None = None,
         azimuth_deg: tuple[float, float] | None = None,
         pairs: Sequence[str] = (),
+        where: str = "",
+        components: str = "ZZ",
+        stack: str | None = None,
+        band: str = "",
     ) -> pandas.DataFrame:
         """Return the pairs with distance and azimuth (1 to 2) in these ranges, limits included, and with these names.
 
-        As :class:`Selection` says. Raises ResultsError for a pattern of names that names no pair.
+        ``where`` is a condition on them and on their stack, as ``snr > 10``. All is as :class:`Selection` says. Raises
+        ResultsError for a pattern of names that names no pair, ConditionError for a condition that is none.
         """
-        chosen = Selection(distance_km, azimuth_deg, tuple(pairs))
-        return self.pairs[chosen.chosen(self._stations, self.file["pairs"][...])]
+        from xcorr.results.pair_table import PairTable
+        from xcorr.results.selection import Selection  # these modules name the class Results
+
+        chosen = Selection(distance_km, azimuth_deg, tuple(pairs), where=where)
+        return self.pairs.iloc[chosen.rows(PairTable(self, components, stack, band))]
 
     def gather(
         self,
@@ -257,6 +264,13 @@ class Results:
     def has_series(self, components: str = "ZZ", band: str = "") -> bool:
         """Return whether the series of a component pair are there, or can be made of those that are."""
         return self._series.has(components, band)
+
+    def windows(self, components: str, band: str, rows: slice, pieces: slice | None = None) -> np.ndarray:
+        """Return the numbers of windows of the series of a component pair that is stored, [piece, row].
+
+        Of other ``pieces`` than those given, nothing is read, and the numbers are 0.
+        """
+        return self._series.windows(components, band, rows, pieces)
 
     def trace(
         self, first: str, second: str, components: str = "ZZ", stack: str = LINEAR, band: str = "", insist: bool = False

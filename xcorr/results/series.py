@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,10 @@ class SeriesReader:
 
     def read(self, components: str, band: str, rows: slice) -> Series:
         """Return the series of consecutive rows; those of R and T are made of N and E."""
-        if not self.has(components, band):
-            raise ResultsError(f"{self.path}: the series were not kept (stack.keep_series = false); only stacks exist")
+        self._require(components, band)
         parts = {pair: self._stored(band, pair, rows) for pair in stored_pairs(components)}
         if components in parts:
-            return parts[components]
+            return parts[components][0], parts[components][1]
         azimuth = self.file["pairs"]["azimuth_deg"][rows]
         n = np.min([windows for _, windows in parts.values()], axis=0) * np.isfinite(azimuth)
         turned = rotated({pair: series for pair, (series, _) in parts.items()}, azimuth, components)
@@ -61,22 +60,46 @@ class SeriesReader:
             yield slice(low, high), made, sums
             low = high
 
-    def _stored(self, band: str, components: str, rows: slice) -> Series:
-        virtual = self.file[series_path(band, components)]
-        if not virtual.is_virtual:  # packed
-            return virtual[:, rows], self.file[series_path(band, components, "series_n_windows")][:, rows]
+    def windows(self, components: str, band: str, rows: slice, pieces: slice | None = None) -> np.ndarray:
+        """Return the numbers of windows of a component pair that is stored, [piece, row]. Raises as :meth:`read`.
+
+        Of other ``pieces`` than those given, nothing is read, and the numbers are 0.
+        """
+        self._require(components, band)
+        return self._stored(band, components, rows, ("series_n_windows",), pieces)[0]
+
+    def _require(self, components: str, band: str) -> None:
+        if not self.has(components, band):
+            raise ResultsError(f"{self.path}: the series were not kept (stack.keep_series = false); only stacks exist")
+
+    def _stored(
+        self,
+        band: str,
+        components: str,
+        rows: slice,
+        kinds: Sequence[str] = ("series", "series_n_windows"),
+        pieces: slice | None = None,
+    ) -> list[np.ndarray]:
+        if not self.file[series_path(band, components)].is_virtual:  # packed
+            return [self.file[series_path(band, components, kind)][:, rows] for kind in kinds]
         shape = self.pieces, rows.stop - rows.start
-        windows, series = np.zeros(shape, np.int32), np.full((*shape, self.lags), np.nan, np.float32)
+        found = [
+            np.zeros(shape, np.int32) if "n_windows" in kind else np.full((*shape, self.lags), np.nan, np.float32)
+            for kind in kinds
+        ]
         shards = self.file["shards"][...]
         ends = shards["first_row"] + shards["rows"]
         with self._open_shards() as group_of:
-            for piece, first, count, path in shards[(shards["first_row"] < rows.stop) & (ends > rows.start)].tolist():
+            wanted = (shards["first_row"] < rows.stop) & (ends > rows.start)
+            if pieces is not None:
+                wanted &= (shards["piece"] >= pieces.start) & (shards["piece"] < pieces.stop)
+            for piece, first, count, path in shards[wanted].tolist():
                 low, high = max(first, rows.start), min(first + count, rows.stop)
                 inside, here = slice(low - first, high - first), slice(low - rows.start, high - rows.start)
-                for values, kind in ((series, "series"), (windows, "series_n_windows")):
+                for values, kind in zip(found, kinds, strict=True):
                     part = group_of(path, series_path(band, components, kind))[:, inside]
                     values[piece : piece + len(part), here] = part
-        return series, windows
+        return found
 
     @contextlib.contextmanager
     def _open_shards(self) -> Iterator[Any]:

@@ -33,24 +33,27 @@ class LedgerError(XcorrError, OSError):
     """A ledger that is missing, damaged, or cannot be used now."""
 
 
-def read_ledger(folder: Path) -> Ledger:
-    """Open the ledger of a campaign for reading only. Raises LedgerError if the ledger cannot be read."""
+def read_ledger(folder: Path, thorough: bool = True) -> Ledger:
+    """Open the ledger of a campaign for reading only. Raises LedgerError if the ledger cannot be read.
+
+    ``thorough``: read all of the file to see whether it is whole, which takes a second for each 300 MB.
+    """
     ledger = Ledger.__new__(Ledger)  # the constructor would make or replace the file
     ledger.folder, ledger.settings_hash, ledger.removes_series = folder, "", False
     if not (folder / NAME).exists():
         raise LedgerError(f"{NAME}: missing")
     try:
         ledger._database = open_to_read(folder / NAME)
-        _check(ledger._database)
+        _check(ledger._database, thorough)
     except sqlite3.DatabaseError as error:
         raise LedgerError(f"{NAME}: {'damaged' if is_damage(error) else 'cannot be read now'}: {error}") from error
     return ledger
 
 
-def _check(database: sqlite3.Connection) -> None:
+def _check(database: sqlite3.Connection, thorough: bool = True) -> None:
     """Close the database and raise DatabaseError if it is damaged or has another version."""
     try:
-        verdict = database.execute("PRAGMA quick_check").fetchone()[0]
+        verdict = database.execute("PRAGMA quick_check").fetchone()[0] if thorough else "ok"
         version = database.execute("PRAGMA user_version").fetchone()[0]
         for table, columns in COLUMNS.items() if verdict == "ok" and version in READABLE else ():
             database.execute(f"SELECT {columns} FROM {table} LIMIT 0")  # a flipped bit may rename one
@@ -261,9 +264,10 @@ class Ledger:
         ``where`` is a condition in SQL on the columns, with ``values`` for its question marks. Without ``files``, the
         accounts lack their files, which take most of the time.
         """
-        later = ", ".join(c if self._has("channel_chunk", c) else "''" for c in LATER)
         listed = "files" if files else "'[]'"
-        columns = f"start_ns, slot, status, reason, seed_id, {listed}, samples, gaps, gap_s, zeros_s, windows, {later}"
+        columns = (
+            f"start_ns, slot, status, reason, seed_id, {listed}, samples, gaps, gap_s, zeros_s, windows, {self._later}"
+        )
         condition = f"WHERE {where}" if where else ""
         rows = self._database.execute(
             f"SELECT {columns} FROM channel_chunk {condition} ORDER BY start_ns, slot", values
@@ -273,6 +277,17 @@ class Ledger:
             by_name = _windows(windows)
             numbers = samples, gaps, gap_s, zeros_s
             yield start, SlotAccount(slot, 0, status, reason, seed_id, inputs, *numbers, by_name, *texts)
+
+    def account(self, start: int, slot: int) -> SlotAccount:
+        """Return the account of a slot in the chunk that begins at ``start`` (ns). Raises LedgerError without one."""
+        for _, account in self.accounts("start_ns = ? AND slot = ?", (start, slot)):
+            return account
+        raise LedgerError(f"{NAME}: has no account of slot {slot} in the chunk that begins at {start}")
+
+    @functools.cached_property
+    def _later(self) -> str:
+        """The columns that a ledger of an earlier version may lack; empty texts in place of those that it lacks."""
+        return ", ".join(c if self._has("channel_chunk", c) else "''" for c in LATER)
 
     def _has(self, table: str, column: str) -> bool:
         """Return whether a table has a column: a ledger of an earlier version that is only read may lack it."""

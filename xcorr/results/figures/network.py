@@ -25,7 +25,10 @@ QUANTITIES = {"snr": "signal-to-noise ratio", "n_windows": "windows"}
 @with_defaults
 def station_map(results: Results, selection: Selection | None = None) -> Figure:
     """Draw the stations with coordinates, and the pairs selected between them. Raises ResultsError if none has any."""
-    stations, pairs = results.dataset("stations"), results.dataset("pairs")[rows_of(results, selection)]
+    stations, pairs = (
+        results.dataset("stations"),
+        results.dataset("pairs")[rows_of(results, selection, results.components[0])],
+    )
     x, y = stations["longitude"].copy(), stations["latitude"]
     known = np.isfinite(x + y)
     if not known.any():
@@ -84,7 +87,8 @@ def matrix(
     insist: bool = False,
 ) -> Figure:
     """Draw a number of each pair, station against station: ``snr`` of a stack, or its ``n_windows``."""
-    stack, rows = stack or results.main_stack, rows_of(results, selection)
+    stack = stack or results.main_stack
+    rows = rows_of(results, selection, components, stack, band, insist)
     values = results.numbers(quantity, components, stack, band, rows, insist)
     stations, pairs = results.dataset("stations"), results.dataset("pairs")[rows]
     used = np.unique([pairs["station_1"], pairs["station_2"]])

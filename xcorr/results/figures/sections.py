@@ -45,7 +45,8 @@ def record_section(
     Where all distances are unknown, pairs are drawn in the order of the list. Above 60 pairs, traces are averaged in
     60 bins of distance; the title says so. Raises ResultsError if no pair has data, or as :meth:`Results.gather`.
     """
-    stack, rows = stack or results.main_stack, rows_of(results, selection)
+    stack = stack or results.main_stack
+    rows = rows_of(results, selection, components, stack, band, insist)
     gather = results.gather(components, stack, band, rows, insist).astype(np.float64)
     distance = results.dataset("pairs")["distance_m"][rows] / 1000
     keep = np.isfinite(gather).all(axis=1)

@@ -33,7 +33,8 @@ def spectra(
     Raises ResultsError if no pair has data.
     """
     stack = stack or results.main_stack
-    gather = results.gather(components, stack, band, rows_of(results, selection), insist)
+    rows = rows_of(results, selection, components, stack, band, insist)
+    gather = results.gather(components, stack, band, rows, insist)
     gather = gather[np.isfinite(gather).all(axis=1)].astype(np.float64)
     if not len(gather):
         raise ResultsError(f"no pair has a stack of {components}" + (" among those selected" if selection else ""))

@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from xcorr.core import XcorrError
+from xcorr.results.pair_table import PairTable
 from xcorr.results.reader import Results
 from xcorr.results.selection import Selection
 
@@ -63,11 +64,16 @@ def save(figure: Any, path: Path) -> None:
         raise PlotError(f"cannot write the picture {str(path)!r}: {error}") from error
 
 
-def rows_of(results: Results, selection: Selection | None) -> np.ndarray:
-    """Return the rows of the pairs selected."""
-    chosen = (selection or Selection()).chosen(results.dataset("stations"), results.dataset("pairs"))
-    rows: np.ndarray = np.flatnonzero(chosen)
-    return rows
+def rows_of(
+    results: Results,
+    selection: Selection | None,
+    components: str = "ZZ",
+    stack: str | None = None,
+    band: str = "",
+    insist: bool = False,
+) -> np.ndarray:
+    """Return the rows of the pairs selected; conditions on numbers of a stack are on those of the stack named."""
+    return (selection or Selection()).rows(PairTable(results, components, stack, band, insist))
 
 
 def what(results: Results, components: str, stack: str, band: str) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, Protocol
 
 import numpy as np
 
+from xcorr.core import XcorrError
 from xcorr.core.errors import nearest
-from xcorr.provenance.store import ProvenanceError
 
 OPERATORS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq,
@@ -22,13 +22,26 @@ OPERATORS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.In: lambda a, b: np.isin(a, list(b)),
     ast.NotIn: lambda a, b: ~np.isin(a, list(b)),
 }
+
+
+class Columns(Protocol):
+    """Values, or columns of values, by the name of their field."""
+
+    def __getitem__(self, name: str, /) -> Any:
+        """Return a value or a column."""
+
+
 ALLOWED = "comparisons (==, !=, <, <=, >, >=, in), and, or, not, brackets, numbers, texts and lists"
+
+
+class ConditionError(XcorrError, ValueError):
+    """A condition that cannot be understood, or that cannot be applied to the values."""
 
 
 class Where:
     """A condition on metadata, checked against the names of the fields.
 
-    Raises ProvenanceError for a text that is no condition, an unknown operator, or an unknown field.
+    Raises ConditionError for a text that is no condition, an unknown operator, or an unknown field.
 
     >>> Where("snr > 10 and not failed", ("snr", "failed"))({"snr": 12.0, "failed": False})
     True
@@ -40,17 +53,17 @@ class Where:
             # checked and computed here, because eval would run any code
             self._tree = ast.parse(text.strip() or "True", mode="eval").body
         except (SyntaxError, ValueError) as error:
-            raise ProvenanceError(f"condition {text!r}: not understood ({error}); allowed are {ALLOWED}") from None
+            raise ConditionError(f"condition {text!r}: not understood ({error}); allowed are {ALLOWED}") from None
         self._check(self._tree)
         if isinstance(self._tree, ast.List | ast.Tuple) or (
             isinstance(self._tree, ast.Constant) and not isinstance(self._tree.value, bool)
         ):
-            raise ProvenanceError(f"condition {text!r}: is neither true nor false; allowed are {ALLOWED}")
+            raise ConditionError(f"condition {text!r}: is neither true nor false; allowed are {ALLOWED}")
 
     def _check(self, node: ast.AST) -> None:
         if isinstance(node, ast.Name):
             if node.id not in self.fields:
-                raise ProvenanceError(
+                raise ConditionError(
                     f"condition {self.text!r}: no field {node.id!r}{nearest(node.id, self.fields)}; "
                     f"there are {', '.join(self.fields)}"
                 )
@@ -63,7 +76,7 @@ class Where:
                 self._check(part)
             for op, right in zip(node.ops, node.comparators, strict=True):
                 if isinstance(op, ast.In | ast.NotIn) and not isinstance(right, ast.List | ast.Tuple):
-                    raise ProvenanceError(f"condition {self.text!r}: after 'in' write a list, such as ['XX.A', 'XX.B']")
+                    raise ConditionError(f"condition {self.text!r}: after 'in' write a list, such as ['XX.A', 'XX.B']")
             return
         elif isinstance(node, ast.BoolOp | ast.List | ast.Tuple):
             for part in node.values if isinstance(node, ast.BoolOp) else node.elts:
@@ -72,20 +85,20 @@ class Where:
         elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not | ast.USub):
             self._check(node.operand)
             return
-        raise ProvenanceError(f"condition {self.text!r}: {ast.unparse(node)!r} is not allowed; allowed are {ALLOWED}")
+        raise ConditionError(f"condition {self.text!r}: {ast.unparse(node)!r} is not allowed; allowed are {ALLOWED}")
 
-    def __call__(self, metadata: Mapping[str, Any]) -> bool:
-        """Return whether one item's metadata pass. Raises ProvenanceError where values cannot be compared."""
+    def __call__(self, metadata: Columns) -> bool:
+        """Return whether one item's metadata pass. Raises ConditionError where values cannot be compared."""
         return bool(self.of_columns(metadata))
 
-    def of_columns(self, columns: Mapping[str, Any]) -> Any:
+    def of_columns(self, columns: Columns) -> Any:
         """Return which rows pass, for columns of values."""
         try:
             return self._value(self._tree, columns)
         except (TypeError, ValueError) as error:
-            raise ProvenanceError(f"condition {self.text!r}: {error}") from error
+            raise ConditionError(f"condition {self.text!r}: {error}") from error
 
-    def _value(self, node: ast.AST, columns: Mapping[str, Any]) -> Any:
+    def _value(self, node: ast.AST, columns: Columns) -> Any:
         if isinstance(node, ast.Name):
             return columns[node.id]
         if isinstance(node, ast.Constant):
