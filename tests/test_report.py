@@ -16,7 +16,7 @@ from PIL import Image
 from xcorr import results
 from xcorr.campaign.run import run_campaign
 from xcorr.pes.items import SlotAccount
-from xcorr.results.report_page import _diverging
+from xcorr.results.figures.framed import diverging
 from xcorr.store import report as reports
 
 
@@ -79,8 +79,8 @@ def test_availability_has_a_row_per_channel_and_a_column_per_chunk(demo):
 
 
 def test_colours():
-    image = _diverging(np.array([[-1.0, 0.0, 1.0, np.nan]], np.float32))
-    assert image[0].tolist() == [[55, 55, 255], [255, 255, 255], [255, 55, 55], [255, 255, 255]]
+    image = diverging(np.array([[-1.0, 0.0, 1.0, np.nan]], np.float32))
+    assert image[0].tolist() == [[55, 55, 255], [255, 255, 255], [255, 55, 55], [232, 232, 232]], "grey: nothing there"
 
 
 @pytest.mark.parametrize("mapping", ["sequential", "threads", "processes", "mpi"])

@@ -25,6 +25,7 @@ from xcorr.mappings import engine, run
 from xcorr.network.roster import Roster, generations_of
 from xcorr.network.survey import Survey, require_possible, survey_list
 from xcorr.observers.progress import Progress, summarize
+from xcorr.observers.published import Publish, Published, publishing
 from xcorr.observers.worker_log import WorkerLog
 from xcorr.pes.items import Chunk
 from xcorr.pes.process_setup import prepare_process
@@ -119,14 +120,15 @@ def _run(
         ledger = Ledger(folder, settings.hash(), not settings.stack.keep_series)
         one = _Campaign(list_path, folder, Recipe(settings), ledger, progress, refresh, refresh_metadata)
         try:
-            report = _persist(folder, settings, lambda: one.execute(found))
-            report["repaired"] = [*rewritten, *report["repaired"]]
-            report["seconds"] = round(time.perf_counter() - start, 3)
-            write_report(folder, report)
-            write_page(folder, report)
-            settle_all(ledger)
-            doubts.clear(folder)
-            ledger.seal()
+            with publishing(folder, settings.run.mapping, ledger.counts) as published:
+                report = _persist(folder, settings, lambda: one.execute(found, published))
+                report["repaired"] = [*rewritten, *report["repaired"]]
+                report["seconds"] = round(time.perf_counter() - start, 3)
+                write_report(folder, report)
+                write_page(folder, report)
+                settle_all(ledger)
+                doubts.clear(folder)
+                ledger.seal()
         except BaseException:
             folders.remove_leftovers(folder, settings.keep)
             raise
@@ -162,7 +164,7 @@ class _Campaign:
     refresh: bool
     refresh_metadata: bool
 
-    def execute(self, found: Survey | None) -> dict[str, Any]:
+    def execute(self, found: Survey | None, published: Published) -> dict[str, Any]:
         """Compute missing shards, stack, and return the report. ``found``: an earlier survey of the list, if any."""
         folder, ledger, settings = self.folder, self.ledger, self.recipe.settings
         repaired = reconcile(ledger)
@@ -198,13 +200,14 @@ class _Campaign:
             beside.submit(prepare_page)  # prepare the end of the run while workers compute
             pairs = beside.submit(pair_table, found)
             for graph in workflows:
-                watch = [WorkerLog(folder), *self._progress(graph)]
+                expected = expected_items(graph)
+                watch = [WorkerLog(folder), Publish(published, "correlating", expected), *self._progress(expected)]
                 if record is not None:
                     watch += record.observers(graph)
                     watch += [KeepItems(folder, record.number, settings.keep)] if settings.keep else []
                 how = settings.run
                 workers += run(graph, None, how.mapping, how.workers, watch, mapping_options(settings)).workers
-            stack_campaign(folder, self.recipe, found, pairs.result(), ledger, record, again=moved)
+            stack_campaign(folder, self.recipe, found, pairs.result(), ledger, record, again=moved, published=published)
         remove_redundant(ledger)
         report = make_report(settings, found, ledger, _pairs_with_data(folder), folder)
         for name in ("errors", "unreadable"):
@@ -246,8 +249,8 @@ class _Campaign:
             for number, chunks in todo.items()
         ]
 
-    def _progress(self, graph: WorkflowGraph) -> list[Observer]:
-        return [] if self.progress is None else [Progress(expected_items(graph), self.progress)]
+    def _progress(self, expected: dict[str, int]) -> list[Observer]:
+        return [] if self.progress is None else [Progress(expected, self.progress)]
 
 
 def _pairs_with_data(folder: Path) -> int:

@@ -17,6 +17,7 @@ from xcorr.core import XcorrError
 from xcorr.mappings import run
 from xcorr.network.roster import Roster
 from xcorr.network.survey import Survey, survey_of
+from xcorr.observers.published import Publish, Published, publishing
 from xcorr.pes.process_setup import prepare_process
 from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.pes.stacking.result_file import Tables
@@ -71,9 +72,12 @@ def restack(folder: Path, assignments: Sequence[str] = (), insist: bool = False)
             require_series(folder, ledger)
             _require_all(folder, ledger)
             folders.freeze_settings(folder, settings)
-            with recorded(folder, circumstances(settings)) as record:
-                found = survey_of(roster, settings)
-                stack_campaign(folder, Recipe(settings), found, pair_table(found), ledger, record, True)
+            with (
+                publishing(folder, settings.run.mapping, ledger.counts) as published,
+                recorded(folder, circumstances(settings)) as record,
+            ):
+                found, recipe = survey_of(roster, settings), Recipe(settings)
+                stack_campaign(folder, recipe, found, pair_table(found), ledger, record, True, published=published)
             settle_all(ledger)
             ledger.seal()
         finally:
@@ -140,6 +144,7 @@ def stack_campaign(
     record: Run | None = None,
     everything: bool = False,
     again: bool = False,
+    published: Published | None = None,
 ) -> None:
     """Bring ``xcorr.h5`` up to date with the shards. Then remove the shards if the series are not to be kept.
 
@@ -162,7 +167,7 @@ def stack_campaign(
         if not plan.only_links and keeps_sums(len(made.pieces), settings.stack.keep_series):
             made = dataclasses.replace(made, summed=tuple((s.name, s.id) for s in plan.ordered))
         try:
-            _pass(folder, recipe, found, made, plan, record)
+            _pass(folder, recipe, found, made, plan, record, published)
         except XcorrError as error:
             text = damage(ledger, folder / SUMS) if any(plan.summed.values()) else ""
             if not text:
@@ -174,14 +179,22 @@ def stack_campaign(
                 ) from error
             set_aside(folder / SUMS)  # and make the sums again
             folders.remove_leftovers(folder)
-            _pass(folder, recipe, found, made, dataclasses.replace(plan, summed={}), record)
+            _pass(folder, recipe, found, made, dataclasses.replace(plan, summed={}), record, published)
         ledger.keep_fact("stacks", json.dumps([*plan.methods, *plan.kept]))
         ledger.keep_fact("stacked components", json.dumps(plan.components))
     if not settings.stack.keep_series:
         ledger.remove_shards()  # only now that xcorr.h5 is complete
 
 
-def _pass(folder: Path, recipe: Recipe, found: Survey, made: Tables, plan: StackPlan, record: Run | None) -> None:
+def _pass(
+    folder: Path,
+    recipe: Recipe,
+    found: Survey,
+    made: Tables,
+    plan: StackPlan,
+    record: Run | None,
+    published: Published | None,
+) -> None:
     """Run the stack workflow."""
     settings = recipe.settings
     number = {start: k for k, start in enumerate(sorted({s.start_ns for s in plan.ordered}))}
@@ -196,6 +209,8 @@ def _pass(folder: Path, recipe: Recipe, found: Survey, made: Tables, plan: Stack
         bool(requests) and len(made.pieces) * len(made.pairs) * len(made.lags_s) > LITTLE and len(made.pieces) > 1
     )
     watch = [] if record is None else record.observers(graph)
+    if published is not None:
+        watch.append(Publish(published, "stacking", {"StackRows": len(requests)}))
     if parallel:
         run(graph, None, settings.run.mapping, settings.run.workers, watch, mapping_options(settings))
     else:

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -25,11 +26,25 @@ def status(campaign: Path, as_json: bool) -> None:
         return
     windows = {reason: n for reason, n in found["windows"].items() if n}
     click.echo(f"running    {found['running']}")
+    for line in _progress_lines(found["progress"]) if found["running"] != "no" else []:
+        click.echo(line)
     click.echo(f"shards     {found['shards']} of {found['shards_expected']}, {found['chunks']} chunk(s)")
     click.echo(f"bytes      {found['bytes'] / 1e6:.1f} MB")
     click.echo("windows    " + (", ".join(f"{n} {reason}" for reason, n in windows.items()) or "none yet"))
     click.echo(f"failed     {found['failed']} channel(s) in chunks")
     click.echo(f"results    {found['results']}")
+
+
+def _progress_lines(published: dict[str, Any]) -> list[str]:
+    """Return what a running campaign has published, in words."""
+    if not published:
+        return []
+    items, expected = published.get("items", {}), published.get("expected", {})
+    done = ", ".join(f"{name} {items.get(name, 0)} of {n}" for name, n in expected.items())
+    lines = [f"phase      {published['phase']}" + (f": {done}" if done else "")]
+    if (left := published.get("seconds_left")) is not None:
+        lines.append(f"time left  {left:.0f} s")
+    return lines
 
 
 @click.command()

@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from xcorr.core import Observer
@@ -41,6 +41,27 @@ def _units(workers: Sequence[WorkerStatistics]) -> dict[str, float]:
     for instance in (i for w in workers for i in w.instances if i.unit):
         units[instance.unit] = units.get(instance.unit, 0.0) + instance.units
     return units
+
+
+def numbers(workers: Sequence[WorkerStatistics], expected: Mapping[str, int]) -> dict[str, Any]:
+    """Return totals, rates by unit, how many items were skipped, and the seconds left where they can be foreseen."""
+    latest, units = summarize(workers), _units(workers)
+    skipped = sum(instance.skipped for worker in workers for instance in worker.instances)
+    return {**latest, "skipped": skipped, **_rates(latest, units, expected)}
+
+
+def _rates(latest: dict[str, Any], units: Mapping[str, float], expected: Mapping[str, int]) -> dict[str, float]:
+    seconds = max(latest["seconds"], 1e-3)
+    rates = {f"{unit}_per_s": round(count / seconds, 1) for unit, count in units.items()}
+    left = _seconds_left(latest, expected)
+    return rates if left is None else {**rates, "seconds_left": round(left, 1)}
+
+
+def _seconds_left(latest: dict[str, Any], expected: Mapping[str, int]) -> float | None:
+    """Return the seconds left of the slowest stage, at its pace so far; None before every stage has begun."""
+    done = [(latest["items"].get(s, 0), n) for s, n in expected.items()]
+    left = [latest["seconds"] * (n - k) / k for k, n in done if k]
+    return max(left) if left and len(left) == len(done) else None
 
 
 def busy_shares(summary: dict[str, Any]) -> dict[str, float]:
@@ -98,17 +119,7 @@ class Progress(Observer):
         out.flush()
 
     def _rates(self) -> dict[str, float]:
-        seconds = max(self.latest["seconds"], 1e-3)
-        rates = {f"{unit}_per_s": round(count / seconds, 1) for unit, count in self.units.items()}
-        left = self._seconds_left()
-        return rates if left is None else {**rates, "seconds_left": round(left, 1)}
-
-    def _seconds_left(self) -> float | None:
-        """Return the seconds left of the slowest stage, at its pace so far; None before every stage has begun."""
-        seconds = self.latest["seconds"]
-        done = [(self.latest["items"].get(s, 0), n) for s, n in self.expected.items()]
-        left = [seconds * (n - k) / k for k, n in done if k]
-        return max(left) if left and len(left) == len(done) else None
+        return _rates(self.latest, self.units, self.expected)
 
     def _line(self) -> str:
         stages = [f"{s} {self.latest['items'].get(s, 0)}/{n}" for s, n in self.expected.items()]

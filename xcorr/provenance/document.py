@@ -115,8 +115,11 @@ def _plain(attributes: dict[str, Any]) -> dict[Any, Any]:
     return {f"xcorr:{quote(k, safe='')}": v for k, v in attributes.items() if v is not None and v != ""}
 
 
-def _draw(lineage: Lineage) -> str:
-    """Return a lineage as SVG: entities as ellipses, activities as boxes, from the sources on the left."""
+def draw(lineage: Lineage, link: Callable[[str], str] | None = None) -> str:
+    """Return a lineage as SVG: entities as ellipses, activities as boxes, from the sources on the left.
+
+    ``link`` returns the address that a node leads to, or an empty text.
+    """
     nodes = [*lineage.entities, *lineage.activities]
     edges = [(e, a) for a, e in lineage.used] + [(a, e) for e, a in lineage.generated]
     below: dict[str, list[str]] = {}
@@ -147,9 +150,13 @@ def _draw(lineage: Lineage) -> str:
         shape = f'<rect x="{x}" y="{y}" width="280" height="36" fill="#cdf" stroke="#36c"/>'
         if node in lineage.entities:
             shape = f'<ellipse cx="{x + 140}" cy="{y + 18}" rx="140" ry="18" fill="#ffc" stroke="#a80"/>'
+        count = (lineage.entities.get(node) or lineage.activities.get(node) or {}).get("count")
         label = node if len(node) <= 50 else f"{node[:14]}...{node[-32:]}"
+        label = f"{label} ({count:,})" if count else label
         text = f'<text x="{x + 140}" y="{y + 22}" text-anchor="middle">{escape(label)}</text>'
-        lines.append(f"<g><title>{escape(node)}</title>{shape}{text}</g>")
+        shown = f"<g><title>{escape(node)}</title>{shape}{text}</g>"
+        address = link(node) if link else ""
+        lines.append(f'<a href="{escape(address)}">{shown}</a>' if address else shown)
     return "\n".join([*lines, "</svg>", ""])
 
 
@@ -169,7 +176,7 @@ def write(campaign: Path, lineage: Lineage | None, kind: str) -> str:
     if kind == "svg":
         if lineage is None:
             raise ProvenanceError("svg shows the lineage of one product; name one with --pair, --file or --item")
-        return _draw(lineage)
+        return draw(lineage)
     if kind not in FORMATS:
         raise ProvenanceError(f"format {kind!r} is not one of {', '.join([*FORMATS, 'svg'])}")
     document = document_of_runs(campaign) if lineage is None else document_of(campaign, lineage)

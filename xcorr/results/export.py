@@ -60,7 +60,7 @@ def export(
     if not target.absolute().parent.is_dir():
         raise ExportError(f"there is no folder {str(target.parent)!r} to write {target.name!r} in; make the folder")
     wanted = tuple(dict.fromkeys(components or results.components))
-    pairs = list(_pairs(results, stack, reverse, band, wanted, selection, insist))
+    pairs = list(selected(results, stack, reverse, band, wanted, selection, insist))
     if not pairs:
         what = "series" if stack is None else f"a stack {stack!r}"
         raise ExportError(f"there is no pair with {what} to export" + (" among those selected" if selection else ""))
@@ -73,7 +73,7 @@ def export(
     return len(pairs)
 
 
-def _pairs(
+def selected(
     results: Results,
     stack: str | None,
     reverse: bool,
@@ -82,27 +82,52 @@ def _pairs(
     selection: Selection | None,
     insist: bool,
 ) -> Iterator[xarray.DataArray]:
+    """Yield the stacks, or with the stack None the series, of the pairs selected that have data, as they are written.
+
+    Raises as :meth:`Results.get` and :meth:`Selection.rows` do.
+    """
     wanted = selection or Selection()
     chosen = {p: set(wanted.rows(PairTable(results, p, stack, band, insist)).tolist()) for p in components}
-    names = results.stations["id"].to_numpy()
+    names = results.dataset("stations")["id"].astype(str)
     ends = results.dataset("pairs")[["station_1", "station_2"]]
-    about = {name: str(results.attributes[name]) for name in ("settings", "software", "created")}
     for row in sorted(set().union(*chosen.values())):
         first, second = (str(names[k]) for k in ends[row])
         for pair in (p for p in components if row in chosen[p]):
-            found = results.get(first, second, pair, stack, band, insist)
-            if stack is None:
-                found = found[found["n_windows"].values > 0]
-                found.attrs["n_windows"] = int(found["n_windows"].sum())
-            if not found.attrs["n_windows"]:
-                continue
-            found.attrs |= about
-            if reverse:
-                found = found.copy(data=found.values[..., ::-1])
-                if stack is not None:
-                    found = found.assign_coords(std_error=("lag_s", found["std_error"].values[::-1]))
-                found.attrs["lag_convention"] = REVERSED
-            yield with_places(results, found, reverse)
+            found = one_pair(results, first, second, pair, stack, band, reverse, insist)
+            if found.attrs["n_windows"]:
+                yield found
+
+
+def one_pair(
+    results: Results,
+    first: str,
+    second: str,
+    components: str,
+    stack: str | None,
+    band: str = "",
+    reverse: bool = False,
+    insist: bool = False,
+    within_ns: tuple[int, int] | None = None,
+) -> xarray.DataArray:
+    """Return a stack, or with the stack None a series, with all that exports say of it.
+
+    A series has only pieces with data, that begin in ``within_ns`` (ns since 1970, the end not included).
+    """
+    found = results.get(first, second, components, stack, band, insist)
+    if stack is None:
+        keep = found["n_windows"].values > 0
+        if within_ns is not None:
+            start = found["time"].values.astype("M8[ns]").astype(np.int64)
+            keep &= (start >= within_ns[0]) & (start < within_ns[1])
+        found = found[keep]
+        found.attrs["n_windows"] = int(found["n_windows"].sum())
+    found.attrs |= {name: str(results.attributes[name]) for name in ("settings", "software", "created")}
+    if reverse:
+        found = found.copy(data=found.values[..., ::-1])
+        if stack is not None:
+            found = found.assign_coords(std_error=("lag_s", found["std_error"].values[::-1]))
+        found.attrs["lag_convention"] = REVERSED
+    return with_places(results, found, reverse)
 
 
 def _safe(text: str) -> str:

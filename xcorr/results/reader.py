@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -112,6 +112,11 @@ class Results:
     def units_of(self, components: str) -> str:
         """Return the unit of the correlations of a component pair; hydrophones (H) measure pressure."""
         return self.settings.units_of(components) if "H" in components else self.units
+
+    @property
+    def station_numbers(self) -> Mapping[str, int]:
+        """The number of every station, by its id."""
+        return self._number
 
     def row(self, first: str, second: str) -> int:
         """Return the row of a pair in the order of the campaign. Raises ResultsError if there is none."""

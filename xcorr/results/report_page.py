@@ -13,11 +13,11 @@ import numpy as np
 
 from xcorr.core.files import replace_text
 from xcorr.observers.progress import busy_shares
-from xcorr.pes.items import Float32
 from xcorr.pes.reading.waveform import DAY_NS
 from xcorr.pes.stacking.result_file import NAME as RESULTS
+from xcorr.results.figures.framed import diverging, ticks
+from xcorr.results.figures.places import places_of
 from xcorr.results.reader import Results
-from xcorr.results.scale import KM_PER_DEGREE, scale_length
 from xcorr.store.accounts import Availability, availability
 from xcorr.store.report import reason_line
 
@@ -54,8 +54,9 @@ def _template() -> jinja2.Template:
 def write_page(folder: Path, report: Mapping[str, Any]) -> None:
     """Write ``report.html`` from the report and ``xcorr.h5`` of a campaign."""
     seen = availability(folder)
+    used = {name.rpartition(".")[0] for name, share in zip(seen.slots, seen.share, strict=True) if np.nanmax(share) > 0}
     with Results(folder / RESULTS) as results:
-        places, unplaced, frame = _places(results, seen)
+        places, unplaced, frame = places_of(results.dataset("stations"), used)
         sections = [_section(results, pair) for pair in results.components]
         stack = results.main_stack
     lost = [(f"line {r['line']}", r["text"], r["reason"]) for r in report["requested"] if r["status"] != "used"]
@@ -84,47 +85,6 @@ def write_page(folder: Path, report: Mapping[str, Any]) -> None:
     replace_text(folder / "report.html", text)
 
 
-def _places(results: Results, seen: Availability) -> tuple[list[dict[str, Any]], int, dict[str, Any]]:
-    """Return the stations on the map (percent from left and top), how many have no place, and the map's frame."""
-    table = results.dataset("stations")
-    known = np.isfinite(table["latitude"] + table["longitude"])
-    if not known.any():
-        return [], len(table), {}
-    table = table[known]
-    used = {name.rpartition(".")[0] for name, share in zip(seen.slots, seen.share, strict=True) if np.nanmax(share) > 0}
-    y, shrink = table["latitude"], max(float(np.cos(np.radians(table["latitude"].mean()))), 0.05)
-    middle = np.degrees(np.angle(np.exp(1j * np.radians(table["longitude"])).mean()))
-    x = middle + (table["longitude"] - middle + 180) % 360 - 180  # on one side of the date line
-    size = max(float(np.ptp(x)) * shrink, float(np.ptp(y)), 1e-3) * 1.3  # degrees of latitude
-    width, height = max(np.ptp(x) * shrink * 1.3, size * 0.6), max(np.ptp(y) * 1.3, size * 0.45)
-    west, north = x.mean() if len(x) == 1 else (x.min() + x.max()) / 2, (y.min() + y.max()) / 2
-    west, north = west - width / shrink / 2, north + height / 2
-    width_km = width * KM_PER_DEGREE
-    frame = {
-        "width": 600,
-        "ratio": f"{width / height:.4f}",
-        "scale_km": scale_length(width_km),
-        "scale": round(100 * scale_length(width_km) / width_km, 2),
-        "x": _ticks(west, west + width / shrink),
-        "y": _ticks(north, north - height),
-    }
-    px, py = 100 * (x - west) * shrink / width, 100 * (north - y) / height
-    places = [
-        {"name": name, "x": round(float(a), 2), "y": round(float(b), 2), "used": name in used}
-        for name, a, b in zip(table["id"].astype(str), px, py, strict=True)
-    ]
-    return places, int((~known).sum()), frame
-
-
-def _ticks(first: float, last: float, most: int = 5) -> list[tuple[float, str]]:
-    """Return round numbers between the ends of an axis, as percent of its length and text."""
-    low, high = sorted((first, last))
-    power = 10.0 ** np.floor(np.log10((high - low) / most))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power * most >= (high - low) * (1 - 1e-9))
-    values = np.arange(np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9) + 1) * step
-    return [(round(100 * (v - first) / (last - first), 2), f"{round(v, 9) + 0.0:.10g}") for v in values.tolist()]
-
-
 def _evenly(count: int, most: int) -> list[int]:
     """Return at most so many numbers of rows or columns, evenly apart."""
     found: list[int] = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
@@ -150,13 +110,13 @@ def _section(results: Results, components: str) -> dict[str, Any]:
     known = distance[np.isfinite(distance)]
     return {
         "components": components,
-        "picture": _picture(_diverging(np.divide(gather, peak, out=np.zeros_like(gather), where=peak > 0))),
+        "picture": _picture(diverging(np.divide(gather, peak, out=np.zeros_like(gather), where=peak > 0))),
         "shown": len(rows),
         "pairs": len(distance),
         "reach": f"{known.min():.1f} to {known.max():.1f} km, nearest on top"
         if len(known)
         else "in the order of the list",
-        "x": _ticks(results.lags_s[0], results.lags_s[-1]),
+        "x": ticks(results.lags_s[0], results.lags_s[-1]),
         "y": [
             (round(100 * (k + 0.5) / len(rows), 2), f"{shown_km[k]:.1f}")
             for k in _evenly(len(rows), ROWS_LABELLED)
@@ -164,16 +124,6 @@ def _section(results: Results, components: str) -> dict[str, Any]:
         ],
         "y_label": "distance (km)" if len(known) else "",
     }
-
-
-def _diverging(values: Float32) -> np.ndarray:
-    """Return colours [row, column, 3] for values from -1 (blue) through 0 (white) to 1 (red)."""
-    strength = np.sqrt(np.abs(np.nan_to_num(values)))
-    image = np.full((*values.shape, 3), 255.0)
-    image[..., 1] -= 200 * strength
-    image[..., 2] -= np.where(values > 0, 200 * strength, 0)
-    image[..., 0] -= np.where(values < 0, 200 * strength, 0)
-    return image.astype(np.uint8)
 
 
 def _picture_of(seen: Availability) -> dict[str, Any]:

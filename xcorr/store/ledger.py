@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,19 @@ from xcorr.pes.items import SlotAccount
 from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.pes.storing.aside import set_aside
 from xcorr.pes.storing.shards import CHUNK_TIMES, ShardContent, named_windows
-from xcorr.store.ledger_schema import ADDED, COLUMNS, ENTER, READABLE, SCHEMA, USED, VERSION, Shard, account_corrects
+from xcorr.store.ledger_schema import (
+    ADDED,
+    COLUMNS,
+    ENTER,
+    ERRORS,
+    INDEX,
+    READABLE,
+    SCHEMA,
+    USED,
+    VERSION,
+    Shard,
+    account_corrects,
+)
 from xcorr.store.sqlite_files import BESIDE, is_damage, open_to_read, open_to_write
 
 NAME = "ledger.sqlite"
@@ -120,6 +133,7 @@ class Ledger:
             raise
         _check(database)
         self._migrate(database)
+        database.execute(INDEX)
         return database
 
     def _migrate(self, database: sqlite3.Connection) -> None:
@@ -277,6 +291,21 @@ class Ledger:
             by_name = _windows(windows)
             numbers = samples, gaps, gap_s, zeros_s
             yield start, SlotAccount(slot, 0, status, reason, seed_id, inputs, *numbers, by_name, *texts)
+
+    def counts(self) -> dict[str, int]:
+        """Return the numbers of shards, of those that the campaign will have, and of inputs with errors."""
+        shards = self._database.execute("SELECT count(*) FROM shard").fetchone()[0]
+        errors = self._database.execute(f"SELECT count(*) FROM channel_chunk WHERE {ERRORS}").fetchone()[0]
+        return {"shards": shards, "shards_expected": max(int(self.fact("expected") or 0), shards), "failed": errors}
+
+    def windows(self) -> Counter[str]:
+        """Return the numbers of windows of used slots in all chunks, by reason."""
+        total: Counter[str] = Counter()
+        grouped = "SELECT windows, count(*) FROM channel_chunk WHERE status = 'used' GROUP BY windows"
+        for text, count in self._database.execute(grouped):
+            for reason, n in _windows(text).items():
+                total[reason] += n * count
+        return total
 
     def account(self, start: int, slot: int) -> SlotAccount:
         """Return the account of a slot in the chunk that begins at ``start`` (ns). Raises LedgerError without one."""

@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from xcorr.observers.published import RUNNING, read_progress
+from xcorr.pes.items import WINDOWS_USED
 from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.pes.stacking.sums_file import SUMS
 from xcorr.pes.storing.shards import ShardBusy, ShardError, compact_name, digest_of, name_of, part_names, read_shard
 from xcorr.settings import Settings
 from xcorr.store import doubts, lock
 from xcorr.store import folder as campaign
-from xcorr.store.accounts import Totals
 from xcorr.store.derived import DIFFERS, MARKED, differs, looks_marked, read_stacks, unreadable
 from xcorr.store.ledger import SEAL, Ledger, LedgerError, read_ledger
 from xcorr.store.reconcile import files_of, looks_known, redundant
@@ -184,20 +185,26 @@ def state(folder: Path) -> dict[str, Any]:
     Raises CampaignError if there is no campaign, LedgerError if the ledger cannot be read.
     """
     campaign.frozen_settings(folder)
-    with contextlib.closing(read_ledger(folder)) as ledger:
-        shards, totals = ledger.shards(), Totals()
-        for _, account in ledger.accounts(files=False):
-            totals.add(account)
-        expected = int(ledger.fact("expected") or 0)
-    running, owner = lock.is_running(folder), lock.holder(folder)
+    with contextlib.closing(read_ledger(folder, thorough=False)) as ledger:
+        shards, windows, counts = ledger.shards(), ledger.windows(), ledger.counts()
     return {
         "folder": str(folder),
-        "running": f"process {owner['pid']} on {owner['host']}" if running and owner else "no",
-        "shards": len(shards),
-        "shards_expected": max(expected, len(shards)),
+        **running(folder),
+        **counts,
         "chunks": len({s.start_ns for s in shards}),
         "bytes": sum(s.bytes for s in shards),
-        "windows": dict(totals.windows),
-        "failed": totals.errors,
+        "windows": {WINDOWS_USED: 0, **windows},
         "results": str(folder / RESULTS) if (folder / RESULTS).exists() else "not yet",
+    }
+
+
+def running(folder: Path) -> dict[str, Any]:
+    """Return which process runs a campaign now (``no`` if none does), and the progress that its last run published."""
+    is_running, owner = lock.is_running(folder), lock.holder(folder)
+    published = read_progress(folder)
+    if published and not is_running and published.get("state") == RUNNING:
+        published["state"] = "stopped"  # killed, so that it could not say so
+    return {
+        "running": f"process {owner['pid']} on {owner['host']}" if is_running and owner else "no",
+        "progress": published,
     }

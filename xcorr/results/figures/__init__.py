@@ -1,13 +1,18 @@
 """Figures of results. Every function returns a Matplotlib figure, which :func:`save` writes and notebooks show."""
 
+from xcorr.results.figures.heat import gather_rows, heat_gather, heat_matrix, waterfall
 from xcorr.results.figures.network import availability, matrix, station_map
 from xcorr.results.figures.sections import pair, record_section
 from xcorr.results.figures.spectra import psd, spectra
-from xcorr.results.figures.style import PlotError, save
+from xcorr.results.figures.style import PlotError, encoded, save
 
 __all__ = [
     "PlotError",
     "availability",
+    "encoded",
+    "gather_rows",
+    "heat_gather",
+    "heat_matrix",
     "matrix",
     "pair",
     "psd",
@@ -15,4 +20,5 @@ __all__ = [
     "save",
     "spectra",
     "station_map",
+    "waterfall",
 ]

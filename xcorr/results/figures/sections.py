@@ -105,6 +105,7 @@ def pair(
     stack: str | None = None,
     band: str = "",
     insist: bool = False,
+    with_series: bool = True,
 ) -> Figure:
     """Draw one pair: its stack with twice the standard error, and the series over time below if there is one.
 
@@ -114,7 +115,7 @@ def pair(
     found = results.get(first, second, components, stack, band, insist)
     if not np.isfinite(found.values).all():
         raise ResultsError(f"{first} and {second} have no stack of {components}")
-    with_series = results.has_series(components, band)
+    with_series = with_series and results.has_series(components, band)
     figure, axes = new_figure(8, 7 if with_series else 4, rows=2 if with_series else 1)
     above = axes[0] if with_series else axes
     above.plot(results.lags_s, found.values, color="black", linewidth=0.8)

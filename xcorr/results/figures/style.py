@@ -55,6 +55,13 @@ def new_figure(width: float, height: float, rows: int = 1) -> tuple[Any, Any]:
     return figure, figure.subplots(rows)
 
 
+def encoded(figure: Any, kind: str) -> bytes:
+    """Return a figure as ``png`` or ``svg``."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, dpi=DPI)
+    return buffer.getvalue()
+
+
 @with_defaults
 def save(figure: Any, path: Path) -> None:
     """Write a figure in the format that the name's end says. Raises PlotError if it cannot be written."""

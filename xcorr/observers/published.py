@@ -1,0 +1,94 @@
+"""``progress.json``: how far a running campaign has come, in one small file that is replaced every second.
+
+``xcorr status`` and the web application read it. It holds nothing that is needed to resume, so it is not synced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from xcorr.core import Observer
+from xcorr.core.observe import WorkerStatistics
+from xcorr.observers.progress import numbers
+
+NAME, FORMAT = "progress.json", 1
+EVERY_S = 1.0
+RUNNING, DONE = "running", "done"
+
+
+class Published:
+    """Publishes the progress of one run. ``counts`` returns what is known besides: shards, failed inputs."""
+
+    def __init__(self, folder: Path, mapping: str, counts: Callable[[], dict[str, int]]) -> None:
+        self.path, self.counts = folder / NAME, counts
+        self.about: dict[str, Any] = {
+            "format": FORMAT,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "mapping": mapping,
+            "begun": time.time(),
+        }
+        self.last: dict[str, Any] = {}
+
+    def write(self, state: str, **more: Any) -> None:
+        """Replace the file. The last numbers stay in it, with the state and what else is given."""
+        self.last |= {"state": state, "written": time.time(), **self.counts(), **more}
+        temporary = self.path.with_name(f".{NAME}.{os.getpid()}.part")
+        temporary.write_text(json.dumps(self.about | self.last))
+        os.replace(temporary, self.path)
+
+
+@contextlib.contextmanager
+def publishing(folder: Path, mapping: str, counts: Callable[[], dict[str, int]]) -> Iterator[Published]:
+    """Publish the beginning of a run, and how it ended."""
+    one = Published(folder, mapping, counts)
+    one.write(RUNNING, phase="looking for what is left to do")
+    try:
+        yield one
+    except BaseException as error:
+        with contextlib.suppress(OSError, sqlite3.Error):  # such as a full disk, which the error itself tells
+            one.write(f"{type(error).__name__}: {error}".splitlines()[0])
+        raise
+    one.write(DONE, phase="", seconds_left=0.0)
+
+
+class Publish(Observer):
+    """Publishes the numbers of all workers once a second, while a workflow of the run goes on.
+
+    ``expected`` gives the number of items of each element where that is known, ``phase`` what is done, in words.
+    """
+
+    def __init__(self, to: Published, phase: str, expected: Mapping[str, int]) -> None:
+        self.to: Published | None = to
+        self.phase, self.expected, self.due = phase, dict(expected), 0.0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the state without the file: only the process that coordinates writes it."""
+        return {**vars(self), "to": None}
+
+    def progress(self, workers: Sequence[WorkerStatistics], finished: bool) -> None:
+        """Replace the file, if it is a second old."""
+        now = time.monotonic()
+        if self.to is not None and (finished or now >= self.due):
+            self.due = now + EVERY_S
+            with contextlib.suppress(
+                OSError, sqlite3.Error
+            ):  # a full disk ends the run where results are written, with a message
+                self.to.write(RUNNING, phase=self.phase, expected=self.expected, **numbers(workers, self.expected))
+
+
+def read_progress(folder: Path) -> dict[str, Any]:
+    """Return what a run has published last; empty if there is nothing, or nothing that this version can read."""
+    try:
+        found = json.loads((folder / NAME).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) and found.get("format") == FORMAT else {}
