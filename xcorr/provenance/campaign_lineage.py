@@ -23,6 +23,7 @@ from xcorr.results import Results
 from xcorr.store.folder import frozen_settings
 from xcorr.store.ledger import read_ledger
 
+AT_ONCE = 500  # names in one question to the store
 CHAIN = ("ReadStation", "ConditionStation", "NormalizeStation", "TransformStation")
 
 
@@ -39,10 +40,10 @@ class CampaignLineage:
         self.ledger = self._open.enter_context(contextlib.closing(read_ledger(folder, thorough=results is None)))
         self.generation = {s.name: s.generation for s in self.ledger.shards()}
         self.stations = self.results.dataset("stations")["id"].astype(str).tolist()
-        self.ends = self.results.dataset("pairs")[["station_1", "station_2"]]
         self.starts = self.results.dataset("pieces")["start_ns"]
         self.shards = self.results.dataset("shards")
         self._account = functools.lru_cache(maxsize=None)(self.ledger.account)
+        self._ends = functools.lru_cache(maxsize=None)(self._ends_of)
         self._shards_of = functools.lru_cache(maxsize=None)(self._find_shards)
         try:
             self.store: sqlite3.Connection | None = self._open.enter_context(reading(folder))
@@ -54,8 +55,18 @@ class CampaignLineage:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Close the files."""
+        """Close the files, and forget what was looked up; it refers to this object, which would stay in memory."""
         self._open.close()
+        del self._account, self._ends, self._shards_of
+
+    @functools.cached_property
+    def ends(self) -> np.ndarray:
+        """The numbers of both stations of every pair."""
+        return np.asarray(self.results.file["pairs"].fields(["station_1", "station_2"])[...])
+
+    def _ends_of(self, row: int) -> tuple[int, int]:
+        found = self.results.file["pairs"][row]
+        return int(found["station_1"]), int(found["station_2"])
 
     # -- back -----------------------------------------------------------------------------------------------
 
@@ -71,7 +82,7 @@ class CampaignLineage:
         return found
 
     def _add_stack(self, found: Lineage, row: int, components: str, stack: str, band: str) -> None:
-        first, second = (self.stations[k] for k in self.ends[row])
+        first, second = (self.stations[k] for k in self._ends(row))
         place = f"{band or 'main'}/{components}/{first}-{second}"
         group = self.results.file[stack_path(band, stack, components)]
         product = f"stack:{stack}/{place}"
@@ -96,7 +107,7 @@ class CampaignLineage:
                 yield part, int(piece), int(windows[piece])
 
     def _add_piece(self, found: Lineage, row: int, components: str, piece: int, windows: int, band: str) -> str:
-        numbers = [int(k) for k in self.ends[row]]
+        numbers = self._ends(row)
         first, second = (self.stations[k] for k in numbers)
         chunk_start, shard = self._shard(row, piece)
         name = f"{Chunk(0, chunk_start, 0, 0, 0).name}.{self.generation.get(name_of(shard), 0):02d}"
@@ -186,7 +197,7 @@ class CampaignLineage:
                         self._add_stacks_of(found, row, components, band, hits)
 
     def _add_stacks_of(self, found: Lineage, row: int, components: str, band: str, pieces: list[str]) -> None:
-        first, second = (self.stations[k] for k in self.ends[row])
+        first, second = (self.stations[k] for k in self._ends(row))
         for stack in self.results.stacks:
             place = f"{stack}/{band or 'main'}/{components}/{first}-{second}"
             found.step(f"stack:{place}", f"StackRows:{place}", pieces)
@@ -197,12 +208,12 @@ class CampaignLineage:
         """Add recorded attributes: times and workers of invocations, checksums of files."""
         if self.store is None:
             return
-        for name, attributes in found.activities.items():
-            row = self.store.execute(
-                "SELECT worker, begun, ended FROM invocation WHERE id = ? ORDER BY begun DESC LIMIT 1", (name,)
-            ).fetchone()
-            if row:
-                attributes |= dict(zip(("worker", "begun", "ended"), row, strict=True))
+        names = list(found.activities)
+        for first in range(0, len(names), AT_ONCE):
+            part = names[first : first + AT_ONCE]
+            query = f"SELECT id, worker, begun, ended FROM invocation WHERE id IN ({', '.join('?' * len(part))})"
+            for name, *values in sorted(self.store.execute(query, part), key=lambda row: row[2]):  # the latest counts
+                found.activities[name] |= dict(zip(("worker", "begun", "ended"), values, strict=True))
         for name, attributes in found.entities.items():
             if name.startswith("file:"):
                 row = self.store.execute(

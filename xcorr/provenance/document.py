@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from xcorr.provenance import history
 from xcorr.provenance.lineage import Lineage
 from xcorr.provenance.store import ProvenanceError, reading
 
@@ -70,6 +71,13 @@ def document_of_runs(campaign: Path) -> Any:
                 type_of = _term(made, "s-prov:Component")
                 made.entity(name, {"prov:label": element, "prov:type": type_of, **_plain(about)})
                 made.usage(f"xcorr:run-{run}", name)
+        for k, archive in enumerate(reversed(history.archives(store)), 1):
+            name, place = f"xcorr:archive-{k}", _name(f"archive {archive['destination']}")
+            facts = {k: archive[k] for k in ("layout", "files", "bytes", "selection")}
+            made.activity(name, _time(archive["at"]), None, {"prov:label": "xcorr archive"})
+            made.entity(place, {"prov:label": archive["destination"], **_plain(facts)})
+            made.generation(place, name)
+            made.association(name, "xcorr:software", "xcorr:plan")
     return made
 
 

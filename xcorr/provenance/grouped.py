@@ -46,10 +46,12 @@ def grouped(of: Lineage, by: str = "element", open_groups: Collection[str] = ())
         return of
     names: dict[str, str] = {}
     members: dict[str, list[str]] = {}
-    stations = {file: _station_of(activity) for activity, file in of.used if file.startswith("file:")}
+    files = ((activity, file) for activity, file in of.used if by == "station" and file.startswith("file:"))
+    stations = {file: _station_of(activity) for activity, file in files}
     for name in (*of.entities, *of.activities):
-        station = stations.get(name) or _station_of(name)
-        group = kind_of(name) + (f" {station}" if by == "station" and station else "")
+        group = kind_of(name)
+        if by == "station" and (station := stations.get(name) or _station_of(name)):
+            group = f"{group} {station}"
         names[name] = group
         members.setdefault(group, []).append(name)
     for group, listed in members.items():
@@ -166,7 +168,7 @@ class _Words:
 WORDS = {
     "file": _Words("file", "files"),
     "stack": _Words("stack", "stacks"),
-    "series": _Words("correlation of one piece of time", "correlations, one for each piece of time"),
+    "series": _Words("correlation of one piece of time", "correlations of a piece of time each"),
     "StationSource.output": _Words("request for a station's data", "requests for a station's data"),
     "ReadStation.output": _Words("raw record", "raw records"),
     "ConditionStation.output": _Words("conditioned record", "conditioned records"),
@@ -183,7 +185,7 @@ def _told(name: str, attributes: dict[str, Any]) -> str:
         return f"the file {PurePath(path).name}" if path != name else name
     words = WORDS.get(kind, _Words(f"item of {kind}", f"items of {kind}"))
     size = f" ({attributes['bytes'] / 1e6:,.1f} MB)" if attributes.get("bytes") else ""
-    windows = f" with {attributes['n_windows']:,} windows in all" if attributes.get("n_windows") else ""
+    windows = f", with {attributes['n_windows']:,} windows in all," if attributes.get("n_windows") else ""
     return f"{count:,} {words.many}{f' of {station}' if station else ''}{windows}{size}"
 
 

@@ -162,6 +162,14 @@ def kept(store: sqlite3.Connection) -> list[Row]:
     return [{"key": hashlib.blake2b(r["path"].encode(), digest_size=8).hexdigest(), **r} for r in rows]
 
 
+def archives(store: sqlite3.Connection) -> list[Row]:
+    """Return the archives that were written from a campaign, the last one first."""
+    names = ("at", "destination", "layout", "files", "bytes", "selection")
+    if not store.execute("SELECT count(*) FROM sqlite_master WHERE name = 'archive'").fetchone()[0]:
+        return []
+    return _rows(store, names, f"SELECT {', '.join(names)} FROM archive ORDER BY at DESC", ())
+
+
 def inputs(store: sqlite3.Connection, after: str, limit: int) -> list[Row]:
     """Return files that were read, with their checksums, by path."""
     query = f"SELECT {', '.join(INPUT)} FROM file WHERE path > ? ORDER BY path LIMIT ?"

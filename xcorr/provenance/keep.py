@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from xcorr.core.errors import nearest
 from xcorr.core.files import rename_synced
 from xcorr.core.observe import InstanceStatistics
 from xcorr.core.product import Product
+from xcorr.provenance.destination import Destination, is_address, sha256
 from xcorr.provenance.recorder import metadata_of
 from xcorr.provenance.store import INSERTS, ProvenanceError, create, worker_file
 from xcorr.results.where import Where
@@ -39,6 +39,8 @@ def check_rules(rules: Sequence[Keep], products: Products) -> list[Where]:
             raise ProvenanceError(
                 f"keep.port = {rule.port!r}: {rule.element} has the port {', '.join(of_element)!r} alone"
             )
+        if is_address(rule.folder):
+            Destination(rule.folder)  # raises an error now if it cannot be opened
         fields = of_element[rule.port].metadata
         conditions.append(Where(rule.condition, fields))
         conditions[-1]({name: kind() for name, kind in fields.items()})  # can its values be compared?
@@ -64,6 +66,7 @@ class KeepItems(Observer):
 class _OfWorker(Observer):
     def __init__(self, of: KeepItems, worker: int, products: Products) -> None:
         self.of, self.worker, self.products = of, worker, products
+        self._stores: dict[str, Destination] = {}
         self.rules = list(zip(of.rules, check_rules(of.rules, products), strict=True))
 
     def wrote(self, statistics: InstanceStatistics, port: str, item: Any) -> None:
@@ -76,18 +79,29 @@ class _OfWorker(Observer):
                 self._keep(rule, f"{rule.element}.{port}:{item.identity}", item, product)
 
     def _keep(self, rule: Keep, name: str, item: Any, product: Product) -> None:
-        folder = self.of.campaign / rule.folder / rule.element
+        file = item.identity.replace("/", "_") + product.suffix
+        far = is_address(rule.folder)
+        folder = self.of.campaign / ("kept" if far else rule.folder) / rule.element
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / (item.identity.replace("/", "_") + product.suffix)
-        temporary = folder / f".{path.name}.{os.getpid()}.part"
+        temporary = folder / f".{file}.{os.getpid()}.part"
         product.write(item, temporary)
-        digest = hashlib.sha256(temporary.read_bytes()).hexdigest()
-        size = temporary.stat().st_size
-        rename_synced(temporary, path)  # before the row, which must not name a file that does not exist
+        digest, size = sha256(temporary), temporary.stat().st_size
+        path = f"{rule.folder.rstrip('/')}/{rule.element}/{file}" if far else str(folder / file)
+        if far:  # before the row, which must not name a file that does not exist
+            self._far(rule.folder).put(temporary, f"{rule.element}/{file}")
+            temporary.unlink()
+        else:
+            rename_synced(temporary, folder / file)
         text = f"{rule.element}.{rule.port} where {rule.condition or 'always'}"
         database = create(worker_file(self.of.campaign, self.of.run, self.worker), indexed=False)
         try:
-            row = self.of.run, name, str(path), size, digest, text
+            row = self.of.run, name, path, size, digest, text
             database.execute(INSERTS["kept"].replace("IGNORE", "REPLACE"), row)
         finally:
             database.close()
+
+    def _far(self, place: str) -> Destination:
+        """Return an object store, opened once by each worker."""
+        if place not in self._stores:
+            self._stores[place] = Destination(place)
+        return self._stores[place]

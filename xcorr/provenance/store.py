@@ -30,6 +30,7 @@ TABLES = {  # columns, and those that are unique
     "file": ("path bytes mtime_ns sha256", "path, bytes, mtime_ns"),
     "kept": ("run id path bytes sha256 rule", "path"),
 }
+ARCHIVES = "CREATE TABLE IF NOT EXISTS archive (at, destination, layout, files, bytes, selection)"  # since 0.2
 INSERTS = {
     table: f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(columns.split()))})"
     for table, (columns, _) in TABLES.items()
@@ -131,6 +132,14 @@ def _take_in_one(store: sqlite3.Connection, path: Path) -> None:
     path.unlink()
     for end in BESIDE:
         path.with_name(f"{path.name}{end}").unlink(missing_ok=True)
+
+
+def record_archive(campaign: Path, row: tuple[float, str, str, int, int, str]) -> None:
+    """Record an archive: time, destination, layout, files, bytes, what was selected. Level ``off`` records nothing."""
+    if (folder_of(campaign) / NAME).exists():
+        with contextlib.closing(create(folder_of(campaign) / NAME, indexed=True)) as store:
+            store.execute(ARCHIVES)
+            store.execute("INSERT INTO archive VALUES (?, ?, ?, ?, ?, ?)", row)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from xcorr.pes.correlating.snr import quality
 from xcorr.pes.preparing.orient import rotated, stored_pairs
 from xcorr.pes.stacking.result_file import stack_path
 from xcorr.results.errors import ResultsError
-from xcorr.results.series import SeriesReader
+from xcorr.results.series import SeriesReader, read_rows
 from xcorr.settings import Settings
 from xcorr.settings.recipe import Recipe
 
@@ -64,4 +64,4 @@ def rows_of(data: Any, rows: np.ndarray) -> np.ndarray:
     """Return some rows of a dataset; many at once are read with all others, which takes less time."""
     if len(rows) * MANY >= len(data):
         return np.asarray(data[...][rows])
-    return np.array([data[int(row)] for row in rows]).reshape(len(rows), *data.shape[1:])
+    return read_rows(data, rows)

@@ -17,7 +17,7 @@ from xcorr.pes.preparing.orient import stored_pairs
 from xcorr.pes.stacking.result_file import FORMAT, NAME, stack_path
 from xcorr.results.afterwards import LINEAR, made_stacks, rows_of
 from xcorr.results.errors import ResultsError
-from xcorr.results.series import SeriesReader
+from xcorr.results.series import SeriesReader, chunk_places, glance_at
 from xcorr.results.summary import as_html, as_text
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class Results:
         self._keys = ends["station_1"].astype(np.int64) * len(self._stations) + ends["station_2"]
         self._order = np.argsort(self._keys, kind="stable")
         self._series = SeriesReader(self.file, self.path)
+        self._places: dict[str, np.ndarray | None] = {}  # of chunks in the file, by dataset
 
     @property
     def stations(self) -> pandas.DataFrame:
@@ -233,10 +234,12 @@ class Results:
         band: str = "",
         rows: Sequence[int] | np.ndarray | None = None,
         insist: bool = False,
+        at_a_glance: bool = False,
     ) -> np.ndarray:
         """Return the stacks of all pairs, or of some rows in their order, [row, lag] float32.
 
         Default: the linear stack, else the first one. R and T are made as :meth:`get` makes them. Raises as it does.
+        ``at_a_glance``: some rows for a picture, faster, without comparing checksums.
         """
         stack = stack or self.main_stack
         self._require(components, components, stack, band, insist)
@@ -245,6 +248,11 @@ class Results:
             made, back = np.unique(wanted, return_inverse=True)
             return self._made(components, stack, band, made)["mean"][back]
         mean = self.file[stack_path(band, stack, components)]["mean"]
+        if at_a_glance and rows is not None and len(wanted) < len(mean):
+            if mean.name not in self._places:
+                self._places[mean.name] = None if mean.is_virtual else chunk_places(mean)
+            if (places := self._places[mean.name]) is not None:
+                return glance_at(mean, places, wanted)
         gather: np.ndarray = mean[...] if rows is None else rows_of(mean, wanted)
         return gather
 

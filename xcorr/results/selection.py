@@ -62,7 +62,11 @@ def _named(patterns: Sequence[str], table: PairTable) -> np.ndarray:
             raise ResultsError(f"{pattern!r} names no pair; write two stations, such as XX.A-XX.B")
         for ends in halves:
             a, b = (_fits(table.stations, [end]) for end in ends)
-            keep |= (a[first] & b[second]) | (b[first] & a[second])
+            if b.all() or a.all():  # one station and any other
+                one = a if b.all() else b
+                keep |= one[first] | one[second]
+            else:
+                keep |= (a[first] & b[second]) | (b[first] & a[second])
     return keep
 
 

@@ -28,6 +28,7 @@ class SeriesReader:
         self.file, self.path = file, path
         self.lags, self.pieces = len(file["lags_s"]), len(file["pieces"])
         self.rows = len(file["pairs"])
+        self._virtual: dict[str, bool] = {}
 
     def has(self, components: str, band: str = "") -> bool:
         """Return whether series of a component pair are there, or can be made of those that are."""
@@ -80,7 +81,7 @@ class SeriesReader:
         kinds: Sequence[str] = ("series", "series_n_windows"),
         pieces: slice | None = None,
     ) -> list[np.ndarray]:
-        if not self.file[series_path(band, components)].is_virtual:  # packed
+        if not self._is_virtual(band, components):  # packed
             return [self.file[series_path(band, components, kind)][:, rows] for kind in kinds]
         shape = self.pieces, rows.stop - rows.start
         found = [
@@ -89,7 +90,7 @@ class SeriesReader:
         ]
         shards = self.file["shards"][...]
         ends = shards["first_row"] + shards["rows"]
-        with self._open_shards() as group_of:
+        with self._open_shards() as dataset_of:
             wanted = (shards["first_row"] < rows.stop) & (ends > rows.start)
             if pieces is not None:
                 wanted &= (shards["piece"] >= pieces.start) & (shards["piece"] < pieces.stop)
@@ -97,9 +98,16 @@ class SeriesReader:
                 low, high = max(first, rows.start), min(first + count, rows.stop)
                 inside, here = slice(low - first, high - first), slice(low - rows.start, high - rows.start)
                 for values, kind in zip(found, kinds, strict=True):
-                    part = group_of(path, series_path(band, components, kind))[:, inside]
+                    part = _read(dataset_of(path, series_path(band, components, kind)), inside, values.dtype)
                     values[piece : piece + len(part), here] = part
         return found
+
+    def _is_virtual(self, band: str, components: str) -> bool:
+        """Return whether series are in shards; asked once, because HDF5 reads the places of all shards to answer."""
+        path = series_path(band, components)
+        if path not in self._virtual:
+            self._virtual[path] = bool(self.file[path].is_virtual)
+        return self._virtual[path]
 
     @contextlib.contextmanager
     def _open_shards(self) -> Iterator[Any]:
@@ -121,7 +129,68 @@ class SeriesReader:
                         "run or xcorr compact has changed the campaign, else run xcorr verify"
                     ) from error
             inside = (group + b"/" if group else b"") + name.encode()
-            return h5py.Dataset(h5py.h5d.open(known[file], inside))
+            return h5py.h5d.open(known[file], inside)
 
         yield dataset
         known.clear()
+
+
+def read_rows(data: Any, rows: np.ndarray) -> np.ndarray:
+    """Return some rows of a dataset [row, ...] of h5py, in any order; rows that follow one another are read at once."""
+    import h5py
+
+    found = np.empty((len(rows), *data.shape[1:]), data.dtype)
+    breaks = np.flatnonzero(np.diff(rows) != 1) + 1
+    for low, high in zip([0, *breaks], [*breaks, len(rows)], strict=True):
+        part = found[low:high]
+        inside = data.id.get_space()
+        inside.select_hyperslab((int(rows[low]), *(0 for _ in part.shape[1:])), part.shape)
+        data.id.read(h5py.h5s.create_simple(part.shape), inside, part)
+    return found
+
+
+def chunk_places(data: Any) -> np.ndarray | None:
+    """Return where in the file each chunk of rows of a dataset [row, lag] begins (-1: nowhere yet).
+
+    None for a dataset in which the rows of a chunk do not simply follow one another.
+    """
+    import h5py
+
+    plan = data.id.get_create_plist()
+    filters = [plan.get_filter(k)[0] for k in range(plan.get_nfilters())]
+    is_whole_rows = data.chunks is not None and data.chunks[1] == data.shape[1]
+    if not is_whole_rows or data.dtype != np.dtype("<f4") or filters != [h5py.h5z.FILTER_FLETCHER32]:
+        return None
+    places = np.full(-(-len(data) // data.chunks[0]), -1, np.int64)
+
+    def note(chunk: Any) -> None:
+        places[chunk.chunk_offset[0] // data.chunks[0]] = chunk.byte_offset
+
+    data.id.chunk_iter(note)
+    return places
+
+
+def glance_at(data: Any, places: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return some rows of a dataset [row, lag] for a picture: only their own bytes are read, from :func:`chunk_places`.
+
+    Checksums are those of chunks of many rows, so they are not compared here, as :func:`read_rows` does.
+    """
+    size, of_chunk = 4 * data.shape[1], data.chunks[0]
+    found = np.full((len(rows), data.shape[1]), data.fillvalue, "<f4")
+    descriptor = data.file.id.get_vfd_handle()  # of the open file, which a run may have replaced by another
+    for at, row in enumerate(rows.tolist()):
+        if (place := int(places[row // of_chunk])) >= 0:
+            found[at] = np.frombuffer(os.pread(descriptor, size, place + row % of_chunk * size), "<f4")
+    return found
+
+
+def _read(dataset: Any, rows: slice, kind: Any) -> np.ndarray:
+    """Return some rows of a dataset [piece, row, ...], without h5py's wrapper, which takes longer than reading."""
+    import h5py
+
+    pieces, _, *rest = dataset.shape
+    size = pieces, rows.stop - rows.start, *rest
+    found, inside = np.empty(size, kind), dataset.get_space()
+    inside.select_hyperslab((0, rows.start, *(0 for _ in rest)), size)
+    dataset.read(h5py.h5s.create_simple(size), inside, found)
+    return found

@@ -267,7 +267,9 @@ class Keep:
     element: str = option("", "Element whose items are kept: ReadStation, ConditionStation, ... CorrelateStrips.")
     port: str = option("output", "Output port of the element.")
     condition: str = option("", "Condition on the metadata of the items to keep. Default: all items are kept.")
-    folder: str = option("kept", "Folder for the kept items, relative to the campaign.")
+    folder: str = option(
+        "kept", "Folder for the kept items, relative to the campaign, or an address such as s3://bucket/prefix."
+    )
 
 
 @dataclass(frozen=True)

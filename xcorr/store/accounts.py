@@ -57,19 +57,22 @@ def slot_names(roster: Roster, settings: Settings) -> list[str]:
     return [f"{s.name}.{c}" for s in roster.stations for c in settings.components]
 
 
-def availability(folder: Path) -> Availability:
-    """Return what was used of a campaign. Raises CampaignError or LedgerError if this cannot be read."""
-    with _opened(folder) as (ledger, names):
+def availability(folder: Path, thorough: bool = True) -> Availability:
+    """Return what was used of a campaign. Raises CampaignError or LedgerError if this cannot be read.
+
+    ``thorough``: as that of :func:`xcorr.store.ledger.read_ledger`.
+    """
+    with _opened(folder, thorough) as (ledger, names):
         starts = ledger.starts()
         column = {start: k for k, start in enumerate(starts)}
         share = np.full((len(names), len(starts)), np.nan, np.float32)
         failed, rejected = np.zeros(share.shape, bool), np.zeros(len(names), np.int64)
-        for start, account in ledger.accounts(files=False):
+        for start, slot, status, windows in ledger.verdicts():
             if start in column:
-                at, total = (account.slot, column[start]), sum(account.windows.values())
-                share[at] = account.windows_used / total if total else 0.0
-                failed[at] = account.status == "failed"
-                rejected[account.slot] += total - account.windows_used
+                at, total, used = (slot, column[start]), sum(windows.values()), windows.get(WINDOWS_USED, 0)
+                share[at] = used / total if total else 0.0
+                failed[at] = status == "failed"
+                rejected[slot] += total - used
     seen = np.flatnonzero(~np.isnan(share).all(axis=1))
     order = seen[np.argsort([names[k] for k in seen], kind="stable")] if len(seen) else seen
     return Availability(tuple(names[k] for k in order), starts, share[order], failed[order], rejected[order])
@@ -95,9 +98,9 @@ def write_csv(rows: Iterable[dict[str, Any]], target: TextIO) -> None:
 
 
 @contextlib.contextmanager
-def _opened(folder: Path) -> Iterator[tuple[Ledger, list[str]]]:
+def _opened(folder: Path, thorough: bool = True) -> Iterator[tuple[Ledger, list[str]]]:
     settings = frozen_settings(folder)
-    with contextlib.closing(read_ledger(folder)) as ledger:
+    with contextlib.closing(read_ledger(folder, thorough)) as ledger:
         roster = Roster.from_json(ledger.fact("members"))
         if roster is None:
             raise CampaignError(f"{folder}: the ledger lists no stations yet; run the campaign first")

@@ -169,7 +169,8 @@ def _comment(folder: Path, name: str) -> str:
 
 def leftovers(folder: Path, kept: Sequence[Keep] = ()) -> list[Path]:
     """Return the files that a run has not finished. ``kept``: the [[keep]] rules, which name more folders."""
-    places = {folder, folder / "shards", *(folder / rule.folder / rule.element for rule in kept)}
+    of_rules = {folder / place / rule.element for rule in kept for place in ("kept", rule.folder)}
+    places = {folder, folder / "shards", *of_rules}
     return sorted(path for place in places for path in place.glob(".*.part"))
 
 

@@ -307,6 +307,11 @@ class Ledger:
                 total[reason] += n * count
         return total
 
+    def verdicts(self) -> Iterator[tuple[int, int, str, Mapping[str, int]]]:
+        """Yield start of the chunk (ns), slot, status and windows of all accounts, faster than :meth:`accounts`."""
+        rows = self._database.execute("SELECT start_ns, slot, status, windows FROM channel_chunk")
+        return ((start, slot, status, _windows(text)) for start, slot, status, text in rows)
+
     def account(self, start: int, slot: int) -> SlotAccount:
         """Return the account of a slot in the chunk that begins at ``start`` (ns). Raises LedgerError without one."""
         for _, account in self.accounts("start_ns = ? AND slot = ?", (start, slot)):

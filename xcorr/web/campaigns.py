@@ -123,7 +123,7 @@ class Campaign:
 
     def availability(self) -> Availability:
         """Return what was used of every slot and chunk."""
-        return self.kept("availability", (LEDGER, f"{LEDGER}-wal"), lambda: availability(self.folder))
+        return self.kept("availability", (LEDGER, f"{LEDGER}-wal"), lambda: availability(self.folder, thorough=False))
 
     def inside(self, path: str) -> Path:
         """Return a recorded file of this campaign. Raises Problem 404 if it is gone, or not inside of the campaign."""

@@ -14,6 +14,7 @@ from xcorr.core import XcorrError
 from xcorr.core.errors import nearest
 from xcorr.provenance.store import ProvenanceError
 from xcorr.results.errors import ResultsError
+from xcorr.results.export import ExportError
 from xcorr.results.where import ConditionError
 from xcorr.store.folder import CampaignError
 from xcorr.store.ledger import LedgerError
@@ -25,6 +26,7 @@ TITLES = {
 STATUS: dict[type[XcorrError], int] = {
     ConditionError: 400,
     ResultsError: 400,
+    ExportError: 404,
     ProvenanceError: 404,
     CampaignError: 404,
     LedgerError: 503,

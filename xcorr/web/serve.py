@@ -68,6 +68,7 @@ def _bound(host: str, port: int) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))
+        bound.listen(128)  # so that whoever reads the address can connect at once
     except OSError as error:
         bound.close()
         raise ServeError(f"cannot listen at {host} port {port}: {error.strerror}; choose another with --port") from None

@@ -1,6 +1,6 @@
 """Figures of results. Every function returns a Matplotlib figure, which :func:`save` writes and notebooks show."""
 
-from xcorr.results.figures.heat import gather_rows, heat_gather, heat_matrix, waterfall
+from xcorr.results.figures.heat import heat_gather, heat_matrix, waterfall
 from xcorr.results.figures.network import availability, matrix, station_map
 from xcorr.results.figures.sections import pair, record_section
 from xcorr.results.figures.spectra import psd, spectra
@@ -10,7 +10,6 @@ __all__ = [
     "PlotError",
     "availability",
     "encoded",
-    "gather_rows",
     "heat_gather",
     "heat_matrix",
     "matrix",

@@ -8,14 +8,19 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
+import zlib
 from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from xcorr.results.errors import ResultsError
 
-LEFT, RIGHT, TOP, BOTTOM = 110, 20, 34, 56  # px around the image
-FONT_PX = 13
+if TYPE_CHECKING:
+    from PIL import Image
+
+RIGHT, TOP, BOTTOM = 30, 34, 58  # px around the image
+FONT_PX, LETTER_PX = 13, 7
 # nine colours of Matplotlib's viridis, from dark to bright (van der Walt & Smith 2015)
 VIRIDIS = np.array(
     [
@@ -56,9 +61,14 @@ def ticks(first: float, last: float, most: int = 5) -> list[tuple[float, str]]:
     return [(round(100 * (v - first) / (last - first), 2), f"{round(v, 9) + 0.0:.10g}") for v in values.tolist()]
 
 
-def names_along(names: list[str], most: int) -> list[tuple[float, str]]:
-    """Return at most so many names of rows or columns, evenly apart, as percent of the axis and text."""
+def names_along(names: list[str], most: int, width: int = 0) -> list[tuple[float, str]]:
+    """Return at most so many names of rows or columns, evenly apart, as percent of the axis and text.
+
+    ``width`` (px) is the room that names beside one another have.
+    """
     count = len(names)
+    if width and names:
+        most = max(2, min(most, width // (LETTER_PX * (2 + max(map(len, names))))))
     shown = np.unique(np.linspace(0, max(count - 1, 0), min(count, most)).round().astype(int)).tolist()
     return [(round(100 * (k + 0.5) / count, 3), names[k]) for k in shown]
 
@@ -77,91 +87,100 @@ class Framed:
     height: int = 560
     lines: tuple[tuple[float, float, float, float], ...] = ()  # ends x, y, x, y in percent
 
+    @property
+    def left(self) -> int:
+        """Pixels left of the image: room for the marks of the axis."""
+        return 16 + LETTER_PX * max((len(text) for _, text in self.y), default=0)
+
     def cell(self, px: float, py: float) -> tuple[int, int] | None:
         """Return row and column at a place of the picture (px from left and top); None outside of the image."""
         rows, columns = self.image.shape[:2]
-        row, column = (py - TOP) / self.height * rows, (px - LEFT) / self.width * columns
+        row, column = (py - TOP) / self.height * rows, (px - self.left) / self.width * columns
         return (int(row), int(column)) if 0 <= row < rows and 0 <= column < columns else None
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of the picture (px)."""
-        return self.width + LEFT + RIGHT, self.height + TOP + BOTTOM
+        return self.width + self.left + RIGHT, self.height + TOP + BOTTOM
 
-    def _scaled(self) -> bytes:
+    def _scaled(self) -> Image.Image:
         from PIL import Image
 
-        buffer = io.BytesIO()
         found = Image.fromarray(self.image)
         smaller = self.image.shape[0] > self.height or self.image.shape[1] > self.width
-        found = found.resize((self.width, self.height), Image.Resampling.BOX if smaller else Image.Resampling.NEAREST)
-        found.save(buffer, "PNG", compress_level=1)
-        return buffer.getvalue()
+        return found.resize((self.width, self.height), Image.Resampling.BOX if smaller else Image.Resampling.NEAREST)
 
     def png(self) -> bytes:
         """Return the picture as PNG."""
         from PIL import Image, ImageDraw, ImageFont
 
-        made = Image.new("RGB", self.size, "white")
-        made.paste(Image.open(io.BytesIO(self._scaled())), (LEFT, TOP))
+        made, left = Image.new("RGB", self.size, "white"), self.left
+        made.paste(self._scaled(), (left, TOP))
         draw, font = ImageDraw.Draw(made), ImageFont.load_default(FONT_PX)
         bottom = TOP + self.height
-        draw.rectangle((LEFT - 1, TOP - 1, LEFT + self.width, bottom), outline="black")
+        draw.rectangle((left - 1, TOP - 1, left + self.width, bottom), outline="black")
         for place, text in self.x:
-            at = LEFT + place / 100 * self.width
+            at = left + place / 100 * self.width
             draw.line((at, bottom, at, bottom + 4), fill="black")
             draw.text((at, bottom + 6), text, "black", font, anchor="ma")
         for place, text in self.y:
             at = TOP + place / 100 * self.height
-            draw.line((LEFT - 5, at, LEFT - 1, at), fill="black")
-            draw.text((LEFT - 7, at), text, "black", font, anchor="rm")
+            draw.line((left - 5, at, left - 1, at), fill="black")
+            draw.text((left - 7, at), text, "black", font, anchor="rm")
         for x1, y1, x2, y2 in self.lines:
             draw.line((*self._at(x1, y1), *self._at(x2, y2)), fill=(0, 110, 60), width=2)
-        draw.text((LEFT + self.width / 2, self.size[1] - 6), self.x_label, "black", font, anchor="md")
-        draw.text((6, 4), self.y_label, "black", font, anchor="la")
-        draw.text((LEFT + self.width / 2, 6), self.title, "black", font, anchor="ma")
-        buffer = io.BytesIO()
-        made.save(buffer, "PNG", compress_level=1)
-        return buffer.getvalue()
+        draw.text((left + self.width / 2, self.size[1] - 6), self.x_label, "black", font, anchor="md")
+        draw.text((6, self.size[1] - 6), f"\u2191 {self.y_label}", "black", font, anchor="ld")
+        draw.text((left + self.width / 2, 6), self.title, "black", font, anchor="ma")
+        return _encoded(made)
 
     def encoded(self, kind: str) -> bytes:
         """Return the picture as ``png`` or ``svg``."""
         return self.png() if kind == "png" else self.svg().encode()
 
     def _at(self, x: float, y: float) -> tuple[float, float]:
-        return LEFT + x / 100 * self.width, TOP + y / 100 * self.height
+        return self.left + x / 100 * self.width, TOP + y / 100 * self.height
 
     def svg(self) -> str:
         """Return the picture as SVG, with axes and texts as such."""
         width, height = self.size
-        bottom, data = TOP + self.height, base64.b64encode(self._scaled()).decode()
+        left, bottom, data = self.left, TOP + self.height, base64.b64encode(_encoded(self._scaled())).decode()
         parts = [
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
             f' font-family="sans-serif" font-size="{FONT_PX}">',
             f'<rect width="{width}" height="{height}" fill="white"/>',
-            f'<image x="{LEFT}" y="{TOP}" width="{self.width}" height="{self.height}"'
+            f'<image x="{left}" y="{TOP}" width="{self.width}" height="{self.height}"'
             f' href="data:image/png;base64,{data}"/>',
-            f'<rect x="{LEFT}" y="{TOP}" width="{self.width}" height="{self.height}" fill="none" stroke="black"/>',
+            f'<rect x="{left}" y="{TOP}" width="{self.width}" height="{self.height}" fill="none" stroke="black"/>',
         ]
         for place, text in self.x:
-            at = LEFT + place / 100 * self.width
+            at = left + place / 100 * self.width
             parts.append(f'<path d="M{at:.1f} {bottom}v4" stroke="black"/>')
             parts.append(f'<text x="{at:.1f}" y="{bottom + 18}" text-anchor="middle">{escape(text)}</text>')
         for place, text in self.y:
             at = TOP + place / 100 * self.height
-            parts.append(f'<path d="M{LEFT} {at:.1f}h-4" stroke="black"/>')
-            parts.append(f'<text x="{LEFT - 7}" y="{at + 4:.1f}" text-anchor="end">{escape(text)}</text>')
+            parts.append(f'<path d="M{left} {at:.1f}h-4" stroke="black"/>')
+            parts.append(f'<text x="{left - 7}" y="{at + 4:.1f}" text-anchor="end">{escape(text)}</text>')
         for line in self.lines:
             (x1, y1), (x2, y2) = self._at(*line[:2]), self._at(*line[2:])
             parts.append(f'<path d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}" stroke="#006e3c" stroke-width="2"/>')
-        middle = LEFT + self.width / 2
+        middle = left + self.width / 2
         parts += [
             f'<text x="{middle}" y="{height - 8}" text-anchor="middle">{escape(self.x_label)}</text>',
-            f'<text x="6" y="16">{escape(self.y_label)}</text>',
+            f'<text x="6" y="{height - 8}">\u2191 {escape(self.y_label)}</text>',
             f'<text x="{middle}" y="18" text-anchor="middle">{escape(self.title)}</text>',
             "</svg>",
         ]
         return "\n".join(parts)
+
+
+def _encoded(image: Image.Image) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    colours = image.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)  # a quarter of time and bytes
+    colours.save(buffer, "PNG", compress_level=1, compress_type=zlib.Z_RLE)
+    return buffer.getvalue()
 
 
 def in_bins(values: np.ndarray, most: int) -> tuple[np.ndarray, list[int]]:

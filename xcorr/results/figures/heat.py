@@ -52,15 +52,10 @@ def waterfall(found: xarray.DataArray, pieces: np.ndarray, within_ns: tuple[int,
     )
 
 
-def gather_rows(results: Results, rows: np.ndarray) -> np.ndarray:
-    """Return rows by distance; those with unknown distances come last."""
-    found: np.ndarray = rows[np.argsort(results.dataset("pairs")["distance_m"][rows], kind="stable")]
-    return found
-
-
 def heat_gather(
     results: Results,
     rows: np.ndarray,
+    distance_km: np.ndarray,
     components: str,
     stack: str,
     band: str = "",
@@ -70,24 +65,22 @@ def heat_gather(
     velocities_km_s: Sequence[float] = (),
     insist: bool = False,
 ) -> Framed:
-    """Return the picture of stacks of pairs, by distance from top to bottom, lags from left to right.
+    """Return the picture of stacks of pairs (rows in order of ``distance_km``), lags from left to right.
 
     ``norm``: each trace is scaled to its maximum (``trace``), or all to the largest (``all``). Above ``most`` pairs,
     neighbours are averaged.
     """
-    rows = gather_rows(results, rows)
     lags = results.lags_s
     first, last = lags_s or (float(lags[0]), float(lags[-1]))
     columns = np.flatnonzero((lags >= first) & (lags <= last))
     require_some(len(rows) * len(columns), "no pair, or no lag, is selected")
-    values = results.gather(components, stack, band, rows, insist)[:, columns]
+    values = results.gather(components, stack, band, rows, insist, at_a_glance=True)[:, columns]
     size = np.nanmax(np.abs(values), axis=1, keepdims=True, initial=0)
     if norm == "all":
         size = np.full_like(size, size.max(initial=0))
     values = np.divide(values, size, out=np.full_like(values, np.nan), where=size > 0)
     image, starts = in_bins(values, most)
-    distance = results.dataset("pairs")["distance_m"][rows] / 1000
-    names = [f"{d:.1f}" if np.isfinite(d) else "unknown" for d in distance[starts]]
+    names = [f"{d:.1f}" if np.isfinite(d) else "unknown" for d in distance_km[starts]]
     averaged = f", averaged in {len(image)} rows" if len(image) < len(rows) else ""
     shown = lags[columns]
     return Framed(
@@ -97,7 +90,7 @@ def heat_gather(
         names_along(names, 20),
         LAG,
         "distance (km)",
-        lines=_moveouts(distance[starts], shown, velocities_km_s),
+        lines=_moveouts(distance_km[starts], shown, velocities_km_s),
     )
 
 
@@ -137,11 +130,11 @@ def heat_matrix(
     known = values[np.isfinite(values)]
     limit = float(np.percentile(known, 99)) if len(known) else 1.0
     names = results.dataset("stations")["id"][stations].astype(str).tolist()
-    size = int(np.clip(16 * len(stations), 160, 560))
+    size = int(np.clip(16 * len(stations), 420, 560))
     made = Framed(
         sequential(image / (limit or 1.0)),
-        f"{title}; brightest: {limit:.3g} or more; grey: not selected",
-        names_along(names, 12 if len(names) > 12 or max(map(len, names)) > 5 else len(names)),
+        f"{title}; brightest: {limit:.3g} or more",
+        names_along(names, 12, size),
         names_along(names, 28),
         "station",
         "station",

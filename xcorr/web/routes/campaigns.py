@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import AsyncIterator
@@ -14,6 +15,8 @@ from fastapi.responses import FileResponse, Response, StreamingResponse
 from xcorr.core.files import printable
 from xcorr.observers.published import NAME as PROGRESS
 from xcorr.pes.stacking.result_file import NAME as RESULTS
+from xcorr.provenance.history import archives
+from xcorr.provenance.store import ProvenanceError, reading
 from xcorr.results.summary import facts
 from xcorr.store import lock
 from xcorr.store.report import read_report
@@ -69,6 +72,8 @@ def overview(one: Campaign) -> dict[str, Any]:
     if (one.folder / "report.json").is_file():
         report = one.kept("report", ("report.json",), lambda: read_report(one.folder))
         about["report"] = {k: v for k, v in report.items() if k not in ("channel_chunk", "requested", "ignored_files")}
+    with contextlib.suppress(ProvenanceError), reading(one.folder) as store:
+        about["archives"] = archives(store)
     return about
 
 

@@ -9,7 +9,6 @@ import shlex
 import threading
 import zipfile
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlencode
 
@@ -23,13 +22,13 @@ from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.provenance import document
 from xcorr.provenance.crate import METADATA, Part, metadata, plain_settings
 from xcorr.provenance.store import ProvenanceError
-from xcorr.results.export import selected
+from xcorr.results.packed import Named, files_of
 from xcorr.web.answers import produces
 from xcorr.web.campaigns import Campaign
 from xcorr.web.parameters import Pairs
 from xcorr.web.problems import Problem, busy
 from xcorr.web.routes import API, Served
-from xcorr.web.routes.pairs import chosen, exported
+from xcorr.web.routes.pairs import EXPORTS, chosen
 
 AT_ONCE = 4  # downloads
 MOST_TOGETHER = 20_000  # pairs in one NetCDF or CSV file
@@ -68,7 +67,7 @@ def download(one: Served, request: Request, asked: Annotated[Download, Query()])
         )
     if not len(rows):
         raise Problem(404, "no pair is selected")
-    return _streamed(zipped(files_of(one, asked), f"{one.name} as {asked.format}"), f"{one.name}-{asked.format}.zip")
+    return _streamed(zipped(files(one, asked), f"{one.name} as {asked.format}"), f"{one.name}-{asked.format}.zip")
 
 
 def _streamed(parts: Iterator[bytes], name: str) -> Response:
@@ -88,24 +87,12 @@ class _Counted(StreamingResponse):
             _slots.release()
 
 
-def files_of(one: Campaign, asked: Download) -> Iterator[tuple[str, Path, str]]:
+def files(one: Campaign, asked: Download) -> Iterator[Named]:
     """Yield name, path and description of the files that ``xcorr export`` would write for the pairs chosen."""
-    table, _ = chosen(one, asked)
-    components, stack, band = table.of
-    found = selected(one.results(), str(stack), asked.reverse, band, [components], asked.selection(), False)
-    if asked.format in ("nc", "csv"):
-        everything = list(found)
-        if not everything:
-            raise Problem(404, "none of the pairs selected has data")
-        with exported(everything, asked.format) as paths:
-            for path in paths:
-                yield path.name, path, f"stacks of {len(everything)} pairs"
-        return
-    for pair in found:
-        with exported([pair], asked.format) as paths:
-            for path in paths:
-                folder = path.relative_to(path.parents[1] if path.parent.suffix else path.parents[0])
-                yield str(folder if asked.format == "sac" else path.name), path, f"stack of {pair.name}"
+    components, stack, band = chosen(one, asked)[0].of
+    return files_of(
+        one.results(), EXPORTS[asked.format], components, str(stack), band, asked.selection(), asked.reverse
+    )
 
 
 class _Sink:
@@ -127,7 +114,7 @@ class _Sink:
         return found
 
 
-def zipped(files: Iterable[tuple[str, Path, str]], about: str, last: Any = None) -> Iterator[bytes]:
+def zipped(found: Iterable[Named], about: str, last: Any = None) -> Iterator[bytes]:
     """Yield a zip file with these files and a manifest of their SHA-256; ``last`` makes more from the list of parts.
 
     If something fails on the way, the zip lacks its end, and a file ERROR.txt in it says why.
@@ -135,7 +122,7 @@ def zipped(files: Iterable[tuple[str, Path, str]], about: str, last: Any = None)
     sink, parts = _Sink(), list[Part]()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as made:  # type: ignore[call-overload]
         try:
-            for name, path, what in files:
+            for name, path, what in found:
                 digest = hashlib.sha256()
                 with (
                     made.open(zipfile.ZipInfo.from_file(path, name), "w", force_zip64=True) as to,
@@ -206,14 +193,14 @@ def rocrate(one: Served, request: Request, asked: Annotated[Crate, Query()]) -> 
 def crate(one: Campaign, asked: Crate) -> Iterator[bytes]:
     """Yield the zip of a crate."""
 
-    def files() -> Iterator[tuple[str, Path, str]]:
+    def parts_of() -> Iterator[Named]:
         for name, what in (("report.html", "report of the last run"), ("report.json", "the same for programs")):
             if (one.folder / name).is_file():
                 yield name, one.inside(name), what
         if asked.data == "all":
             yield RESULTS, one.inside(RESULTS), "tables and stacks of all pairs"
         elif asked.data == "selected":
-            yield from ((f"data/{name}", path, what) for name, path, what in files_of(one, asked))
+            yield from ((f"data/{name}", path, what) for name, path, what in files(one, asked))
 
     def texts(parts: list[Part]) -> Iterator[tuple[str, str, str]]:
         written = [(CAMPAIGN_MARK, plain_settings(one.folder), "the settings of the campaign: what was run")]
@@ -223,4 +210,4 @@ def crate(one: Campaign, asked: Crate) -> Iterator[bytes]:
         told = f"Selected: {asked.given() or 'all pairs'}." if asked.data == "selected" else f"Data: {asked.data}."
         yield METADATA, metadata(one.folder, parts, told), "metadata of the crate"
 
-    return zipped(files(), one.name, texts)
+    return zipped(parts_of(), one.name, texts)

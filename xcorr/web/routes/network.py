@@ -233,7 +233,7 @@ def availability_picture(one: Campaign, asked: Channels) -> Framed:
     return Framed(
         image,
         "share of windows used, dark to bright; grey: no data; red: failed",
-        names_along(days, 6),
+        names_along(days, 8, 800),
         names_along(names, 28),
         "date (UTC)",
         "channel",

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -15,9 +10,9 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import Field
 
-from xcorr.core import installed
 from xcorr.results import figures
 from xcorr.results.export import one_pair
+from xcorr.results.packed import exported
 from xcorr.results.pair_table import LISTED, PairTable
 from xcorr.web.answers import fresh, listing, offset_of, produces, token_of
 from xcorr.web.campaigns import Campaign, drawing, heavy
@@ -93,10 +88,12 @@ def counted(table: PairTable, rows: np.ndarray) -> dict[str, Any]:
         if not len(known):
             continue
         ends_of = (0.0, 360.0) if name == "azimuth_deg" else (float(known.min()), float(known.max()))
-        counts, edges = np.histogram(known, HISTOGRAM, ends_of)
+        low, high = ends_of
+        width = (high - low) / HISTOGRAM or 1.0
+        number = np.minimum(((known - low) / width).astype(np.int32), HISTOGRAM - 1)
         classes[name] = {
-            "edges": [float(f"{e:.6g}") for e in edges],
-            "counts": counts.tolist(),
+            "edges": [float(f"{low + k * width:.6g}") for k in range(HISTOGRAM + 1)],
+            "counts": np.bincount(number, minlength=HISTOGRAM).tolist(),
             "unknown": int(len(values) - len(known)),
         }
     return {"networks": by_network, "classes": classes}
@@ -210,17 +207,5 @@ def _file(found: Any, kind: str, headers: dict[str, str]) -> Response:
     a = found.attrs
     name = "_".join((a["station_1"], a["station_2"], a["components"])).replace(":", "+").replace('"', "_")
     headers["Content-Disposition"] = f'attachment; filename="{name}.{kind}"'.encode("ascii", "replace").decode()
-    with heavy(), exported([found], kind) as paths:
-        return Response(b"".join(p.read_bytes() for p in paths), 200, headers, KINDS[kind])
-
-
-@contextlib.contextmanager
-def exported(found: list[Any], kind: str) -> Iterator[list[Path]]:
-    """Give the files that an export of correlations makes, in order. They are removed afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="xcorr-web-"))
-    try:
-        target = folder / f"correlations.{kind}"
-        installed.load("exports", EXPORTS[kind])(found, target)
-        yield sorted(p for p in target.rglob("*") if p.is_file()) if target.is_dir() else [target]
-    finally:
-        shutil.rmtree(folder)
+    with heavy(), exported([found], EXPORTS[kind]) as files:
+        return Response(b"".join(path.read_bytes() for _, path in files), 200, headers, KINDS[kind])

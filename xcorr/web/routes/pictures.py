@@ -72,10 +72,20 @@ def gather_picture(one: Campaign, asked: GatherOf) -> tuple[Framed, np.ndarray]:
         raise Problem(
             400, f"lag_min = {low:g} is not smaller than lag_max = {high:g}; lags are {first:g} to {last:g} s"
         )
+    rows = rows[np.argsort(table["distance_km"][rows], kind="stable")]  # unknown distances come last
     made = figures.heat_gather(
-        results, rows, components, str(stack), band, (low, high), asked.norm, asked.bins, velocities(asked.velocities)
+        results,
+        rows,
+        table["distance_km"][rows],
+        components,
+        str(stack),
+        band,
+        (low, high),
+        asked.norm,
+        asked.bins,
+        velocities(asked.velocities),
     )
-    return made, figures.gather_rows(results, rows)
+    return made, rows
 
 
 def velocities(text: str) -> tuple[float, ...]:

@@ -8,10 +8,10 @@ if (plot) {
       width: plot.clientWidth, height: 300,
       scales: { x: { time: false } },
       axes: [{ label: "lag (s)" }, { label: found.units === "1" ? "correlation" : `correlation (${found.units})`, size: 80 }],
-      series: [{ label: "lag" }, { label: "stack", stroke: "#111", width: 1 },
-        { label: "+2 errors", stroke: "#7a9cc0" }, { label: "-2 errors", stroke: "#7a9cc0" }],
-      bands: [{ series: [2, 3], fill: "#c9d8e8" }],
-    }, [found.lag_s, found.values, high, low], plot);
+      series: [{ label: "lag" }, { label: "+2 errors", stroke: "#c9d8e8" }, { label: "-2 errors", stroke: "#c9d8e8" },
+        { label: "stack", stroke: "#111", width: 1 }],
+      bands: [{ series: [1, 2], fill: "#dbe6f1" }],
+    }, [found.lag_s, high, low, found.values], plot);
     plot.querySelector("img")?.remove();
     plot.dataset.drawn = "1";
     addEventListener("resize", () => made.setSize({ width: plot.clientWidth, height: 300 }));

@@ -1,0 +1,171 @@
+"""Archives: what was selected, or what rules kept, as a folder, an SDS tree or an RO-Crate, here or in a store."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from xcorr.pes.reading.files import CAMPAIGN_MARK
+from xcorr.provenance import document, history
+from xcorr.provenance.crate import METADATA, Part, metadata, plain_settings
+from xcorr.provenance.destination import ArchiveError, Destination, sha256
+from xcorr.provenance.store import ProvenanceError, reading, record_archive
+from xcorr.results import Results
+from xcorr.results.packed import Named, files_of
+from xcorr.results.selection import Selection
+from xcorr.store.derived import settle
+from xcorr.store.folder import frozen_settings
+from xcorr.store.ledger import SEAL, Ledger
+from xcorr.store.lock import CampaignLock, Locked
+
+LAYOUTS = ("folder", "sds", "rocrate")
+EVERY = 50  # files between two writings of the manifest
+
+
+@dataclasses.dataclass(frozen=True)
+class What:
+    """What goes into an archive: stacks of the pairs selected in a format, or with ``kept`` the items kept by rules."""
+
+    kept: bool = False
+    kind: str = "sac"
+    components: str = "ZZ"
+    stack: str = "linear"
+    band: str = ""
+    selection: Selection | None = None
+    reverse: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Archived:
+    """The number of files of an archive, their bytes, and how many of them were there already."""
+
+    files: int
+    bytes: int
+    there: int
+
+
+def archive(campaign: Path, place: str, layout: str, what: What) -> Archived:
+    """Write an archive, with a manifest of SHA-256; files that are there already are not written again.
+
+    ``layout``: ``folder``; ``sds`` for kept waveforms; ``rocrate``, a Workflow Run RO-Crate. The provenance of the
+    campaign records the archive. Raises ArchiveError, ExportError, ResultsError.
+    """
+    if layout == "sds" and not what.kept:
+        raise ArchiveError("layout sds: only kept waveforms have it, not correlations; add --kept, or take folder")
+    to = Destination(place)
+    digests: dict[str, str] = {}
+    there = total = 0
+    parts: list[Part] = []
+    with tempfile.TemporaryDirectory(prefix="xcorr-") as scratch:
+
+        def put(name: str, path: Path, about: str) -> None:
+            nonlocal there, total
+            digest, size = sha256(path), path.stat().st_size
+            if to.has(name, digest, size):
+                there += 1
+            else:
+                to.put(path, name)
+                digests[name] = digest
+                if len(digests) % EVERY == 0:
+                    to.list_in_manifest(digests, Path(scratch))
+            total += size
+            parts.append(Part(name, size, digest, about))
+
+        for name, path, about in _wanted(campaign, layout, what, Path(scratch)):
+            put(f"data/{name}" if layout == "rocrate" else name, path, about)
+        if layout == "rocrate":
+            for name, path, about in _of_crate(campaign, Path(scratch), parts, what):
+                put(name, path, about)
+        to.list_in_manifest(digests, Path(scratch))
+    _record(campaign, (time.time(), place, layout, len(parts), total, repr(what)))
+    return Archived(len(parts), total, there)
+
+
+def _record(campaign: Path, row: tuple[float, str, str, int, int, str]) -> None:
+    """Record an archive, and mark the changed store as whole. A run that is under way does that at its end."""
+    settings = frozen_settings(campaign)
+    try:
+        with CampaignLock(campaign):
+            ledger = Ledger(campaign, settings.hash(), not settings.stack.keep_series)
+            try:
+                sealed = bool(ledger.fact(SEAL)) and ledger.is_whole()
+                record_archive(campaign, row)
+                settle(ledger, campaign / "provenance" / "store.sqlite")
+                if sealed:
+                    ledger.seal()
+            finally:
+                ledger.close()
+    except Locked:
+        record_archive(campaign, row)
+
+
+def _wanted(campaign: Path, layout: str, what: What, scratch: Path) -> Iterator[Named]:
+    if not what.kept:
+        with Results(campaign) as results:
+            yield from files_of(
+                results, what.kind, what.components, what.stack, what.band, what.selection, what.reverse
+            )
+        return
+    with reading(campaign) as store:
+        rows = history.kept(store)
+    found = [(Path(row["path"]), row) for row in rows if Path(row["path"]).is_file()]
+    if not found:
+        raise ArchiveError(f"{campaign}: no kept items are there; a [[keep]] rule of the settings keeps some")
+    if layout == "sds":
+        yield from _as_sds([path for path, _ in found], scratch)
+        return
+    for path, row in found:
+        if sha256(path) != row["sha256"]:
+            raise ArchiveError(f"{path}: is not what was kept: its SHA-256 differs; run the campaign again")
+        yield f"{path.parent.name}/{path.name}", path, f"{row['item']}, kept by {row['rule']}"
+
+
+def _as_sds(paths: list[Path], scratch: Path) -> Iterator[Named]:
+    """Yield a file for each channel and day of kept waveforms, as an SDS archive has them."""
+    import obspy
+
+    waveforms = sorted(path for path in paths if path.suffix == ".mseed")
+    if not waveforms:
+        raise ArchiveError("layout sds: no waveforms were kept, only spectra or correlations; take folder")
+    days: dict[str, Any] = {}
+    for path in waveforms:
+        for trace in obspy.read(str(path), format="MSEED"):
+            start = trace.stats.starttime
+            while start <= trace.stats.endtime:
+                end = obspy.UTCDateTime(start.year, start.month, start.day) + 86400
+                s = trace.stats
+                name = (
+                    f"{start.year}/{s.network}/{s.station}/{s.channel}.D/"
+                    f"{s.network}.{s.station}.{s.location}.{s.channel}.D.{start.year}.{start.julday:03d}"
+                )
+                days.setdefault(name, obspy.Stream()).append(trace.slice(start, end - s.delta / 2))
+                start = end
+    made = scratch / "day.mseed"
+    for name, stream in sorted(days.items()):
+        stream.sort()
+        stream.write(str(made), format="MSEED")
+        yield name, made, "kept waveforms of a channel and day"
+
+
+def _of_crate(campaign: Path, scratch: Path, parts: list[Part], what: What) -> Iterator[Named]:
+    """Yield the files that make a folder an RO-Crate; the metadata last, because they list all others."""
+    for name, about in (("report.html", "report of the last run"), ("report.json", "the same for programs")):
+        if (campaign / name).is_file():
+            yield name, campaign / name, about
+    settings = scratch / CAMPAIGN_MARK
+    settings.write_text(plain_settings(campaign))
+    yield CAMPAIGN_MARK, settings, "the settings of the campaign: what was run"
+    with contextlib.suppress(ProvenanceError):  # level "off", or the package prov is not installed
+        prov = scratch / "prov.json"
+        prov.write_text(document.write(campaign, None, "json"))
+        yield "prov.json", prov, "all runs as W3C PROV-JSON"
+    listed = scratch / METADATA
+    chosen = what.selection or "all pairs"
+    told = "Items kept by rules." if what.kept else f"Stacks {what.stack} of {what.components}: {chosen}"
+    listed.write_text(metadata(campaign, parts, told))
+    yield METADATA, listed, "metadata of the crate"

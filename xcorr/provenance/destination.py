@@ -1,0 +1,117 @@
+"""Where archives go: a folder, or an object store of the user's that fsspec can open (``s3://bucket/prefix``)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from xcorr.core import XcorrError
+from xcorr.core.files import rename_synced
+
+MANIFEST = "manifest-sha256.txt"
+BLOCK = 1 << 20
+PLAIN = "a folder, or an address such as s3://bucket/prefix"
+
+
+class ArchiveError(XcorrError, OSError):
+    """An archive that cannot be written."""
+
+
+def is_address(text: str) -> bool:
+    """Return whether a destination is an address, not a folder.
+
+    >>> is_address("s3://bucket/x"), is_address("kept")
+    (True, False)
+    """
+    return "://" in text
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Destination:
+    """A folder or a prefix of an object store. Raises ArchiveError if it cannot be opened.
+
+    ``known`` are the SHA-256 of the files that its manifest lists, by name.
+    """
+
+    def __init__(self, place: str) -> None:
+        self.place, self._store = place, None
+        if is_address(place):
+            self._store, self._root = _opened(place)
+        else:
+            self._root = os.path.abspath(place)
+        self.known = self._listed()
+
+    def _listed(self) -> dict[str, str]:
+        try:
+            text = self._read(MANIFEST).decode()
+        except FileNotFoundError:
+            return {}
+        except (OSError, UnicodeDecodeError) as error:
+            raise ArchiveError(f"{self.place}: its {MANIFEST} cannot be read: {error}") from error
+        lines = (line.partition("  ") for line in text.splitlines() if line)
+        return {name: digest for digest, _, name in lines}
+
+    def _read(self, name: str) -> bytes:
+        if self._store is None:
+            return Path(self._root, name).read_bytes()
+        found: bytes = self._store.cat_file(f"{self._root}/{name}")
+        return found
+
+    def has(self, name: str, digest: str, size: int) -> bool:
+        """Return whether a file is there, whole, with these contents as the manifest says."""
+        if self.known.get(name) != digest:
+            return False
+        try:
+            there = Path(self._root, name).stat().st_size if self._store is None else self._store.size(self._at(name))
+        except FileNotFoundError:
+            return False
+        return bool(there == size)
+
+    def _at(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    def put(self, path: Path, name: str) -> None:
+        """Write a file; it is visible only once it is whole."""
+        try:
+            if self._store is None:
+                target = Path(self._root, name)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+                try:
+                    shutil.copyfile(path, temporary)
+                    rename_synced(temporary, target)
+                finally:
+                    temporary.unlink(missing_ok=True)
+            else:
+                self._store.makedirs(self._at(name).rpartition("/")[0], exist_ok=True)
+                self._store.put_file(str(path), self._at(name))
+        except OSError as error:
+            raise ArchiveError(f"{self.place}: cannot write {name}: {error}; run again, it goes on") from error
+
+    def list_in_manifest(self, digests: dict[str, str], scratch: Path) -> None:
+        """Write the manifest: what it listed before, and these files."""
+        self.known |= digests
+        text = "".join(f"{digest}  {name}\n" for name, digest in sorted(self.known.items()))
+        made = scratch / MANIFEST
+        made.write_text(text)
+        self.put(made, MANIFEST)
+
+
+def _opened(place: str) -> tuple[Any, str]:
+    try:
+        import fsspec
+    except ImportError:
+        raise ArchiveError(f"{place}: object stores need a package: pip install 'xcorr[archive]'") from None
+    try:
+        store, root = fsspec.core.url_to_fs(place)
+    except (ImportError, ValueError, OSError) as error:
+        raise ArchiveError(f"{place}: cannot be opened: {error}; name {PLAIN}") from error
+    return store, str(root).rstrip("/")
