@@ -115,7 +115,7 @@ def listing(
             raise Problem(400, f"fields = {name!r}: no such field{nearest(name, names)}; there are {', '.join(names)}")
     rows = [{name: row.get(name) for name in wanted or row} for row in items]
     if not rows and not before:
-        if asked.nodata == 404:
+        if asked.nodata == "404":
             raise Problem(404, "no data; the parameters select nothing")
         return Response(status_code=204, headers=headers)
     left = None if total is None else total - before - len(rows)

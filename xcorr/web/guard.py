@@ -99,7 +99,7 @@ class Guard:
         if request.method not in ("GET", "HEAD"):
             return answer(request, 405, f"{request.method}: only GET and HEAD; nothing here can be changed",
                           {"Allow": "GET, HEAD"})  # fmt: skip
-        path = request.url.path
+        path = request.scope["path"]  # decoded
         if ".." in re.split(r"[/\\]", path) or "\0" in path or "\\" in path:
             return answer(request, 404, f"{path!r}: there is no such page")
         given = [value for name, value in request.query_params.multi_items() if name == "token"]
@@ -115,7 +115,7 @@ class Guard:
         """Return the answer that puts the token in a cookie, and takes it out of the address."""
         rest = urlencode([(k, v) for k, v in request.query_params.multi_items() if k != "token"])
         root = request.scope.get("root_path", "")
-        path = "/" + request.url.path.lstrip("/")  # two slashes at the beginning would name another host
+        path = "/" + request.url.path.lstrip("/\\")  # two slashes at the beginning would name another host
         found = RedirectResponse(f"{path}{'?' if rest else ''}{rest}", 303)
         found.set_cookie(
             self.cookie, self.secret, httponly=True, samesite="strict", path=root or "/",

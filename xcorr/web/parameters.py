@@ -49,7 +49,7 @@ class Listed(Asked):
     limit: int = Field(100, ge=1, le=1000, description="Most items of one answer.")
     next: str = Field("", max_length=400, description="Where to go on: what the last answer gave as next.")
     fields: str = Field("", max_length=400, description="Fields wanted, separated by commas. Default: all.")
-    nodata: Literal[204, 404] = Field(204, description="Status of an answer without any item.")
+    nodata: Literal["204", "404"] = Field("204", description="Status of an answer without any item.")
 
 
 class OfStack(Asked):

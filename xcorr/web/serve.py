@@ -12,7 +12,6 @@ from typing import Any
 from urllib.parse import quote
 
 from xcorr.core import XcorrError
-from xcorr.web.guard import LOOPBACK
 
 TOKEN = "XCORR_TOKEN"
 LEAST_TOKEN = 16  # letters
@@ -40,6 +39,7 @@ def serve(
         import uvicorn
 
         from xcorr.web.app import create_app
+        from xcorr.web.guard import LOOPBACK
     except ImportError as error:
         raise ServeError(
             f"xcorr serve needs packages that are not installed: pip install 'xcorr[web]' ({error})"
