@@ -215,11 +215,15 @@ class Worker:
         if now < self._next_poll:
             return
         self._next_poll = now + POLL_S
+        self._report(now)
+        if self.transport is not None:
+            self._receive(block=False)
+
+    def _report(self, now: float) -> None:
+        """Report statistics, unless the last report was less than :data:`REPORT_S` ago."""
         if self._tell is not None and now >= self._next_report:
             self._next_report = now + REPORT_S
             self._tell(self.statistics())
-        if self.transport is not None:
-            self._receive(block=False)
 
     def run_queued(self, above: int) -> bool:
         """Run one queued item of the most downstream instance of a rank higher than ``above``, if any."""
@@ -257,6 +261,8 @@ class Worker:
 
     def run_item(self, instance: Instance, inputs: dict[str, Any]) -> None:
         """Run one item through an instance, and its outputs through all instances downstream."""
+        if self.transport is None:  # one item of a source may bring about all others before the next poll
+            self._report(perf_counter())
         origin = self.origin
         for tell in self.invoked:
             tell(instance.statistics, inputs, origin)

@@ -13,7 +13,7 @@ from typing import Any
 from xcorr.pes.reading.files import CAMPAIGN_MARK
 from xcorr.provenance import document, history
 from xcorr.provenance.crate import METADATA, Part, metadata, plain_settings
-from xcorr.provenance.destination import ArchiveError, Destination, sha256
+from xcorr.provenance.destination import ArchiveError, Destination, is_address, sha256
 from xcorr.provenance.store import ProvenanceError, reading, record_archive
 from xcorr.results import Results
 from xcorr.results.packed import Named, files_of
@@ -24,6 +24,7 @@ from xcorr.store.ledger import SEAL, Ledger
 from xcorr.store.lock import CampaignLock, Locked
 
 LAYOUTS = ("folder", "sds", "rocrate")
+Kept = tuple[Path, dict[str, Any]]  # a file, and what is recorded of it
 EVERY = 50  # files between two writings of the manifest
 
 
@@ -38,15 +39,17 @@ class What:
     band: str = ""
     selection: Selection | None = None
     reverse: bool = False
+    insist: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Archived:
-    """The number of files of an archive, their bytes, and how many of them were there already."""
+    """The number of files of an archive, their bytes, how many were there already, and what is kept elsewhere."""
 
     files: int
     bytes: int
     there: int
+    elsewhere: int = 0
 
 
 def archive(campaign: Path, place: str, layout: str, what: What) -> Archived:
@@ -57,6 +60,9 @@ def archive(campaign: Path, place: str, layout: str, what: What) -> Archived:
     """
     if layout == "sds" and not what.kept:
         raise ArchiveError("layout sds: only kept waveforms have it, not correlations; add --kept, or take folder")
+    if not is_address(place) and Path(place).resolve().is_relative_to(campaign.resolve()):
+        raise ArchiveError(f"{place}: lies in the campaign itself; choose another destination")
+    items, elsewhere = _kept_files(campaign) if what.kept else ([], 0)
     to = Destination(place)
     digests: dict[str, str] = {}
     there = total = 0
@@ -66,24 +72,25 @@ def archive(campaign: Path, place: str, layout: str, what: What) -> Archived:
         def put(name: str, path: Path, about: str) -> None:
             nonlocal there, total
             digest, size = sha256(path), path.stat().st_size
-            if to.has(name, digest, size):
-                there += 1
-            else:
+            is_there = to.has(name, digest, size)
+            there += is_there
+            if not is_there:
                 to.put(path, name)
+            if to.known.get(name) != digest:
                 digests[name] = digest
                 if len(digests) % EVERY == 0:
                     to.list_in_manifest(digests, Path(scratch))
             total += size
             parts.append(Part(name, size, digest, about))
 
-        for name, path, about in _wanted(campaign, layout, what, Path(scratch)):
+        for name, path, about in _wanted(campaign, layout, what, items, Path(scratch)):
             put(f"data/{name}" if layout == "rocrate" else name, path, about)
         if layout == "rocrate":
             for name, path, about in _of_crate(campaign, Path(scratch), parts, what):
                 put(name, path, about)
         to.list_in_manifest(digests, Path(scratch))
     _record(campaign, (time.time(), place, layout, len(parts), total, repr(what)))
-    return Archived(len(parts), total, there)
+    return Archived(len(parts), total, there, elsewhere)
 
 
 def _record(campaign: Path, row: tuple[float, str, str, int, int, str]) -> None:
@@ -104,46 +111,63 @@ def _record(campaign: Path, row: tuple[float, str, str, int, int, str]) -> None:
         record_archive(campaign, row)
 
 
-def _wanted(campaign: Path, layout: str, what: What, scratch: Path) -> Iterator[Named]:
+def _wanted(campaign: Path, layout: str, what: What, items: list[Kept], scratch: Path) -> Iterator[Named]:
     if not what.kept:
         with Results(campaign) as results:
-            yield from files_of(
-                results, what.kind, what.components, what.stack, what.band, what.selection, what.reverse
-            )
-        return
+            how = what.selection, what.reverse, what.insist
+            yield from files_of(results, what.kind, what.components, what.stack, what.band, *how)
+    elif layout == "sds":
+        yield from _as_sds(items, scratch)
+    else:
+        for path, row in items:
+            yield f"{path.parent.name}/{path.name}", path, f"{row['item']}, kept by {row['rule']}"
+
+
+def _kept_files(campaign: Path) -> tuple[list[Kept], int]:
+    """Return the files of kept items in the campaign, and how many items are kept at addresses instead.
+
+    Raises ArchiveError if a file is gone or is not what was kept, or if there is none.
+    """
     with reading(campaign) as store:
         rows = history.kept(store)
-    found = [(Path(row["path"]), row) for row in rows if Path(row["path"]).is_file()]
+    found, elsewhere = list[Kept](), 0
+    for row in rows:
+        if is_address(row["path"]):
+            elsewhere += 1
+            continue
+        path = history.kept_path(campaign, row["path"])
+        if not path.is_file() or sha256(path) != row["sha256"]:
+            what = "is not what was kept: its SHA-256 differs" if path.is_file() else "was kept, and is gone"
+            raise ArchiveError(f"{path}: {what}; nothing was archived; run the campaign again")
+        found.append((path, row))
     if not found:
-        raise ArchiveError(f"{campaign}: no kept items are there; a [[keep]] rule of the settings keeps some")
-    if layout == "sds":
-        yield from _as_sds([path for path, _ in found], scratch)
-        return
-    for path, row in found:
-        if sha256(path) != row["sha256"]:
-            raise ArchiveError(f"{path}: is not what was kept: its SHA-256 differs; run the campaign again")
-        yield f"{path.parent.name}/{path.name}", path, f"{row['item']}, kept by {row['rule']}"
+        there = f"{elsewhere} item(s) are kept at other addresses already" if elsewhere else "no item was kept"
+        raise ArchiveError(f"{campaign}: {there}, so there is nothing to archive; [[keep]] rules keep items")
+    return found, elsewhere
 
 
-def _as_sds(paths: list[Path], scratch: Path) -> Iterator[Named]:
-    """Yield a file for each channel and day of kept waveforms, as an SDS archive has them."""
+def _as_sds(items: list[Kept], scratch: Path) -> Iterator[Named]:
+    """Yield a file for each channel and day of kept waveforms, as an SDS archive has them.
+
+    Waveforms of different elements are different data; each element then has an archive of its own.
+    """
     import obspy
 
-    waveforms = sorted(path for path in paths if path.suffix == ".mseed")
+    waveforms = sorted(path for path, _ in items if path.suffix == ".mseed")
     if not waveforms:
         raise ArchiveError("layout sds: no waveforms were kept, only spectra or correlations; take folder")
+    several = len({path.parent.name for path in waveforms}) > 1
     days: dict[str, Any] = {}
     for path in waveforms:
         for trace in obspy.read(str(path), format="MSEED"):
-            start = trace.stats.starttime
-            while start <= trace.stats.endtime:
+            start, s = trace.stats.starttime, trace.stats
+            while start <= s.endtime:
                 end = obspy.UTCDateTime(start.year, start.month, start.day) + 86400
-                s = trace.stats
-                name = (
-                    f"{start.year}/{s.network}/{s.station}/{s.channel}.D/"
-                    f"{s.network}.{s.station}.{s.location}.{s.channel}.D.{start.year}.{start.julday:03d}"
-                )
-                days.setdefault(name, obspy.Stream()).append(trace.slice(start, end - s.delta / 2))
+                code = f"{s.network}.{s.station}.{s.location}.{s.channel}.D.{start.year}.{start.julday:03d}"
+                name = f"{start.year}/{s.network}/{s.station}/{s.channel}.D/{code}"
+                name = f"{path.parent.name}/{name}" if several else name
+                part = trace.slice(start, obspy.UTCDateTime(ns=end.ns - 1), nearest_sample=False)
+                days.setdefault(name, obspy.Stream()).append(part)
                 start = end
     made = scratch / "day.mseed"
     for name, stream in sorted(days.items()):

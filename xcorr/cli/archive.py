@@ -43,6 +43,8 @@ def archive(
     with Results(campaign) as found:
         stack = which or found.main_stack
         chosen = components or ("ZZ" if "ZZ" in found.components else found.components[0])
-    what = What(kept, kind, chosen, stack, band, selection_of(**selected), reverse)
+    what = What(kept, kind, chosen, stack, band, selection_of(**selected), reverse, insist)
     done = write(campaign, destination, layout, what)
     click.echo(f"{destination}: {done.files} file(s), {done.bytes / 1e6:.1f} MB; {done.there} were there already")
+    if done.elsewhere:
+        click.echo(f"{done.elsewhere} item(s) are kept at other addresses, and not copied")

@@ -100,6 +100,7 @@ def selection_options(command: Any) -> Any:
         click.option("--distance", nargs=2, type=float, metavar="KM KM", help="Pairs with a distance from .. to."),
         click.option("--azimuth", nargs=2, type=float, metavar="DEG DEG", help="Pairs with an azimuth within."),
         click.option("--pairs", multiple=True, metavar="PATTERN", help="Pairs with such names, as 'XX.*-YY.*'."),
+        click.option("--network", "networks", multiple=True, metavar="PATTERN", help="Pairs with both stations in it."),
         click.option("--where", default="", metavar="CONDITION", help="Pairs that pass, as 'snr > 10'."),
     )
     for option in reversed(options):
@@ -108,12 +109,16 @@ def selection_options(command: Any) -> Any:
 
 
 def selection_of(
-    distance: tuple[float, float] | None, azimuth: tuple[float, float] | None, pairs: tuple[str, ...], where: str
+    distance: tuple[float, float] | None,
+    azimuth: tuple[float, float] | None,
+    pairs: tuple[str, ...],
+    networks: tuple[str, ...],
+    where: str,
 ) -> Selection:
     """Return the selection that the options stand for."""
     from xcorr.results.selection import Selection
 
-    return Selection(distance, azimuth, pairs, where=where)
+    return Selection(distance, azimuth, pairs, networks, where)
 
 
 def settings_of(

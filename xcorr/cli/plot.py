@@ -74,7 +74,7 @@ def _drawn(kind: str, results: Path, folder: Path, given: dict[str, Any]) -> tup
 
         seen = sample(folder, given["station"], given["day"])
         return figures.psd(seen), _named(kind, seen.station, re.sub(r"[-:]", "", seen.start))
-    selection = selection_of(given["distance"], given["azimuth"], given["pairs"], given["where"])
+    selection = selection_of(given["distance"], given["azimuth"], given["pairs"], given["networks"], given["where"])
     components, band, insist = given["components"] or "ZZ", given["band"], given["insist"]
     with Results(results) as found:
         if not given["components"] and components not in found.components:
@@ -105,7 +105,7 @@ def _selected(given: dict[str, Any]) -> list[str]:
     for name, unit in (("distance", "km"), ("azimuth", "deg")):
         if given[name] is not None:
             words.append(f"{name}{given[name][0]:g}-{given[name][1]:g}{unit}")
-    return [*words, given["where"].replace(" ", "")]
+    return [*words, *given["networks"], given["where"].replace(" ", "")]
 
 
 def _named(*words: Any) -> str:

@@ -9,13 +9,13 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from xcorr.pes.items import Chunk
 from xcorr.pes.preparing.orient import stored_pairs
 from xcorr.pes.reading.waveform import NS
-from xcorr.pes.stacking.result_file import stack_path
 from xcorr.pes.storing.shards import name_of
 from xcorr.provenance.lineage import Lineage
 from xcorr.provenance.store import ProvenanceError, reading
@@ -74,17 +74,18 @@ class CampaignLineage:
         self, first: str, second: str, components: str = "ZZ", stack: str = "linear", band: str = ""
     ) -> Lineage:
         """Return the lineage of a pair's stack, back to files. Raises ResultsError if there is no such stack."""
-        self.results.get(first, second, components, stack, band)
+        about = self.results.get(first, second, components, stack, band).attrs
         row = self.results.row(first, second)
         found = Lineage()
-        self._add_stack(found, row, components, stack, band)
+        self._add_stack(found, row, components, stack, band, about)
         self._describe(found)
         return found
 
-    def _add_stack(self, found: Lineage, row: int, components: str, stack: str, band: str) -> None:
+    def _add_stack(
+        self, found: Lineage, row: int, components: str, stack: str, band: str, about: dict[str, Any]
+    ) -> None:
         first, second = (self.stations[k] for k in self._ends(row))
         place = f"{band or 'main'}/{components}/{first}-{second}"
-        group = self.results.file[stack_path(band, stack, components)]
         product = f"stack:{stack}/{place}"
         pieces = [
             self._add_piece(found, row, part, piece, windows, band)
@@ -93,8 +94,8 @@ class CampaignLineage:
         found.step(product, f"StackRows:{stack}/{place}", pieces)
         found.entities[product] |= {
             "file": str(self.results.path),
-            "n_windows": int(group["n_windows"][row]),
-            "snr": float(group["snr"][row]),
+            "n_windows": int(about["n_windows"]),
+            "snr": float(about["snr"]),
         }
 
     def _pieces(self, row: int, components: str, band: str) -> Iterator[tuple[str, int, int]]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from xcorr.provenance.store import ProvenanceError
@@ -160,6 +161,16 @@ def kept(store: sqlite3.Connection) -> list[Row]:
     columns = ("item", "run", "path", "bytes", "sha256", "rule")
     rows = _rows(store, columns, "SELECT id, run, path, bytes, sha256, rule FROM kept ORDER BY path", ())
     return [{"key": hashlib.blake2b(r["path"].encode(), digest_size=8).hexdigest(), **r} for r in rows]
+
+
+def kept_path(campaign: Path, recorded: str) -> Path:
+    """Return where a kept item is now: where it was recorded, or in the campaign if that was moved since."""
+    path = Path(recorded)
+    if path.is_file():
+        return path
+    parts = path.parts
+    moved = (campaign.joinpath(*parts[k:]) for k in range(1, len(parts)))
+    return next((p for p in moved if p.is_file()), path)
 
 
 def archives(store: sqlite3.Connection) -> list[Row]:

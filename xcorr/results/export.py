@@ -130,12 +130,12 @@ def one_pair(
     return with_places(results, found, reverse)
 
 
-def _safe(text: str) -> str:
+def safe(text: str) -> str:
     """Return a text as the name of a file: a code may come from the header of any file, and must not lead elsewhere."""
     return re.sub(r"[^\w.+@-]", "_", text.replace(":", "+")).lstrip(".")
 
 
-def _require_different(names: list[str]) -> None:
+def require_different(names: list[str]) -> None:
     """Raise ExportError if two pairs would have the same name in the export, so that one would be lost."""
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
@@ -146,8 +146,8 @@ def _require_different(names: list[str]) -> None:
 
 def _traces(pairs: list[xarray.DataArray]) -> Iterator[tuple[str, Any]]:
     """Yield names of files and traces; a trace for each piece of a series."""
-    names = [_safe("_".join(p.attrs[k] for k in ("station_1", "station_2", "components"))) for p in pairs]
-    _require_different(names)
+    names = [safe("_".join(p.attrs[k] for k in ("station_1", "station_2", "components"))) for p in pairs]
+    require_different(names)
     for name, found in zip(names, pairs, strict=True):
         a = found.attrs
         if "time" not in found.dims:
@@ -162,7 +162,7 @@ def _traces(pairs: list[xarray.DataArray]) -> Iterator[tuple[str, Any]]:
 def write_sac(pairs: list[xarray.DataArray], target: Path) -> None:
     """Write a SAC file for each pair, or each of its pieces, in a folder for each first station."""
     for name, trace in _traces(pairs):
-        path = target / _safe(trace.stats.xcorr["station_1"]) / f"{name}.sac"
+        path = target / safe(trace.stats.xcorr["station_1"]) / f"{name}.sac"
         path.parent.mkdir(parents=True, exist_ok=True)
         trace.write(str(path), format="SAC")
 
@@ -249,7 +249,7 @@ def write_asdf(pairs: list[xarray.DataArray], target: Path) -> None:
     import pyasdf
 
     ends_of = [[re.sub(r"\W", "_", p.attrs[f"station_{k}"]) for k in (1, 2)] for p in pairs]
-    _require_different(["/".join((*e, p.attrs["components"])) for e, p in zip(ends_of, pairs, strict=True)])
+    require_different(["/".join((*e, p.attrs["components"])) for e, p in zip(ends_of, pairs, strict=True)])
     with pyasdf.ASDFDataSet(str(target), compression=None, mpi=False) as file:
         for ends, found in zip(ends_of, pairs, strict=True):
             a = found.attrs

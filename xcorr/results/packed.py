@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from xcorr.core import installed
-from xcorr.results.export import ExportError, selected
+from xcorr.results.export import ExportError, require_different, safe, selected
+from xcorr.results.pair_table import PairTable
 from xcorr.results.reader import Results
 from xcorr.results.selection import Selection
 
@@ -33,6 +34,15 @@ def exported(found: list[Any], kind: str) -> Iterator[list[tuple[str, Path]]]:
         shutil.rmtree(folder)
 
 
+def names_of(table: PairTable, components: str, selection: Selection | None) -> dict[tuple[str, str], str]:
+    """Return the name of the file of every pair selected. Raises ExportError if two would have the same."""
+    rows = (selection or Selection()).rows(table)
+    ends = [(table.stations[table.ends[0][r]], table.stations[table.ends[1][r]]) for r in rows]
+    found = {pair: safe("_".join((*pair, components))) for pair in ends}
+    require_different(list(found.values()))
+    return found
+
+
 def files_of(
     results: Results,
     kind: str,
@@ -47,6 +57,8 @@ def files_of(
 
     A file is there only until the next one is asked for. Raises ExportError if no pair has data.
     """
+    if kind not in TOGETHER:  # before the first file, because each is written alone
+        names_of(PairTable(results, components, stack, band, insist), components, selection)
     found = selected(results, stack, reverse, band, [components], selection, insist)
     if kind in TOGETHER:
         everything = list(found)

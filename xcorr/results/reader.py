@@ -211,6 +211,7 @@ class Results:
         distance_km: tuple[float, float] | None = None,
         azimuth_deg: tuple[float, float] | None = None,
         pairs: Sequence[str] = (),
+        networks: Sequence[str] = (),
         where: str = "",
         components: str = "ZZ",
         stack: str | None = None,
@@ -224,7 +225,7 @@ class Results:
         from xcorr.results.pair_table import PairTable
         from xcorr.results.selection import Selection  # these modules name the class Results
 
-        chosen = Selection(distance_km, azimuth_deg, tuple(pairs), where=where)
+        chosen = Selection(distance_km, azimuth_deg, tuple(pairs), tuple(networks), where)
         return self.pairs.iloc[chosen.rows(PairTable(self, components, stack, band))]
 
     def gather(

@@ -71,4 +71,4 @@ def _named(patterns: Sequence[str], table: PairTable) -> np.ndarray:
 
 
 def _fits(names: Sequence[str], patterns: Sequence[str]) -> np.ndarray:
-    return np.array([any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns) for name in names], bool)
+    return np.array([any(name == p or fnmatch.fnmatchcase(name, p) for p in patterns) for name in names], bool)

@@ -140,6 +140,8 @@ def read_rows(data: Any, rows: np.ndarray) -> np.ndarray:
     import h5py
 
     found = np.empty((len(rows), *data.shape[1:]), data.dtype)
+    if not len(rows):
+        return found
     breaks = np.flatnonzero(np.diff(rows) != 1) + 1
     for low, high in zip([0, *breaks], [*breaks, len(rows)], strict=True):
         part = found[low:high]

@@ -52,9 +52,12 @@ class Where:
         try:
             # checked and computed here, because eval would run any code
             self._tree = ast.parse(text.strip() or "True", mode="eval").body
-        except (SyntaxError, ValueError) as error:
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise ConditionError(f"condition {text!r}: not understood ({error}); allowed are {ALLOWED}") from None
-        self._check(self._tree)
+        try:
+            self._check(self._tree)
+        except RecursionError:
+            raise ConditionError(f"condition of {len(text)} letters: too deeply nested") from None
         if isinstance(self._tree, ast.List | ast.Tuple) or (
             isinstance(self._tree, ast.Constant) and not isinstance(self._tree.value, bool)
         ):
@@ -94,9 +97,12 @@ class Where:
     def of_columns(self, columns: Columns) -> Any:
         """Return which rows pass, for columns of values."""
         try:
-            return self._value(self._tree, columns)
+            found = self._value(self._tree, columns)
         except (TypeError, ValueError) as error:
             raise ConditionError(f"condition {self.text!r}: {error}") from error
+        if np.asarray(found).dtype != bool:
+            raise ConditionError(f"condition {self.text!r}: is neither true nor false; compare, as in: snr > 10")
+        return found
 
     def _value(self, node: ast.AST, columns: Columns) -> Any:
         if isinstance(node, ast.Name):

@@ -312,6 +312,13 @@ class Ledger:
         rows = self._database.execute("SELECT start_ns, slot, status, windows FROM channel_chunk")
         return ((start, slot, status, _windows(text)) for start, slot, status, text in rows)
 
+    def used_channels(self, first: int, last: int) -> list[tuple[int, str]]:
+        """Return slots and the channels that were used in chunks that begin in ``[first, last)`` (ns)."""
+        query = (
+            "SELECT DISTINCT slot, seed_id FROM channel_chunk WHERE status = 'used' AND start_ns >= ? AND start_ns < ?"
+        )
+        return list(self._database.execute(query, (first, last)))
+
     def account(self, start: int, slot: int) -> SlotAccount:
         """Return the account of a slot in the chunk that begins at ``start`` (ns). Raises LedgerError without one."""
         for _, account in self.accounts("start_ns = ? AND slot = ?", (start, slot)):

@@ -56,7 +56,7 @@ def fresh(request: Request, stamp: str) -> dict[str, str]:
     asked = f"{request.url.path}?{request.url.query}"
     tag = f'"{hashlib.blake2b(f"{stamp} {asked}".encode(), digest_size=10).hexdigest()}"'
     known = [part.strip().removeprefix("W/") for part in request.headers.get("if-none-match", "").split(",")]
-    if tag in known or "*" in known:
+    if tag in known:
         raise NotModified(tag)
     return {"ETag": tag}
 
@@ -82,9 +82,20 @@ def place_of(token: str, stamp: str) -> Any:
         at, of = json.loads(base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True))
     except (ValueError, TypeError):
         raise Problem(400, f"next = {token!r}: no place that an answer has given; leave it out to begin anew") from None
+    if not _is_plain(at):
+        raise Problem(400, f"next = {token!r}: no place in this list; leave it out to begin anew")
     if of != stamp:
         raise Problem(410, "next: the data have changed since the first page; leave it out to begin anew")
     return at
+
+
+def _is_plain(at: Any) -> bool:
+    """Return whether a place is a number, a text, or a short list of them, as answers give them."""
+    if isinstance(at, list):
+        return len(at) <= 4 and all(not isinstance(part, list) and _is_plain(part) for part in at)
+    if isinstance(at, str):
+        return at.isprintable()
+    return isinstance(at, int) and abs(at) < 1 << 62
 
 
 def offset_of(token: str, stamp: str) -> int:

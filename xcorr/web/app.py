@@ -58,7 +58,11 @@ def described(app: FastAPI) -> dict[str, Any]:
     found = app.openapi()
     found["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     found["security"] = [{"token": []}]
+    names = list(app.state.campaigns.by_name)
     for operations in found["paths"].values():
         for operation in operations.values():
             operation["responses"].pop("422", None)  # answered with 400
+            for parameter in operation.get("parameters", ()):
+                if (parameter["in"], parameter["name"]) == ("path", "c"):
+                    parameter["schema"] = {"type": "string", "enum": names}
     return found

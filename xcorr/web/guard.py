@@ -37,6 +37,13 @@ SHORT = {  # FDSN web services have both
 }  # fmt: skip
 
 
+def _inner_path(scope: Any) -> str:
+    """Return the path of a request, decoded, without that under which a reverse proxy shows the server."""
+    path: str = scope["path"]
+    root = scope.get("root_path", "")
+    return path.removeprefix(root) if path == root or path.startswith(f"{root}/") else path
+
+
 class _Enough(Exception):
     """The answer to a HEAD has begun, and its body is not wanted."""
 
@@ -83,7 +90,7 @@ class Guard:
     def _plain(self, scope: Any) -> Any:
         """Return the request as the routes see it: a HEAD is a GET, and parameters have their short names."""
         names = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        if not scope["path"].startswith("/api/"):  # forms send what was not filled in, too
+        if not _inner_path(scope).startswith("/api/"):  # forms send what was not filled in, too
             names = [(name, value) for name, value in names if value]
         kept = [(SHORT.get(name, name), value) for name, value in names if name != "token"]
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
@@ -99,7 +106,7 @@ class Guard:
         if request.method not in ("GET", "HEAD"):
             return answer(request, 405, f"{request.method}: only GET and HEAD; nothing here can be changed",
                           {"Allow": "GET, HEAD"})  # fmt: skip
-        path = request.scope["path"]  # decoded
+        path = _inner_path(request.scope)
         if ".." in re.split(r"[/\\]", path) or "\0" in path or "\\" in path:
             return answer(request, 404, f"{path!r}: there is no such page")
         given = [value for name, value in request.query_params.multi_items() if name == "token"]

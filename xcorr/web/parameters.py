@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from xcorr.results.selection import Selection
 
-NUMBERS = {"distance_km": 1e5, "azimuth": 360.0, "snr": 1e9, "symmetry": 1.0, "n_windows": 1e12}
+LAST_NS = 1 << 62
 Codes = Annotated[str, Field(max_length=2000, description="Codes separated by commas; * and ? stand for any letters.")]
 
 
@@ -34,7 +34,8 @@ def as_ns(text: str, default: int) -> int:
     found = datetime.datetime.fromisoformat(text)
     found = found if found.tzinfo else found.replace(tzinfo=datetime.UTC)
     epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-    return (found - epoch) // datetime.timedelta(microseconds=1) * 1000
+    ns = (found - epoch) // datetime.timedelta(microseconds=1) * 1000
+    return max(-LAST_NS, min(ns, LAST_NS))  # services write an open end as 2599-12-31
 
 
 class Asked(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,14 +24,19 @@ QUANTITIES = {"snr": "signal-to-noise ratio", "n_windows": "windows"}
 
 
 @with_defaults
-def station_map(results: Results, selection: Selection | None = None) -> Figure:
-    """Draw the stations with coordinates, and the pairs selected between them. Raises ResultsError if none has any."""
+def station_map(results: Results, selection: Selection | None = None, only: Collection[str] | None = None) -> Figure:
+    """Draw the stations with coordinates, and the pairs selected between them; ``only`` these stations.
+
+    Raises ResultsError if none has coordinates.
+    """
     stations, pairs = (
         results.dataset("stations"),
         results.dataset("pairs")[rows_of(results, selection, results.components[0])],
     )
     x, y = stations["longitude"].copy(), stations["latitude"]
     known = np.isfinite(x + y)
+    if only is not None:
+        known &= np.isin(stations["id"].astype(str), list(only))
     if not known.any():
         raise ResultsError("no station has coordinates; give them in the list (CSV) or with StationXML")
     middle = np.degrees(np.angle(np.exp(1j * np.radians(x[known])).mean()))

@@ -43,6 +43,7 @@ def availability(one: Served, request: Request, asked: Annotated[AvailabilityPag
         for k, v in asked.model_dump(exclude_defaults=True).items()
         if k not in ("at_x", "at_y", "next", "slot", "at")
     }
+    pictured = {k: v for k, v in given.items() if k not in ("status", "reason", "loc", "cha", "limit", "sort")}
     problem, size, cell = "", (930, 400), None
     try:
         picture = availability_picture(one, asked)
@@ -61,7 +62,7 @@ def availability(one: Served, request: Request, asked: Annotated[AvailabilityPag
     return page(
         request, "availability.html", "Availability", one, "/availability",
         ways(request, one, "/availability", given, "r.report['reasons']", "xcorr info CAMPAIGN --accounts"),
-        asked=asked, given=given, query=query(given), rows=rows, names=SHOWN, problem=problem,
+        asked=asked, given=given, query=query(given), picture=query(pictured), rows=rows, names=SHOWN, problem=problem,
         next=base + query(given, next=token_of(after, "accounts")) if after else "",
         width=size[0], height=size[1], account=_account(one, request, asked),
     )  # fmt: skip

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import numpy as np
 from fastapi import APIRouter, Query, Request
@@ -48,20 +50,20 @@ def pairs(one: Served, request: Request, asked: Annotated[PairsPage, Query()]) -
     for name, of in facets["classes"].items():
         low, high, _ = CLASSES[name]
         of["links"] = [
-            base + query(given, **{low: _low(of["edges"][k], name), high: _high(of["edges"][k + 1], name)})
+            base + query(given, **{low: _low(of["edges"][k], name), high: _high(of["edges"], k + 1, name)})
             for k in range(len(of["counts"]))
         ]
     for of in facets["networks"]:
         of["link"] = base + query(given, net=",".join(dict.fromkeys(of["networks"].split("-"))))
     shown = [table.pair(int(r)) for r in ordered[first : first + asked.limit]]
     for row in shown:
-        row["link"] = f"{home(request, one)}/pair/{row['station_1']}/{row['station_2']}" + query(_of_stack(asked))
+        row["link"] = _address(one, request, row["station_1"], row["station_2"]) + query(_of_stack(asked))
     after = first + asked.limit
     ends = (table.ends[0][rows], table.ends[1][rows])
     return page(
         request, "pairs.html", "Pairs", one, "/pairs",
         ways(request, one, "/pairs", {k: v for k, v in given.items() if k != "quantity"}, _python(asked, table.of),
-             f"xcorr prov query CAMPAIGN --where '{asked.selection().where or 'snr > 0'}'"),
+             f"xcorr export CAMPAIGN --format csv -o pairs.csv{_options(asked)}"),
         asked=asked, rows=shown, names=LISTED, total=len(rows), first=first, facets=facets, classes=CLASSES,
         next=base + query(given, next=token_of(after, stamp)) if after < len(rows) else "",
         sorts={n: base + query(given, sort=f"-{n}" if asked.sort == n else n) for n in LISTED},
@@ -76,8 +78,11 @@ def _low(edge: float, name: str) -> Any:
     return int(np.ceil(edge)) if name == "n_windows" else edge
 
 
-def _high(edge: float, name: str) -> Any:
-    return int(np.floor(edge)) if name == "n_windows" else edge
+def _high(edges: list[float], k: int, name: str) -> Any:
+    """Return the largest value of a class: its upper edge belongs to the next class, if there is one."""
+    if k == len(edges) - 1:
+        return int(edges[k]) if name == "n_windows" else edges[k]
+    return int(np.ceil(edges[k])) - 1 if name == "n_windows" else float(np.nextafter(edges[k], -np.inf))
 
 
 def _of_stack(asked: Any) -> dict[str, str]:
@@ -87,9 +92,22 @@ def _of_stack(asked: Any) -> dict[str, str]:
 def _python(asked: Any, of: Any) -> str:
     found = asked.selection()
     parts = [f"pairs={list(found.pairs)!r}"] if found.pairs else []
+    parts += [f"networks={list(found.networks)!r}"] if found.networks else []
     parts += [f"azimuth_deg={found.azimuth_deg!r}"] if found.azimuth_deg else []
     parts += [f"where={found.where!r}"] if found.where else []
-    return f"r.select({', '.join([*parts, f'components={of[0]!r}'])})"
+    parts += [f"components={of[0]!r}", f"stack={of[1]!r}", *([f"band={of[2]!r}"] if of[2] else [])]
+    return f"r.select({', '.join(parts)})"
+
+
+def _options(asked: Any) -> str:
+    """Return the options of the command line for the pairs selected."""
+    found = asked.selection()
+    parts = [f"--pairs {shlex.quote(p)}" for p in found.pairs]
+    parts += [f"--network {shlex.quote(n)}" for n in found.networks]
+    parts += [f"--azimuth {found.azimuth_deg[0]:g} {found.azimuth_deg[1]:g}"] if found.azimuth_deg else []
+    parts += [f"--where {shlex.quote(found.where)}"] if found.where else []
+    named = (("--components", asked.components), ("--stack", asked.stack), ("--band", asked.band))
+    return "".join(f" {p}" for p in [*parts, *(f"{n} {shlex.quote(v)}" for n, v in named if v)])
 
 
 class MatrixClick(MatrixOf, Click):
@@ -103,9 +121,14 @@ def matrix_at(one: Served, request: Request, asked: Annotated[MatrixClick, Query
     cell = made.cell(asked.at_x or 0.0, asked.at_y or 0.0)
     names = one.results().dataset("stations")["id"].astype(str)
     if cell is None:
-        return RedirectResponse(f"{home(request, one)}/pairs{query(asked.given())}", 303)
+        rest = {k: v for k, v in asked.given().items() if not k.startswith("at_")}
+        return RedirectResponse(f"{home(request, one)}/pairs{query(rest)}", 303)
     first, second = (names[stations[k]] for k in cell)
     return _to_pair(one, request, first, second, asked)
+
+
+def _address(one: Campaign, request: Request, first: str, second: str) -> str:
+    return f"{home(request, one)}/pair/{quote(first, safe='')}/{quote(second, safe='')}"
 
 
 def _to_pair(one: Campaign, request: Request, first: str, second: str, asked: Any) -> Response:
@@ -115,7 +138,7 @@ def _to_pair(one: Campaign, request: Request, first: str, second: str, asked: An
         return RedirectResponse(f"{home(request, one)}/pairs{query(_of_stack(asked), sta1=first, sta2=second)}", 303)
     ends = one.table().ends
     names = one.table().stations
-    address = f"{home(request, one)}/pair/{names[ends[0][row]]}/{names[ends[1][row]]}"
+    address = _address(one, request, names[ends[0][row]], names[ends[1][row]])
     return RedirectResponse(address + query(_of_stack(asked)), 303)
 
 
@@ -129,20 +152,26 @@ def pair(one: Served, a: str, b: str, request: Request, asked: Annotated[OnePair
     told, files, verdicts = _lineage(one, a, b, components, stack, asked.band)
     pairs = results.dataset("pairs")[row : row + 1]
     facts = [(k.replace("_", " "), f"{v:.6g}" if isinstance(v, float) else v) for k, v in found.attrs.items()]
+    here = _address(one, request, a, b)
+
+    def to_pairs(name: str) -> str:
+        return f"{base}/pairs" + query({"sta1": name})
+
     call = f"{a!r}, {b!r}, {components!r}"
-    more = f" --band {asked.band}" if asked.band else ""
+    both = f"{shlex.quote(a)} {shlex.quote(b)}"
+    more = f" --band {shlex.quote(asked.band)}" if asked.band else ""
     return page(
         request, "pair.html", f"{a} – {b}", one, "/pairs",
-        ways(request, one, f"/pairs/{a}/{b}", given,
+        ways(request, one, f"/pairs/{quote(a, safe='')}/{quote(b, safe='')}", given,
              f"r.get({call})  # the stack\nr.get({call}, None)  # the series\nr.trace({call})  # ObsPy",
-             f"xcorr plot CAMPAIGN --pair {a} {b} --components {components} --stack {stack}{more}"),
+             f"xcorr plot CAMPAIGN --pair {both} --components {components} --stack {stack}{more}"),
         a=a, b=b, facts=facts, given=query(given), here_given=given, results=results,
         has_data=bool(found.attrs["n_windows"]), has_series=results.has_series(components, asked.band),
         told=told, files=files, verdicts=verdicts, components=components, stack=stack, band=asked.band,
-        map=map_of(request, one, (pairs["station_1"], pairs["station_2"]), lambda name: f"{base}/pairs?sta1={name}"),
+        map=map_of(request, one, (pairs["station_1"], pairs["station_2"]), to_pairs),
         lineage=f"{base}/lineage" + query({"pair": f"{a}-{b}", **given, "insist": ""}),
-        others={c: f"{base}/pair/{a}/{b}" + query(given, components=c) for c in results.components},
-        turned={c: f"{base}/pair/{a}/{b}" + query(given, components=c) for c in _turned(results)},
+        others={c: here + query(given, components=c) for c in results.components},
+        turned={c: here + query(given, components=c) for c in _turned(results)},
     )  # fmt: skip
 
 
@@ -194,7 +223,7 @@ def gather(one: Served, request: Request, asked: Annotated[GatherPage, Query()])
     return page(
         request, "gather.html", "Gather", one, "/gather",
         ways(request, one, "/gather", given, f"r.gather({table.of[0]!r})  # [pair, lag]",
-             f"xcorr plot CAMPAIGN --components {table.of[0]} --velocity {asked.velocities or '2,3'}"),
+             f"xcorr plot CAMPAIGN{_options(asked)} --velocity {shlex.quote(asked.velocities or '2,3')}"),
         asked=asked, given=given, query=query(given), total=len(rows), problem=problem, results=one.results(),
         of=table.of, width=size[0], height=size[1],
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from xcorr.core import XcorrError
 from xcorr.pes.items import STATION_METADATA, WINDOWS_USED, Chunk
 from xcorr.provenance import document, history
+from xcorr.provenance.destination import is_address
 from xcorr.provenance.grouped import kind_of, sentences
 from xcorr.provenance.store import ProvenanceError, reading
 from xcorr.results.where import ConditionError, Where
@@ -23,10 +25,10 @@ from xcorr.web.pages.render import home, page, query, ways
 from xcorr.web.parameters import Asked
 from xcorr.web.routes import Served
 from xcorr.web.routes.history import STORE, kept_row, timeline
-from xcorr.web.routes.lineage import LineageOf, shown
+from xcorr.web.routes.lineage import LineageOf, shown, whole
 
 router = APIRouter()
-LISTED = 300  # of the products that a bad file touched
+LISTED = 1000  # of the products that a bad file touched
 AFTER_CONDITION = ("ConditionStation", "NormalizeStation", "TransformStation")
 COLOURS = ("#1f5a94", "#c2571a", "#2f7d32", "#8e3a9d", "#a8322a", "#5a6570", "#86690c", "#0f766e")
 
@@ -40,7 +42,8 @@ def lineage(one: Served, request: Request, asked: Annotated[LineageOf, Query()])
     if named:
         try:
             with heavy():
-                found, left = shown(one, asked)
+                everything, start = whole(one, asked)
+                found, left = shown(everything, start, asked)
             opened = [name for name in asked.open.split(",") if name]
 
             def link(name: str) -> str:
@@ -59,7 +62,7 @@ def lineage(one: Served, request: Request, asked: Annotated[LineageOf, Query()])
                 "svg": document.draw(found, link),
                 "tree": [(name, about, link(name)) for name, about in sorted(found.entities.items())],
                 "steps": sorted(found.activities.items()),
-                "touched": sorted(n for n in found.entities if n.startswith("stack"))[:LISTED] if asked.file else [],
+                "touched": sorted(n for n in everything.entities if n.startswith("stack:")),
             }
         except XcorrError as error:
             values = {"problem": str(error)}
@@ -69,12 +72,12 @@ def lineage(one: Served, request: Request, asked: Annotated[LineageOf, Query()])
     return page(
         request, "lineage.html", "Lineage", one, "/lineage",
         ways(request, one, "/lineage", given,
-             f"from pathlib import Path\nfrom xcorr.provenance.ask import lineage\nlineage(Path('{one.folder.name}'), "
+             f"from pathlib import Path\nfrom xcorr.provenance.ask import lineage\nlineage(Path({one.folder.name!r}), "
              f"pair={asked.pair or None!r}, path={asked.file or None!r}, item={asked.item or None!r})",
              f"xcorr prov CAMPAIGN {what} --format svg -o lineage.svg"),
         asked=asked, given=given, query=query(given), named=named,
         values={"problem": "", "sentences": [], **values},
-        bad=base + query({"file": asked.file}),
+        listed=LISTED, folder=shlex.quote(one.folder.name), bad=base + query({"file": asked.file}),
     )  # fmt: skip
 
 
@@ -144,13 +147,15 @@ def kept(one: Served, request: Request, asked: Annotated[KeptPage, Query()]) -> 
             rows = history.kept(store)
     except ProvenanceError as error:
         note = str(error)
+    for row in rows:
+        row["far"] = is_address(row["path"])
     first = offset_of(asked.next, stamp)
     counted = _counted(one, asked) if asked.element else None
     base = f"{home(request, one)}/kept"
     return page(
         request, "kept.html", "Kept items", one, "/kept",
         ways(request, one, "/kept", {}, "from pathlib import Path\nfrom xcorr.provenance.ask import query\n"
-             f"query(Path('{one.folder.name}'), kept=True)", "xcorr prov query CAMPAIGN --kept"),
+             f"query(Path({one.folder.name!r}), kept=True)", "xcorr prov query CAMPAIGN --kept"),
         rows=rows[first : first + 50], total=len(rows), note=note, asked=asked, counted=counted,
         elements=AFTER_CONDITION, fields=list(STATION_METADATA),
         next=base + query({"next": token_of(first + 50, stamp)}) if first + 50 < len(rows) else "",
@@ -175,7 +180,7 @@ def _metadata(one: Campaign) -> Iterator[dict[str, Any]]:
     names, now = one.slots(), (0, "")
     metadata: dict[str, Any] = {}
     with one.ledger() as ledger:
-        for start, a in ledger.accounts("status = 'used'", files=False):
+        for start, a in ledger.accounts(files=False):
             station = names[a.slot].rpartition(".")[0]
             if (start, station) != now:
                 if metadata:
@@ -195,6 +200,6 @@ def _metadata(one: Campaign) -> Iterator[dict[str, Any]]:
 @router.get("/c/{c}/kept/{key}.png")
 def picture(one: Served, key: str, asked: Annotated[Asked, Query()]) -> Response:
     """Draw a kept item."""
-    path = one.inside(kept_row(one, key)["path"])
+    path = one.inside(str(history.kept_path(one.folder, kept_row(one, key)["path"])))
     with heavy(), drawing():
         return Response(preview(path), 200, {"Cache-Control": "private, max-age=3600"}, "image/png")

@@ -109,8 +109,8 @@ def ways(request: Request, one: Campaign, place: str, given: Mapping[str, Any], 
     """Return the same question in other ways. ``place`` is the part of the API's address after the campaign."""
     base = str(request.base_url).rstrip("/").removesuffix(request.scope.get("root_path", ""))
     return Ways(
-        f"{base}{api(request, one)}{place}{query(given)}",
-        f'import xcorr\n\nr = xcorr.open("{one.folder.name}")\n{python}',
+        f"{base}{api(request, one)}{place}{query(given)}".replace("'", "%27"),
+        f"import xcorr\n\nr = xcorr.open({one.folder.name!r})\n{python}",
         command.replace("CAMPAIGN", shlex.quote(one.folder.name)),
     )
 

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 
 from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.store.report import reason_line
-from xcorr.web.pages.render import home, map_of, page, ways
+from xcorr.web.pages.render import home, map_of, page, query, ways
 from xcorr.web.parameters import Asked
 from xcorr.web.routes import Served
 from xcorr.web.routes.campaigns import brief, overview
@@ -35,7 +35,9 @@ def campaign(one: Served, request: Request, asked: Annotated[Asked, Query()]) ->
     if (one.folder / RESULTS).is_file():
         pairs = one.results().dataset("pairs")
         base = home(request, one)
-        drawn = map_of(request, one, (pairs["station_1"], pairs["station_2"]), lambda name: f"{base}/pairs?sta1={name}")
+        drawn = map_of(
+            request, one, (pairs["station_1"], pairs["station_2"]), lambda name: f"{base}/pairs" + query({"sta1": name})
+        )
     return page(
         request,
         "overview.html",

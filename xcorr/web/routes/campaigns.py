@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import FileResponse, Response, StreamingResponse
 
-from xcorr.core.files import printable
+from xcorr.core import XcorrError
 from xcorr.observers.published import NAME as PROGRESS
 from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.provenance.history import archives
@@ -42,8 +42,11 @@ def campaigns(request: Request, asked: Annotated[Asked, Query()]) -> dict[str, A
 def brief(one: Campaign) -> dict[str, Any]:
     """Return name, state and numbers of a campaign in a few words."""
     about: dict[str, Any] = {"id": one.name, "folder": one.folder.name, **running(one.folder)}
-    if (one.folder / RESULTS).is_file():
-        about |= facts(one.results())
+    try:
+        if (one.folder / RESULTS).is_file():
+            about |= facts(one.results())
+    except XcorrError as error:  # costs this campaign, and no other
+        about["problem"] = str(error)
     return about
 
 
@@ -51,7 +54,7 @@ def brief(one: Campaign) -> dict[str, Any]:
 def campaign(one: Served, request: Request, asked: Annotated[Asked, Query()]) -> Any:
     """Say what a campaign holds: components, stacks, bands, lags, units, the account of its last run."""
     found = overview(one)
-    return _json(found, fresh(request, one.stamp() + one.stamp(PROGRESS)))
+    return _json(found, fresh(request, f"{one.stamp()} {one.stamp(PROGRESS)} {lock.is_running(one.folder)}"))
 
 
 def overview(one: Campaign) -> dict[str, Any]:
@@ -148,12 +151,11 @@ def report(one: Served, asked: Annotated[Asked, Query()]) -> Response:
 })  # fmt: skip
 def result_file(one: Served, asked: Annotated[Asked, Query()]) -> Response:
     """Give the result file. The series are in shards beside it; ``xcorr pack`` makes it self-contained."""
-    name = printable(one.name).replace('"', "_")
-    return _file(one, RESULTS, {"Content-Disposition": f'attachment; filename="{name}.h5"'})
+    return _file(one, RESULTS, {}, f"{one.name}.h5")
 
 
-def _file(one: Campaign, name: str, headers: dict[str, str]) -> Response:
+def _file(one: Campaign, name: str, headers: dict[str, str], called: str | None = None) -> Response:
     if not (one.folder / name).is_file():
         raise Problem(404, f"campaign {one.name!r} has no {name} yet; a finished run writes it")
     kind = "text/html" if name.endswith(".html") else "application/x-hdf5"
-    return FileResponse(one.inside(name), 200, headers, kind)
+    return FileResponse(one.inside(name), 200, headers, kind, filename=called)

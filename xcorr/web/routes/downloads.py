@@ -22,7 +22,7 @@ from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.provenance import document
 from xcorr.provenance.crate import METADATA, Part, metadata, plain_settings
 from xcorr.provenance.store import ProvenanceError
-from xcorr.results.packed import Named, files_of
+from xcorr.results.packed import Named, files_of, names_of
 from xcorr.web.answers import produces
 from xcorr.web.campaigns import Campaign
 from xcorr.web.parameters import Pairs
@@ -59,14 +59,16 @@ def download(one: Served, request: Request, asked: Annotated[Download, Query()])
         about = {"pairs": len(rows), "bytes": len(rows) * size, "format": asked.format}
         return Response(json.dumps(about), 200, None, "application/json")
     if asked.pack == "script":
-        pairs = ((table.stations[table.ends[0][r]], table.stations[table.ends[1][r]]) for r in rows)
-        return PlainTextResponse(_script(one, request, asked, pairs, str(table.of[0])), 200, None, "text/x-shellscript")
+        names = names_of(table, table.of[0], asked.selection())
+        return PlainTextResponse(_script(one, request, asked, names, table.of[0]), 200, None, "text/x-shellscript")
     if asked.format in ("nc", "csv") and len(rows) > MOST_TOGETHER:
         raise Problem(
             413, f"{len(rows):,} pairs; one {asked.format} file has at most {MOST_TOGETHER:,}: narrow, or take sac"
         )
     if not len(rows):
         raise Problem(404, "no pair is selected")
+    if asked.format in ("sac", "mseed"):
+        names_of(table, table.of[0], asked.selection())  # refused now, not in the middle of the zip
     return _streamed(zipped(files(one, asked), f"{one.name} as {asked.format}"), f"{one.name}-{asked.format}.zip")
 
 
@@ -145,7 +147,9 @@ def zipped(found: Iterable[Named], about: str, last: Any = None) -> Iterator[byt
     yield sink.taken()
 
 
-def _script(one: Campaign, request: Request, asked: Download, pairs: Iterable[tuple[str, str]], components: str) -> str:
+def _script(
+    one: Campaign, request: Request, asked: Download, names: dict[tuple[str, str], str], components: str
+) -> str:
     base = f"{str(request.base_url).rstrip('/')}{API}/{quote(one.name)}"
     how = {"format": asked.format, "components": components, "stack": asked.stack, "band": asked.band}
     query = urlencode({k: v for k, v in how.items() if v} | ({"reverse": "true"} if asked.reverse else {}))
@@ -160,8 +164,7 @@ def _script(one: Campaign, request: Request, asked: Download, pairs: Iterable[tu
         '    -o "$2.part" "$1" && mv "$2.part" "$2"',
         "}",
     ]
-    for first, second in pairs:
-        name = "".join(c if c.isalnum() or c in "._-" else "+" for c in f"{first}_{second}_{components}")
+    for (first, second), name in names.items():
         address = f"{base}/pairs/{quote(first, safe='')}/{quote(second, safe='')}?{query}"
         lines.append(f"get {shlex.quote(address)} {shlex.quote(f'{name}.{asked.format}')}")
     return "\n".join(lines) + "\n"

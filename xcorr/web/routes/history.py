@@ -80,7 +80,7 @@ def activity(one: Served, n: Number, request: Request, asked: Annotated[Invocati
 
 
 def _keys(place: Any) -> Any:
-    if place is not None and not (isinstance(place, list) and len(place) == 4):
+    if place is not None and not (isinstance(place, list) and [type(p) for p in place] == [str, int, int, str]):
         raise Problem(400, "next: no place in this list; leave it out to begin anew")
     return place
 
@@ -169,7 +169,7 @@ def kept(one: Served, request: Request, asked: Annotated[Kept, Query()]) -> Resp
 def kept_file(one: Served, key: str, asked: Annotated[Asked, Query()]) -> Response:
     """Give the bytes of a kept item."""
     found = kept_row(one, key)
-    path = one.inside(found["path"])
+    path = one.inside(str(history.kept_path(one.folder, found["path"])))
     headers = {"X-Checksum-SHA256": found["sha256"], "Content-Disposition": "attachment"}
     return FileResponse(path, 200, headers, "application/octet-stream")
 

@@ -61,15 +61,15 @@ def lineage(one: Served, request: Request, asked: Annotated[Asked, Query()]) -> 
     """
     headers = fresh(request, one.stamp())
     with heavy():
+        found, start = whole(one, asked)
         if asked.format in ("provjson", "provn", "xml", "turtle"):
-            found, start = whole(one, asked)
             found = path(found, start, asked.path_to) if asked.path_to else found
             size = len(found.entities) + len(found.activities)
             if size > MOST_DOCUMENT:
                 raise Problem(413, f"{size:,} nodes; a PROV document has at most {MOST_DOCUMENT:,}: use path_to")
             kind = "json" if asked.format == "provjson" else asked.format
             return Response(document.write(one.folder, found, kind), 200, headers, FORMATS[asked.format])
-        found, left = shown(one, asked)
+        found, left = shown(found, start, asked)
     if asked.format == "json":
         return Response(json.dumps(as_json(found, left)), 200, headers, "application/json")
     if asked.format == "svg":
@@ -78,12 +78,10 @@ def lineage(one: Served, request: Request, asked: Annotated[Asked, Query()]) -> 
     return Response("\n".join([*sentences(found), *more]) + "\n", 200, headers, "text/plain")
 
 
-def shown(one: Campaign, asked: LineageOf) -> tuple[Lineage, int]:
-    """Return the part that is asked for, grouped, and how many nodes are left out."""
-    found, start = whole(one, asked)
+def shown(found: Lineage, start: str, asked: LineageOf) -> tuple[Lineage, int]:
+    """Return the part of a whole lineage that is asked for, grouped, and how many nodes are left out."""
     if asked.path_to:
-        found = path(found, start, asked.path_to)
-        return found, 0
+        return path(found, start, asked.path_to), 0
     if asked.depth is not None:
         found, _ = near(found, start, asked.depth, len(found.entities) + len(found.activities) + 1)
     found = grouped(found, asked.group, [name.strip() for name in asked.open.split(",") if name.strip()])

@@ -12,11 +12,12 @@ from fastapi.responses import Response
 from pydantic import Field
 
 from xcorr.core.errors import nearest
+from xcorr.pes.reading.waveform import NS
 from xcorr.results import figures
 from xcorr.results.figures.framed import Framed, names_along, require_some, sequential
 from xcorr.web.answers import fresh, listing, offset_of, place_of, produces, token_of
 from xcorr.web.campaigns import Campaign, drawing, heavy
-from xcorr.web.parameters import Channels, as_ns
+from xcorr.web.parameters import LAST_NS, Channels, as_ns
 from xcorr.web.problems import Problem
 from xcorr.web.routes import API, Served
 
@@ -26,7 +27,6 @@ ACCOUNT = (
     *("slot", "start", "status", "reason", "seed_id", "samples", "gaps", "gap_s", "zeros_s"),
     *("windows_used", "windows", "files", "note", "stale"),
 )
-LAST_NS = 1 << 62
 
 
 class Stations(Channels):
@@ -39,28 +39,29 @@ class Stations(Channels):
     "text/csv", "application/geo+json", "text/plain", "image/png", model=True))  # fmt: skip
 def stations(one: Served, request: Request, asked: Annotated[Stations, Query()]) -> Response:
     """List the stations; ``text`` is FDSN station text, ``png`` a map."""
-    headers = fresh(request, one.stamp("xcorr.h5"))
+    headers = fresh(request, one.stamp("xcorr.h5", "ledger.sqlite"))
+    rows = chosen_stations(one, asked)
     if asked.format == "png":
         with heavy(), drawing():
-            picture = figures.encoded(figures.station_map(one.results()), "png")
+            picture = figures.encoded(figures.station_map(one.results(), only=[r["id"] for r in rows]), "png")
             return Response(picture, 200, headers, "image/png")
-    rows = chosen_stations(one, asked)
     if asked.sort:
         rows = _sorted(rows, asked.sort, STATION)
     stamp = one.stamp("xcorr.h5")
     first = offset_of(asked.next, stamp)
     shown = rows[first : first + asked.limit]
     after = token_of(first + asked.limit, stamp) if first + asked.limit < len(rows) else None
-    if asked.format == "geojson":
-        return _geojson(shown, headers)
-    if asked.format == "text":
-        return _fdsn_text(one, shown, headers)
+    if asked.format in ("geojson", "text"):  # formats without a place for next: all in one answer
+        if not rows:
+            return listing(request, asked, [], "json", headers)
+        return _geojson(rows, headers) if asked.format == "geojson" else _fdsn_text(one, rows, headers)
     return listing(request, asked, shown, asked.format, headers, len(rows), first, after, STATION)
 
 
 def chosen_stations(one: Campaign, asked: Channels) -> list[dict[str, Any]]:
-    """Return the stations with these codes, in this box."""
+    """Return the stations with these codes, in this box, with such channels that were used in this time."""
     results = one.results()
+    used = _used(one, asked) if asked.loc or asked.cha or asked.start or asked.end else None
     table, pairs = results.dataset("stations"), results.dataset("pairs")
     count = np.bincount(pairs["station_1"], minlength=len(table)) + np.bincount(
         pairs["station_2"], minlength=len(table)
@@ -69,16 +70,35 @@ def chosen_stations(one: Campaign, asked: Channels) -> list[dict[str, Any]]:
     for k, row in enumerate(table.tolist()):
         name, network, code = (text.decode() for text in row[:3])
         latitude, longitude, elevation = row[3:6]
-        if _fits(network, asked.net) and _fits(code, asked.sta) and _inside(latitude, longitude, asked):
+        if (
+            _fits(network, asked.net)
+            and _fits(code, asked.sta)
+            and _inside(latitude, longitude, asked)
+            and (used is None or name in used)
+        ):
             values = {"latitude": latitude, "longitude": longitude, "elevation_m": elevation}
             numbers = {n: None if v != v else v for n, v in values.items()}
             rows.append({"id": name, "network": network, "station": code, **numbers, "pairs": int(count[k])})
     return rows
 
 
+def _used(one: Campaign, asked: Channels) -> set[str]:
+    """Return the stations with a used channel with these codes in this time."""
+    names = one.slots()
+    with one.ledger() as ledger:
+        found = ledger.used_channels(*_within(one, asked))
+    return {names[slot].rpartition(".")[0] for slot, seed_id in found if _fits_seed(seed_id, asked)}
+
+
+def _within(one: Campaign, asked: Channels) -> tuple[int, int]:
+    """Return the first and last start (ns) of the chunks that have a part in the time asked for; the last excluded."""
+    chunk = one.settings().data.chunk_s * NS
+    return as_ns(asked.start, -LAST_NS + chunk) - chunk + 1, as_ns(asked.end, LAST_NS)
+
+
 def _fits(code: str, patterns: str) -> bool:
     listed = [p.strip() for p in patterns.split(",") if p.strip()]
-    return not listed or any(fnmatch.fnmatchcase(code, "" if p == "--" else p) for p in listed)
+    return not listed or any(p == (code or "--") or fnmatch.fnmatchcase(code, p) for p in listed)
 
 
 def _inside(latitude: float, longitude: float, asked: Channels) -> bool:
@@ -141,6 +161,9 @@ def availability(one: Served, request: Request, asked: Annotated[Availability, Q
     stamp = one.stamp("ledger.sqlite", "ledger.sqlite-wal")
     headers = fresh(request, stamp)
     if asked.format in ("png", "svg"):
+        for name in ("status", "reason", "loc", "cha"):
+            if getattr(asked, name):
+                raise Problem(400, f"{name}: a picture shows every channel; leave {name} out, or take json or csv")
         with heavy():
             picture = availability_picture(one, asked)
             kind = "image/png" if asked.format == "png" else "image/svg+xml"
@@ -156,16 +179,16 @@ def availability(one: Served, request: Request, asked: Annotated[Availability, Q
 def accounts(one: Campaign, asked: Availability, after: Any) -> tuple[list[dict[str, Any]], Any]:
     """Return accounts by start and slot, and the last one's place if there are more."""
     names = one.slots()
-    slots = slots_of(names, asked)
-    conditions, values = ["start_ns >= ?", "start_ns < ?"], [as_ns(asked.start, -LAST_NS), as_ns(asked.end, LAST_NS)]
+    slots = slots_of(one, names, asked)
+    conditions, values = ["start_ns >= ?", "start_ns < ?"], list[Any](_within(one, asked))
     if len(slots) < len(names):
         conditions.append(f"slot IN ({', '.join(map(str, slots)) or 'NULL'})")
     if asked.status:
         conditions.append("status = ?")
-        values.append(asked.status)  # type: ignore[arg-type]
+        values.append(asked.status)
     if asked.reason:
         conditions.append("reason GLOB ?")
-        values.append(f"*{asked.reason.strip('*')}*")  # type: ignore[arg-type]
+        values.append(f"*{asked.reason.strip('*')}*")
     if after is not None:
         if not (isinstance(after, list) and len(after) == 2 and all(isinstance(v, int) for v in after)):
             raise Problem(400, "next: no place in this list; leave it out to begin anew")
@@ -184,12 +207,16 @@ def accounts(one: Campaign, asked: Availability, after: Any) -> tuple[list[dict[
     return rows, None
 
 
-def slots_of(names: list[str], asked: Channels) -> list[int]:
-    """Return the numbers of the slots with these codes, among ``NET.STA.C``."""
+def slots_of(one: Campaign, names: list[str], asked: Channels) -> list[int]:
+    """Return the numbers of the slots with these codes, in this box, among ``NET.STA.C``."""
     found = []
+    inside = None
+    if asked.box:
+        inside = {s["id"] for s in chosen_stations(one, Channels.model_validate({"box": asked.box}))}
     for k, name in enumerate(names):
         network, _, rest = name.partition(".")
-        if _fits(network, asked.net) and _fits(rest.rpartition(".")[0], asked.sta):
+        in_box = inside is None or name.rpartition(".")[0] in inside
+        if in_box and _fits(network, asked.net) and _fits(rest.rpartition(".")[0], asked.sta):
             found.append(k)
     return found
 
@@ -216,9 +243,10 @@ def _plain(name: str, start: int, account: Any) -> dict[str, Any]:
 def chosen_availability(one: Campaign, asked: Channels) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
     """Return slots, starts (ns), share of windows used and failed [slot, chunk] of what is asked for."""
     seen = one.availability()
-    rows = slots_of(list(seen.slots), asked)
+    rows = slots_of(one, list(seen.slots), asked)
     starts = np.array(seen.starts_ns, np.int64)
-    columns = np.flatnonzero((starts >= as_ns(asked.start, -LAST_NS)) & (starts < as_ns(asked.end, LAST_NS)))
+    low, high = _within(one, asked)
+    columns = np.flatnonzero((starts >= low) & (starts < high))
     require_some(len(rows) * len(columns), "no channel has an account in this time")
     inside = np.ix_(np.array(rows), columns)
     return [seen.slots[k] for k in rows], starts[columns], seen.share[inside], seen.failed[inside]

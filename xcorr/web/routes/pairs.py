@@ -16,10 +16,9 @@ from xcorr.results.packed import exported
 from xcorr.results.pair_table import LISTED, PairTable
 from xcorr.web.answers import fresh, listing, offset_of, produces, token_of
 from xcorr.web.campaigns import Campaign, drawing, heavy
-from xcorr.web.parameters import Listed, OfStack, Pairs, Time, as_ns
+from xcorr.web.parameters import LAST_NS, Listed, OfStack, Pairs, Time, as_ns
 from xcorr.web.problems import Problem
 from xcorr.web.routes import API, Served
-from xcorr.web.routes.network import LAST_NS
 
 router = APIRouter(tags=["pairs"])
 MOST_VALUES = 2_000_000  # numbers in one answer as JSON or CSV
@@ -88,11 +87,13 @@ def counted(table: PairTable, rows: np.ndarray) -> dict[str, Any]:
         if not len(known):
             continue
         ends_of = (0.0, 360.0) if name == "azimuth_deg" else (float(known.min()), float(known.max()))
-        low, high = ends_of
-        width = (high - low) / HISTOGRAM or 1.0
-        number = np.minimum(((known - low) / width).astype(np.int32), HISTOGRAM - 1)
+        edges = np.linspace(*ends_of, HISTOGRAM + 1)
+        width = (edges[-1] - edges[0]) / HISTOGRAM or 1.0
+        number = np.minimum(((known - edges[0]) / width).astype(np.int32), HISTOGRAM - 1)
+        number -= known < edges[number]  # where rounding has put a value beside its class
+        number += (known >= edges[number + 1]) & (number < HISTOGRAM - 1)
         classes[name] = {
-            "edges": [float(f"{low + k * width:.6g}") for k in range(HISTOGRAM + 1)],
+            "edges": edges.tolist(),
             "counts": np.bincount(number, minlength=HISTOGRAM).tolist(),
             "unknown": int(len(values) - len(known)),
         }

@@ -1,0 +1,275 @@
+"""Archives: what was selected or kept, as a folder, an SDS tree, an RO-Crate; checksums, resuming, provenance."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import obspy
+import obspy.clients.filesystem.sds
+import pytest
+import xarray
+from archives import settings, station_list, write
+from conftest import ROOT
+
+from xcorr import results
+from xcorr.campaign import archive as module
+from xcorr.campaign.archive import What, archive
+from xcorr.campaign.run import run_campaign
+from xcorr.provenance import history
+from xcorr.provenance.destination import ArchiveError
+from xcorr.provenance.store import reading
+from xcorr.results.export import ExportError
+from xcorr.results.selection import Selection
+from xcorr.settings.toml import build, load
+from xcorr.store.verify import problems
+
+TERMS = """about hasPart mainEntity mentions name description datePublished license version identifier url
+encodingFormat contentSize programmingLanguage runtimePlatform instrument agent startTime endTime actionStatus object result error
+softwareVersion Dataset CreativeWork Person CreateAction SoftwareApplication SoftwareSourceCode ComputerLanguage"""
+CONTEXT = {  # of RO-Crate 1.1, the terms that are used here: https://w3id.org/ro/crate/1.1/context
+    **{term: f"http://schema.org/{term}" for term in TERMS.split()},
+    "File": "http://schema.org/MediaObject",
+    "conformsTo": "http://purl.org/dc/terms/conformsTo",
+    "ComputationalWorkflow": "https://bioschemas.org/ComputationalWorkflow",
+    "sha256": "https://w3id.org/ro/terms/workflow-run#sha256",
+}
+
+
+@pytest.fixture
+def campaign(demo, tmp_path):
+    shutil.copytree(demo, tmp_path / "c.xcorr")
+    return tmp_path / "c.xcorr"
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    place = tmp_path_factory.mktemp("kept")
+    plain = load(ROOT / "configs" / "demo" / "xcorr.toml")
+    plain["keep"] = [
+        {"element": "ReadStation", "condition": "station == 'XX.D05'"},
+        {"element": "ConditionStation", "condition": "station in ['XX.D05', 'XX.D06']"},
+        {"element": "ConditionStation", "condition": "station == 'XX.D01'", "folder": f"file://{place}/far"},
+    ]
+    assert run_campaign(ROOT / "configs" / "demo" / "stations.txt", place / "k.xcorr", build(plain)).exit_code == 0
+    return place / "k.xcorr"
+
+
+def manifest(folder):
+    lines = (Path(folder) / "manifest-sha256.txt").read_text().splitlines()
+    return dict(line.split("  ")[::-1] for line in lines)
+
+
+def check(folder):
+    """Compare every file with the manifest, and the manifest with the files."""
+    listed = manifest(folder)
+    files = {str(p.relative_to(folder)): p for p in Path(folder).rglob("*") if p.is_file()}
+    del files["manifest-sha256.txt"]
+    assert set(files) == set(listed)
+    assert {n: hashlib.sha256(p.read_bytes()).hexdigest() for n, p in files.items()} == listed
+
+
+def test_a_folder_has_what_export_writes(campaign, tmp_path, invoke):
+    done = archive(campaign, str(tmp_path / "a"), "folder", What(selection=Selection(where="snr > 8")))
+    invoke("export", campaign, "--format", "sac", "-o", tmp_path / "e", "--where", "snr > 8")
+    expected = {str(p.relative_to(tmp_path / "e")): p for p in (tmp_path / "e").rglob("*.sac")}
+    check(tmp_path / "a")
+    assert set(manifest(tmp_path / "a")) == set(expected)
+    assert done.files == len(expected) > 5
+    for name, path in expected.items():
+        assert (tmp_path / "a" / name).read_bytes() == path.read_bytes()
+    assert list(problems(campaign)) == [], "the record of the archive does not look like damage"
+    with reading(campaign) as store:
+        (row,) = history.archives(store)
+    assert (row["destination"], row["files"]) == (str(tmp_path / "a"), done.files)
+    text = invoke("prov", campaign, "--format", "provn").output
+    assert str(tmp_path / "a") in text
+
+
+def test_an_archive_resumes_and_mends(campaign, tmp_path, monkeypatch):
+    written = []
+
+    class Interrupted(Exception):
+        pass
+
+    real = module.Destination.put
+
+    def put(self, path, name):
+        written.append(name)
+        if len(written) == 60:
+            raise Interrupted
+        real(self, path, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.Destination, "put", put)
+        with pytest.raises(Interrupted):
+            archive(campaign, str(tmp_path / "a"), "folder", What())
+    again = archive(campaign, str(tmp_path / "a"), "folder", What())
+    assert again.there >= 50
+    assert again.files == 78
+    check(tmp_path / "a")
+    victim = next((tmp_path / "a").rglob("*.sac"))
+    victim.write_bytes(victim.read_bytes()[:-4] + b"\x00\x00\x00\x01")
+    third = archive(campaign, str(tmp_path / "a"), "folder", What())
+    assert third.there == 77, "a file that was changed there is written again"
+    check(tmp_path / "a")
+
+
+def test_an_object_store(campaign, tmp_path):
+    import fsspec
+
+    done = archive(campaign, "memory://bucket/prefix", "folder", What(kind="netcdf"))
+    assert (done.files, done.there) == (1, 0)
+    assert archive(campaign, "memory://bucket/prefix", "folder", What(kind="netcdf")).files == 1
+    (tmp_path / "x.nc").write_bytes(fsspec.filesystem("memory").cat_file("/bucket/prefix/correlations.nc"))
+    with results.open(campaign) as r, xarray.open_dataset(tmp_path / "x.nc", engine="h5netcdf") as found:
+        assert found["correlation"].shape == (78, len(r.lags_s))
+
+
+def test_kept_items_go_to_an_archive_and_to_addresses(kept, tmp_path):
+    far = sorted((kept.parent / "far" / "ConditionStation").glob("*.mseed"))
+    assert len(far) == 4
+    with reading(kept) as store:
+        rows = history.kept(store)
+    of_far = {Path(r["path"]).name: r["sha256"] for r in rows if "://" in r["path"]}
+    assert {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in far} == of_far
+    done = archive(kept, str(tmp_path / "a"), "folder", What(kept=True))
+    assert (done.files, done.elsewhere) == (12, 4)
+    check(tmp_path / "a")
+    assert not list(kept.rglob("*.part"))
+
+
+def test_kept_waveforms_as_sds(kept, tmp_path):
+    archive(kept, str(tmp_path / "s"), "sds", What(kept=True))
+    check(tmp_path / "s")
+    client = obspy.clients.filesystem.sds.Client(str(tmp_path / "s" / "ConditionStation"))
+    start = obspy.UTCDateTime(2024, 3, 1)
+    found = client.get_waveforms("XX", "D06", "", "BHZ", start, start + 4 * 3600)
+    with reading(kept) as store:
+        rows = [r for r in history.kept(store) if "XX.D06" in r["path"] and "ConditionStation" in r["path"]]
+    expected = obspy.Stream([t for r in rows for t in obspy.read(r["path"])])
+    assert sum(len(t) for t in found) == sum(len(t) for t in expected) > 0
+    values = np.concatenate([t.data for t in expected.sort()])
+    assert np.concatenate([t.data for t in found.sort()]).tobytes() == values.tobytes()
+
+
+def test_no_sample_is_in_two_days(tmp_path):
+    start = obspy.UTCDateTime(2024, 3, 1, 23, 0, 0, 70_000)
+    trace = obspy.Trace(np.arange(72_000, dtype="i4"), {"sampling_rate": 10.0, "starttime": start, "station": "A"})
+    trace.write(str(tmp_path / "x.mseed"), format="MSEED")
+    days = [obspy.read(str(path)) for _, path, _ in map(copied, module._as_sds([(tmp_path / "x.mseed", {})], tmp_path))]
+    assert np.concatenate([t.data for day in days for t in day]).tolist() == list(range(72_000))
+
+
+def copied(named):
+    """The file is only there until the next one is asked for."""
+    name, path, about = named
+    other = path.with_name(name.replace("/", "_"))
+    shutil.copy(path, other)
+    return name, other, about
+
+
+def test_what_cannot_be_archived(campaign, kept, tmp_path):
+    before = {p: p.stat().st_mtime_ns for p in campaign.rglob("*")}
+    for place in (campaign, campaign / "sub", campaign.parent / "c.xcorr" / ".." / "c.xcorr"):
+        with pytest.raises(ArchiveError, match="lies in the campaign itself"):
+            archive(campaign, str(place), "rocrate", What())
+    assert {p: p.stat().st_mtime_ns for p in campaign.rglob("*")} == before
+    with pytest.raises(ArchiveError, match="no item was kept"):
+        archive(campaign, str(tmp_path / "a"), "folder", What(kept=True))
+    with pytest.raises(ArchiveError, match="only kept waveforms"):
+        archive(campaign, str(tmp_path / "a"), "sds", What())
+    with pytest.raises(ArchiveError, match="cannot be opened"):
+        archive(campaign, "nothing://x/y", "folder", What())
+    with pytest.raises(ExportError, match="none of the pairs"):
+        archive(campaign, str(tmp_path / "a"), "folder", What(selection=Selection(where="snr > 1000")))
+    shutil.copytree(kept, tmp_path / "moved.xcorr")
+    hidden = kept.with_name("hidden")
+    kept.rename(hidden)
+    try:
+        assert archive(tmp_path / "moved.xcorr", str(tmp_path / "b"), "folder", What(kept=True)).files == 12
+        victim = next((tmp_path / "moved.xcorr" / "kept").rglob("*.mseed"))
+        victim.write_bytes(victim.read_bytes()[:-1] + b"x")
+        for layout in ("folder", "sds"):
+            with pytest.raises(ArchiveError, match="is not what was kept"):
+                archive(tmp_path / "moved.xcorr", str(tmp_path / "c"), layout, What(kept=True))
+        victim.unlink()
+        with pytest.raises(ArchiveError, match="was kept, and is gone"):
+            archive(tmp_path / "moved.xcorr", str(tmp_path / "c"), "folder", What(kept=True))
+    finally:
+        hidden.rename(kept)
+
+
+def test_names_that_would_be_the_same_are_refused(tmp_path):
+    for code in ("A", "B", "C"):
+        write(tmp_path / "sds", code)
+    folder = tmp_path / "x.xcorr"
+    assert run_campaign(station_list(tmp_path, "A", "B", "C"), folder, settings(tmp_path / "sds")).exit_code == 0
+    import h5py
+
+    with h5py.File(folder / "xcorr.h5", "r+") as file:
+        table = file["stations"][...]
+        table["id"] = [b"XX.A", b"XX.A#1", b"XX.A_1"]
+        file["stations"][...] = table
+    with pytest.raises(ExportError, match="two pairs would have the name"):
+        archive(folder, str(tmp_path / "a"), "folder", What())
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_a_crate_passes_the_official_validator(campaign, tmp_path, monkeypatch, kind):
+    """roc-validator, with the part of the context that is used, because there is no network here."""
+    import rdflib.plugins.shared.jsonld.context as jsonld
+    from rocrate_validator import services
+    from rocrate_validator.models import Severity, ValidationSettings
+    from rocrate_validator.utils.http import HttpRequester
+
+    class Served:
+        status_code, headers, text = 200, {"Content-Type": "application/ld+json"}, json.dumps({"@context": CONTEXT})
+        content = text.encode()
+
+        def json(self):
+            return {"@context": CONTEXT}
+
+    load_source = jsonld.source_to_json
+    monkeypatch.setattr(HttpRequester, "get", lambda self, *a, **k: Served(), raising=False)
+
+    def known(source, *a, **k):
+        is_ours = "w3id.org/ro/crate" in str(source)
+        return ({"@context": CONTEXT}, None) if is_ours else load_source(source, *a, **k)
+
+    monkeypatch.setattr(jsonld, "source_to_json", known)
+    place = tmp_path / "crate"
+    if kind == "folder":
+        archive(campaign, str(place), "rocrate", What(kind="netcdf"))
+        check(place)
+    else:
+        import zipfile
+
+        from xcorr.web.campaigns import Campaign
+        from xcorr.web.routes.downloads import Crate, crate
+
+        place.mkdir()
+        (tmp_path / "c.zip").write_bytes(b"".join(crate(Campaign(campaign), Crate.model_validate({"format": "nc"}))))
+        zipfile.ZipFile(tmp_path / "c.zip").extractall(place)
+    found = services.validate(
+        ValidationSettings(
+            rocrate_uri=str(place), profile_identifier="workflow-run-crate-0.5", requirement_severity=Severity.REQUIRED
+        )
+    )
+    assert [f"{i.check.identifier}: {i.message}" for i in found.get_issues()] == []
+    from prov.model import ProvDocument
+
+    assert len(list(ProvDocument.deserialize(str(place / "prov.json")).get_records())) > 10
+
+
+def test_the_command(campaign, tmp_path, invoke):
+    answer = invoke("archive", campaign, tmp_path / "a", "--pairs", "XX.D00-*.*", "--format", "mseed")
+    assert answer.exit_code == 0, answer.output
+    assert "12 file(s)" in answer.output
+    refused = invoke("archive", campaign, campaign)
+    assert refused.exit_code == 1
+    assert "choose another destination" in refused.output
+    subprocess.run(["sha256sum", "-c", "--quiet", "manifest-sha256.txt"], cwd=tmp_path / "a", check=True)
