@@ -6,7 +6,7 @@ OUT ?= demo-out
 export MPLBACKEND := Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all check lint bench clean
+.PHONY: help install browser demo test test-all check lint bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -24,10 +24,16 @@ demo: install  ## run the main job on the sample data; results and a picture in 
 	$(BIN)/xcorr run configs/demo/stations.txt -o $(OUT)/demo.xcorr
 	$(BIN)/xcorr plot $(OUT)/demo.xcorr --max-lag 40
 
-test: install  ## the tests (a few minutes)
+browser:  ## install Chromium, which tests of the web pages use
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || \
+	  { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } || \
+	  $(BIN)/playwright install chromium || \
+	  echo "no Chromium: install it, or set XCORR_CHROMIUM; tests of the web pages are skipped" >&2
+
+test: install browser  ## the tests (a few minutes)
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
 
-test-all: install  ## all tests, the long ones too
+test-all: install browser  ## all tests, the long ones too
 	$(BIN)/pytest
 
 lint: install  ## style, types and import rules

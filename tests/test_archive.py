@@ -26,9 +26,11 @@ from xcorr.results.selection import Selection
 from xcorr.settings.toml import build, load
 from xcorr.store.verify import problems
 
-TERMS = """about hasPart mainEntity mentions name description datePublished license version identifier url
-encodingFormat contentSize programmingLanguage runtimePlatform instrument agent startTime endTime actionStatus object result error
-softwareVersion Dataset CreativeWork Person CreateAction SoftwareApplication SoftwareSourceCode ComputerLanguage"""
+TERMS = """
+    about hasPart mainEntity mentions name description datePublished license version identifier url encodingFormat
+    contentSize programmingLanguage runtimePlatform instrument agent startTime endTime actionStatus object result error
+    softwareVersion Dataset CreativeWork Person CreateAction SoftwareApplication SoftwareSourceCode ComputerLanguage
+"""
 CONTEXT = {  # of RO-Crate 1.1, the terms that are used here: https://w3id.org/ro/crate/1.1/context
     **{term: f"http://schema.org/{term}" for term in TERMS.split()},
     "File": "http://schema.org/MediaObject",

@@ -12,11 +12,15 @@ from conftest import ROOT
 
 PAGES = ["README.md", *(str(p.relative_to(ROOT)) for p in sorted((ROOT / "docs").rglob("*.md")))]
 MENTIONS = {  # of a command, not commands
-    f"xcorr {name}" for name in ("run", "plan", "status", "compact", "verify", "stack", "plot", "export", "pack")
+    f"xcorr {name}"
+    for name in ("run", "plan", "status", "compact", "verify", "stack", "plot", "export", "pack", "serve", "archive")
 }
 ELSEWHERE = {  # and why
     "nimbus.example.org": "needs a cluster of somebody's",
     "xcorr storm ": "tests/test_storm.py",
+    "xcorr serve ": "tests/test_web_api.py",
+    "s3://": "tests/test_archive.py",
+    "--kept": "tests/test_archive.py",
 }
 STATIONS = {"XX": ("A", "B", "C"), "CI": ("ADO", "ARV")}
 LIST = "".join(f"{network} {code}\n" for network, codes in STATIONS.items() for code in codes)

@@ -156,7 +156,7 @@ def check_others(clean, tmp_path, made=None):
 # ObsPy's callback for libmseed's messages trips over bytes that are not UTF-8
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("kind", ["MSEED", "SAC"])
-@pytest.mark.parametrize("count", [25, pytest.param(600, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [12, pytest.param(600, marks=pytest.mark.slow)])
 def test_waveforms(clean, tmp_path, kind, count):
     rng = random.Random(f"{kind}{count}")
     one = trace("CCC", waveform(7, 1800).astype(np.float32 if kind == "SAC" else np.int32))

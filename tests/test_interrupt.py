@@ -186,9 +186,7 @@ def many(archive, tmp_path, mapping, count):
     return codes
 
 
-@pytest.mark.parametrize(
-    "mapping", [m if m == "processes" else pytest.param(m, marks=pytest.mark.slow) for m in MAPPINGS]
-)
+@pytest.mark.parametrize("mapping", [pytest.param(m, marks=pytest.mark.slow) for m in MAPPINGS])
 def test_interrupts_at_random_moments(archive, tmp_path, mapping):
     assert len(many(archive, tmp_path, mapping, 1)) == 1
 

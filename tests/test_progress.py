@@ -78,3 +78,53 @@ def test_a_run_ends_with_a_summary_and_events(tmp_path, invoke, mapping, capfd):
     assert len(report["workers"]["cpu_seconds"]) == (1 if mapping == "sequential" else 2)
     moved = sum(report["workers"]["bytes_moved"].values())
     assert (moved == 0) == (mapping == "sequential")
+
+
+# -- published -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mapping", ["sequential", "processes"])
+def test_a_run_publishes_how_far_it_has_come(tmp_path, monkeypatch, invoke, mapping):
+    from xcorr.campaign.run import run_campaign
+    from xcorr.observers import published
+    from xcorr.settings.toml import build, load
+    from xcorr.store.verify import state
+
+    seen = []
+    real = published.Published.write
+
+    def write(self, what, **more):
+        real(self, what, **more)
+        seen.append(published.read_progress(self.path.parent))
+
+    monkeypatch.setattr(published.Published, "write", write)
+    plain = load(ROOT / "configs" / "demo" / "xcorr.toml")
+    plain["run"] = {"mapping": mapping, "workers": 2}
+    run_campaign(ROOT / "configs" / "demo" / "stations.txt", tmp_path / "x.xcorr", build(plain))
+    assert [one["state"] for one in seen][-2:] == ["running", "done"]
+    assert {one["phase"] for one in seen} >= {"correlating", "stacking"}
+    last = [one for one in seen if one["phase"] == "correlating"][-1]
+    assert last["items"]["ReadStation"] == last["expected"]["ReadStation"] == 56
+    assert (last["shards"], last["shards_expected"], last["failed"]) == (4, 4, 0)
+    assert last["seconds_left"] == 0
+    found = state(tmp_path / "x.xcorr")
+    assert found["progress"]["state"] == "done"
+    assert (found["shards"], found["failed"]) == (4, 0)
+
+
+def test_how_a_run_ended_is_published(tmp_path, monkeypatch):
+    from xcorr.campaign import run as module
+    from xcorr.observers.published import read_progress
+    from xcorr.settings.toml import build, load
+    from xcorr.store.verify import running
+
+    settings = build(load(ROOT / "configs" / "demo" / "xcorr.toml"))
+    monkeypatch.setattr(module, "make_report", lambda *a: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        module.run_campaign(ROOT / "configs" / "demo" / "stations.txt", tmp_path / "x.xcorr", settings)
+    assert read_progress(tmp_path / "x.xcorr")["state"] == "ZeroDivisionError: division by zero"
+    text = (tmp_path / "x.xcorr" / "progress.json").read_text()
+    (tmp_path / "x.xcorr" / "progress.json").write_text(text.replace("ZeroDivisionError: division by zero", "running"))
+    assert running(tmp_path / "x.xcorr")["progress"]["state"] == "stopped", "killed: it could not say so"
+    (tmp_path / "x.xcorr" / "progress.json").write_text("{")
+    assert read_progress(tmp_path / "x.xcorr") == {}

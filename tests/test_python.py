@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import tomllib
-import zipfile
 from importlib.metadata import version
 
 import numpy as np
@@ -228,16 +227,3 @@ class TestPresetsAndDemo:
         assert refused.exit_code == 1
         assert "is not empty" in refused.output
         assert [p.name for p in (tmp_path / "y").iterdir()] == ["mine"]
-
-    def test_they_are_in_the_wheel(self, tmp_path):
-        build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", tmp_path, ROOT]
-        subprocess.run(build, check=True, timeout=300)
-        (wheel,) = tmp_path.glob("*.whl")
-        with zipfile.ZipFile(wheel) as file:
-            names = set(file.namelist())
-        for folder, packaged in (("configs", "xcorr/configs"), ("data/demo", "xcorr/sample")):
-            for path in (ROOT / folder).rglob("*"):
-                if path.is_file():
-                    assert f"{packaged}/{path.relative_to(ROOT / folder)}" in names
-        assert "xcorr/results/templates/report.html" in names
-        assert "xcorr/cli/start.py" in names

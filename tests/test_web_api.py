@@ -556,3 +556,110 @@ def test_without_the_packages_it_says_what_to_install(demo):
     done = subprocess.run([sys.executable, "-c", code, "serve", demo], capture_output=True, text=True)
     assert done.returncode == 1
     assert "pip install 'xcorr[web]'" in done.stderr
+
+
+# -- found by attacks ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("place", "status"),
+    [
+        ("/availability?end=2599-12-31", 200), ("/availability?start=0001-01-01", 200),
+        ("/availability?end=1677-01-01", 204),
+        ("/pairs?where=snr", 400), ("/pairs?where=-True", 400), ("/pairs?where=station_1", 400),
+        (f"/pairs?where=snr+%3E+{'-' * 1500}1", 400), (f"/pairs?where={'(' * 900}1{')' * 900}", 400),
+        ("/availability?format=png&status=failed", 400), ("/availability?box=0,0,1,1", 204),
+        ("/stations?cha=XXX", 204), ("/stations?cha=BHZ&start=2024-03-01T03:30:00", 200),
+        ("/stations?start=2030-01-01", 204),
+        ("/runs/1/activity?next=W1tbMV0se30sMSwxXSwiYWN0aXZpdHkiXQ", 400),
+        ("/availability?next=W1sxMDAwMDAwMDAwMDAwMDAwMDAwMDAwMCwxXSwiYWNjb3VudHMiXQ", 400),
+    ],
+)  # fmt: skip
+def test_awkward_questions(server, place, status):
+    assert server.ask(f"{CAMPAIGNS}/demo{place}").status == status
+
+
+def test_formats_without_pages_give_everything(server):
+    assert len(server.api("/stations", format="text", limit=3).text.splitlines()) == 15
+    assert len(server.api("/stations", format="geojson", limit=3).json()["features"]) == 14
+
+
+def test_every_bar_of_the_facets_leads_to_its_pairs(server):
+    import re
+    from html import unescape
+
+    text = server.ask("/c/demo/pairs").text
+    bars = re.findall(r'<a href="([^"]+)" aria-label="[^"]*: (\d+) pairs">', text)
+    assert len(bars) == 100
+    for address, count in bars:
+        if int(count) or address.endswith("1"):
+            page = server.ask(unescape(address)).text
+            assert f'role="status">{int(count):,} pairs' in page, address
+
+
+def test_one_campaign_that_cannot_be_read_costs_no_other(demo, tmp_path):
+    for name in ("half", "cut"):
+        shutil.copytree(demo, tmp_path / f"{name}.xcorr")
+    (tmp_path / "half.xcorr" / "xcorr.h5").unlink()
+    (tmp_path / "cut.xcorr" / "xcorr.h5").write_bytes((demo / "xcorr.h5").read_bytes()[:5000])
+    with serving(demo, tmp_path / "half.xcorr", tmp_path / "cut.xcorr", options=("--root-path", "/x")) as server:
+        found = server.ask(CAMPAIGNS).json()["campaigns"]
+        assert [c.get("pairs") for c in found] == ["91", None, None]
+        assert "cannot be read" in found[2]["problem"]
+        assert server.ask("/").text.count("<tr>") == 4
+        assert server.ask("/api/v1/campaigns/demo/pairs?snr_min=").status == 400
+        assert server.ask(f"/api/v1/campaigns?token={TOKEN}", token=None).status == 200
+        assert 'href="/x/c/demo/pairs"' in server.ask("/c/demo").text
+
+
+def test_components_made_afterwards_have_a_page_and_a_lineage(tmp_path):
+    from archives import settings, write
+
+    for code in ("AAA", "BBB"):
+        for channel in ("BHZ", "BHN", "BHE"):
+            write(tmp_path / "sds", code, channel=channel)
+    (tmp_path / "list.csv").write_text("network,station,latitude,longitude\nXX,AAA,40,-100\nXX,BBB,41,-100\n")
+    how = settings(
+        tmp_path / "sds", correlate={"components": ["all"]}, normalize={"per": "station"}, whiten={"per": "station"}
+    )
+    assert run_campaign(tmp_path / "list.csv", tmp_path / "\u65e5\u672c.xcorr", how).exit_code == 0
+    with serving(tmp_path / "\u65e5\u672c.xcorr") as server:
+        name = "%E6%97%A5%E6%9C%AC"
+        assert server.ask(f"{CAMPAIGNS}/{name}/xcorr.h5").status == 200
+        page = server.ask(f"/c/{name}/pair/XX.AAA/XX.BBB?components=TT")
+        assert page.status == 200
+        assert "StackRows made stack:linear/main/TT/XX.AAA-XX.BBB" in page.text
+        told = server.api("/lineage", name, pair="XX.AAA-XX.BBB", components="RT").json()
+        assert {n["kind"] for n in told["nodes"]} >= {"file", "series", "stack"}
+
+
+def test_clicks_beside_a_picture_lead_back(server):
+    for place in ("matrix-at", "gather", "availability"):
+        answer = server.ask(f"/c/demo/{place}?at.x=1&at.y=1")
+        assert answer.status in (200, 303), place
+        if answer.status == 303:
+            assert server.ask(answer.headers["location"]).status == 200
+
+
+def test_commands_that_are_shown_are_quoted(server):
+    import shlex
+    from html import unescape
+
+    evil = "station_1 != '; touch X; '"
+    text = unescape(server.ask(f"/c/demo/pairs?where={evil.replace(' ', '+').replace(';', '%3B')}&net=X*").text)
+    line = next(one for one in text.splitlines() if "xcorr export" in one).partition("xcorr export")[2]
+    words = shlex.split(line.partition("</code>")[0])
+    assert f"({evil})" in words
+    assert words[words.index("--network") + 1] == "X*"
+
+
+def test_a_run_that_begins_changes_the_entity_tag(demo, tmp_path):
+    from xcorr.store.lock import CampaignLock
+
+    shutil.copytree(demo, tmp_path / "x.xcorr")
+    with serving(tmp_path / "x.xcorr") as server:
+        tag = server.api("", "x").headers["etag"]
+        with CampaignLock(tmp_path / "x.xcorr"):
+            answer = server.ask(f"{CAMPAIGNS}/x", If_None_Match=tag)
+            assert answer.status == 200
+            assert answer.json()["running"].startswith("process")

@@ -79,21 +79,13 @@ def axe(page):
 
 
 @pytest.mark.parametrize("address", PAGES)
-def test_every_page_opens_and_is_accessible(page, server, address):
+def test_every_page_opens_is_accessible_and_narrow(page, server, address):
     page.goto(server.base + address)
     assert page.locator("h1").count() == 1
     assert axe(page) == []
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360, "a telephone shows all of it"
     until(page, "[...document.images].every(i => i.loading === 'lazy' || (i.complete && i.naturalWidth > 0))")
-
-
-@pytest.mark.parametrize("address", PAGES)
-def test_a_telephone_shows_all_of_it(browser, server, address):
-    context = browser.new_context(viewport={"width": 360, "height": 740}, is_mobile=True)
-    page = context.new_page()
-    page.goto(f"{server.base}/?token={TOKEN}")
-    page.goto(server.base + address)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    context.close()
 
 
 def test_filter_sort_and_go_to_a_pair(page, server):

@@ -130,7 +130,7 @@ class Framed:
         for x1, y1, x2, y2 in self.lines:
             draw.line((*self._at(x1, y1), *self._at(x2, y2)), fill=(0, 110, 60), width=2)
         draw.text((left + self.width / 2, self.size[1] - 6), self.x_label, "black", font, anchor="md")
-        draw.text((6, self.size[1] - 6), f"\u2191 {self.y_label}", "black", font, anchor="ld")
+        draw.text((6, self.size[1] - 6), f"y: {self.y_label}", "black", font, anchor="ld")
         draw.text((left + self.width / 2, 6), self.title, "black", font, anchor="ma")
         return _encoded(made)
 
@@ -167,7 +167,7 @@ class Framed:
         middle = left + self.width / 2
         parts += [
             f'<text x="{middle}" y="{height - 8}" text-anchor="middle">{escape(self.x_label)}</text>',
-            f'<text x="6" y="{height - 8}">\u2191 {escape(self.y_label)}</text>',
+            f'<text x="6" y="{height - 8}">y: {escape(self.y_label)}</text>',
             f'<text x="{middle}" y="18" text-anchor="middle">{escape(self.title)}</text>',
             "</svg>",
         ]

@@ -82,19 +82,16 @@ def counted(table: PairTable, rows: np.ndarray) -> dict[str, Any]:
     ]
     classes = {}
     for name in ("distance_km", "azimuth_deg", "snr", "symmetry", "n_windows"):
-        values = np.asarray(table[name][rows], np.float64)
-        known = values[np.isfinite(values)]
+        values = np.asarray(table[name][table.ordered(rows, name)], np.float64)  # NaN last
+        known = values[: int(np.count_nonzero(np.isfinite(values)))]
         if not len(known):
             continue
-        ends_of = (0.0, 360.0) if name == "azimuth_deg" else (float(known.min()), float(known.max()))
-        edges = np.linspace(*ends_of, HISTOGRAM + 1)
-        width = (edges[-1] - edges[0]) / HISTOGRAM or 1.0
-        number = np.minimum(((known - edges[0]) / width).astype(np.int32), HISTOGRAM - 1)
-        number -= known < edges[number]  # where rounding has put a value beside its class
-        number += (known >= edges[number + 1]) & (number < HISTOGRAM - 1)
+        low, high = (0.0, 360.0) if name == "azimuth_deg" else (float(known[0]), float(known[-1]))
+        edges = np.linspace(low, high, HISTOGRAM + 1)
+        first = np.searchsorted(known, edges[1:-1])  # of each class but the first
         classes[name] = {
             "edges": edges.tolist(),
-            "counts": np.bincount(number, minlength=HISTOGRAM).tolist(),
+            "counts": np.diff([0, *first, len(known)]).tolist(),
             "unknown": int(len(values) - len(known)),
         }
     return {"networks": by_network, "classes": classes}
