@@ -26,7 +26,8 @@ demo: install  ## run the main job on the sample data; results and a picture in 
 
 browser:  ## install Chromium, which tests of the web pages use
 	@command -v chromium || command -v chromium-browser || command -v google-chrome || \
-	  { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } || \
+	  { sudo="$$([ "$$(id -u)" = 0 ] || echo sudo -n)"; \
+	    $$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } || \
 	  $(BIN)/playwright install chromium || \
 	  echo "no Chromium: install it, or set XCORR_CHROMIUM; tests of the web pages are skipped" >&2
 

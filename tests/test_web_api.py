@@ -1,7 +1,9 @@
 """The web API on a real server: what it answers, in every format, and what it refuses."""
 
+import contextlib
 import csv
 import hashlib
+import http.client
 import io
 import json
 import os
@@ -16,7 +18,7 @@ import obspy
 import pytest
 import xarray
 from conftest import ROOT
-from web_server import TOKEN, serving
+from web_server import TOKEN, Server, serving
 
 from xcorr import results
 from xcorr.campaign.run import run_campaign
@@ -663,3 +665,42 @@ def test_a_run_that_begins_changes_the_entity_tag(demo, tmp_path):
             answer = server.ask(f"{CAMPAIGNS}/x", If_None_Match=tag)
             assert answer.status == 200
             assert answer.json()["running"].startswith("process")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mapping", ["sequential", "processes", "mpi"])
+def test_servers_killed_beside_a_run_change_nothing(demo, tmp_path, mapping):
+    """Servers that are asked and killed at random moments, while runs and reruns of a campaign go on."""
+    import random
+    import signal
+    import time
+
+    from xcorr.results.compare import differences
+
+    rng, folder = random.Random(5), tmp_path / "x.xcorr"
+    xcorr = [sys.executable, "-m", "xcorr"]
+    arguments = [ROOT / "configs" / "demo" / "stations.txt", "-o", folder, "-m", mapping, "-n", "2"]
+    environment = {**os.environ, "XCORR_TOKEN": TOKEN}
+    for _ in range(4):
+        with subprocess.Popen([*xcorr, "run", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+            while not (folder / "campaign.toml").exists():
+                time.sleep(0.01)
+            while run.poll() is None:
+                command = [*xcorr, "serve", folder, "--port", "0"]
+                server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+                line = server.stdout.readline()
+                if line:
+                    port = int(line.rpartition(":")[2].partition("/")[0])
+                    for place in ("", "/events?once=1", "/availability", "/runs"):
+                        with contextlib.suppress(OSError, http.client.HTTPException):
+                            Server(port).api(place, "x")
+                    time.sleep(rng.uniform(0, 0.3))
+                server.send_signal(signal.SIGKILL)
+                server.wait()
+                server.stdout.close()
+            assert run.returncode == 0
+        assert list(differences(demo, folder)) == []
+        for victim in sorted((folder / "shards").glob("*.h5"))[: rng.randint(1, 4)]:
+            victim.unlink()
+    assert subprocess.run([*xcorr, "run", *arguments], capture_output=True).returncode == 0
+    assert subprocess.run([*xcorr, "verify", folder], capture_output=True).returncode == 0

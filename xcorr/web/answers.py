@@ -7,6 +7,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -49,6 +50,11 @@ def produces(*kinds: str, model: bool = False) -> dict[int | str, dict[str, Any]
     if model:
         content["application/json"] = {"schema": Listing.model_json_schema()}
     return {**PROBLEMS, 200: {"description": "What was asked for.", "content": content}}
+
+
+def attachment(name: str) -> dict[str, str]:
+    """Return the header that lets a browser store an answer under a name, of which only plain letters stay."""
+    return {"Content-Disposition": f'attachment; filename="{re.sub(r"[^A-Za-z0-9._+@-]", "_", name)}"'}
 
 
 def fresh(request: Request, stamp: str) -> dict[str, str]:

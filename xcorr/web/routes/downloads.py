@@ -23,7 +23,7 @@ from xcorr.provenance import document
 from xcorr.provenance.crate import METADATA, Part, metadata, plain_settings
 from xcorr.provenance.store import ProvenanceError
 from xcorr.results.packed import Named, files_of, names_of
-from xcorr.web.answers import produces
+from xcorr.web.answers import attachment, produces
 from xcorr.web.campaigns import Campaign
 from xcorr.web.parameters import Pairs
 from xcorr.web.problems import Problem, busy
@@ -75,8 +75,7 @@ def download(one: Served, request: Request, asked: Annotated[Download, Query()])
 def _streamed(parts: Iterator[bytes], name: str) -> Response:
     if not _slots.acquire(blocking=False):
         raise busy(f"{AT_ONCE} downloads are under way")
-    safe = name.encode("ascii", "replace").decode().replace('"', "_")
-    return _Counted(parts, 200, {"Content-Disposition": f'attachment; filename="{safe}"'}, "application/zip")
+    return _Counted(parts, 200, attachment(name), "application/zip")
 
 
 class _Counted(StreamingResponse):

@@ -14,7 +14,7 @@ from xcorr.results import figures
 from xcorr.results.export import one_pair
 from xcorr.results.packed import exported
 from xcorr.results.pair_table import LISTED, PairTable
-from xcorr.web.answers import fresh, listing, offset_of, produces, token_of
+from xcorr.web.answers import attachment, fresh, listing, offset_of, produces, token_of
 from xcorr.web.campaigns import Campaign, drawing, heavy
 from xcorr.web.parameters import LAST_NS, Listed, OfStack, Pairs, Time, as_ns
 from xcorr.web.problems import Problem
@@ -203,7 +203,7 @@ def _numbers(values: np.ndarray) -> list[float | None]:
 def _file(found: Any, kind: str, headers: dict[str, str]) -> Response:
     """Return a correlation in the format of another program, as ``xcorr export`` writes it."""
     a = found.attrs
-    name = "_".join((a["station_1"], a["station_2"], a["components"])).replace(":", "+").replace('"', "_")
-    headers["Content-Disposition"] = f'attachment; filename="{name}.{kind}"'.encode("ascii", "replace").decode()
+    name = "_".join((a["station_1"], a["station_2"], a["components"]))
+    headers |= attachment(f"{name}.{kind}")
     with heavy(), exported([found], EXPORTS[kind]) as files:
         return Response(b"".join(path.read_bytes() for _, path in files), 200, headers, KINDS[kind])
