@@ -185,7 +185,7 @@ def _told(name: str, attributes: dict[str, Any]) -> str:
         return f"the file {PurePath(path).name}" if path != name else name
     words = WORDS.get(kind, _Words(f"item of {kind}", f"items of {kind}"))
     size = f" ({attributes['bytes'] / 1e6:,.1f} MB)" if attributes.get("bytes") else ""
-    windows = f", with {attributes['n_windows']:,} windows in all," if attributes.get("n_windows") else ""
+    windows = f", {attributes['n_windows']:,} windows in all" if attributes.get("n_windows") else ""
     return f"{count:,} {words.many}{f' of {station}' if station else ''}{windows}{size}"
 
 
