@@ -31,7 +31,8 @@ from xcorr.network.roster import Roster
 from xcorr.results.compare import differences
 from xcorr.store import sqlite_files
 from xcorr.store.folder import CampaignError
-from xcorr.store.ledger import Ledger, LedgerError
+from xcorr.store.ledger import Ledger
+from xcorr.store.ledger_reader import LedgerError
 from xcorr.store.lock import CampaignLock, Locked, is_running
 from xcorr.store.pack import pack
 from xcorr.store.reconcile import reconcile

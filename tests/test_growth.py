@@ -18,7 +18,7 @@ from xcorr.pes.stacking.sums_file import SUMS
 from xcorr.pes.storing.open_shards import OpenShards
 from xcorr.results.compare import differences
 from xcorr.store.folder import CampaignError
-from xcorr.store.ledger import LedgerError
+from xcorr.store.ledger_reader import LedgerError
 from xcorr.store.verify import problems
 
 HOURS = 12

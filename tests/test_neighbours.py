@@ -13,7 +13,7 @@ from xcorr import results
 from xcorr.campaign.compact import compact
 from xcorr.campaign.run import run_campaign
 from xcorr.store import sqlite_files
-from xcorr.store.ledger import read_ledger
+from xcorr.store.ledger_reader import LedgerReader
 from xcorr.store.lock import CampaignLock, Locked, holder, is_running
 from xcorr.store.sqlite_files import DatabaseBusy
 from xcorr.store.verify import problems
@@ -154,5 +154,5 @@ def test_where_folders_cannot_be_locked_the_file_is_enough(made, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", on_a_network)
     with CampaignLock(folder / "x.xcorr"), pytest.raises(Locked, match=f"in use by process {os.getpid()}"):
         run_campaign(stations, folder / "x.xcorr", hours(folder, 2))
-    with contextlib.closing(read_ledger(folder / "x.xcorr")) as ledger:
+    with contextlib.closing(LedgerReader(folder / "x.xcorr")) as ledger:
         assert len(ledger.shards()) == 1

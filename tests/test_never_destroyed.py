@@ -19,7 +19,7 @@ from xcorr.campaign.run import run_campaign
 from xcorr.core.errors import XcorrError
 from xcorr.pes.storing.shards import ShardBusy
 from xcorr.store.folder import CampaignError
-from xcorr.store.ledger import LedgerError
+from xcorr.store.ledger_reader import LedgerError
 from xcorr.store.verify import problems
 
 CODES = ("AAA", "BBB", "CCC")

@@ -33,7 +33,7 @@ from xcorr.results.where import ConditionError, Where
 from xcorr.settings.sections import Keep
 from xcorr.settings.toml import build, load, to_toml
 from xcorr.store import sqlite_files
-from xcorr.store.ledger import read_ledger
+from xcorr.store.ledger_reader import LedgerReader
 from xcorr.store.verify import problems
 
 LEVELS = ("off", "run", "element", "invocation", "item")
@@ -103,7 +103,7 @@ def test_every_mapping_has_the_same_lineage(demo_lineages, tmp_path, mapping):
 def test_lineage_agrees_with_the_ledger(demo):
     with CampaignLineage(demo) as found:
         lineage = found.of_pair("XX.D00", "XX.D05")
-    with_files = read_ledger(demo)
+    with_files = LedgerReader(demo)
     try:
         expected = {
             f"file:{path}"

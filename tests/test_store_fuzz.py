@@ -11,7 +11,7 @@ from xcorr import results
 from xcorr.campaign.run import run_campaign
 from xcorr.core.errors import XcorrError
 from xcorr.store.folder import frozen_settings
-from xcorr.store.ledger import LedgerError, read_ledger
+from xcorr.store.ledger_reader import LedgerError, LedgerReader
 from xcorr.store.verify import problems
 
 CODES = ("AAA", "BBB", "CCC")
@@ -34,7 +34,7 @@ def content(folder):
         found.file.visititems(lambda n, d: data.setdefault(n, d[...].tobytes()) if hasattr(d, "shape") else None)
         data |= {f"@{n}": str(v) for n, v in found.file.attrs.items() if n != "created"}
     data["settings"] = frozen_settings(folder)
-    with contextlib.closing(read_ledger(folder)) as ledger:
+    with contextlib.closing(LedgerReader(folder)) as ledger:
         return data, list(ledger.accounts()), ledger.shards()
 
 

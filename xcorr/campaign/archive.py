@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import tempfile
 import time
@@ -10,17 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from xcorr.pes.reading.files import CAMPAIGN_MARK
-from xcorr.provenance import document, history
-from xcorr.provenance.crate import METADATA, Part, metadata, plain_settings
+from xcorr.provenance import history
+from xcorr.provenance.crate import METADATA, Part, documents, metadata
 from xcorr.provenance.destination import ArchiveError, Destination, is_address, sha256
-from xcorr.provenance.store import ProvenanceError, reading, record_archive
+from xcorr.provenance.store import reading, record_archive
 from xcorr.results import Results
 from xcorr.results.packed import Named, files_of
+from xcorr.results.pair_table import PairTable
 from xcorr.results.selection import Selection
 from xcorr.store.derived import settle
 from xcorr.store.folder import frozen_settings
-from xcorr.store.ledger import SEAL, Ledger
+from xcorr.store.ledger import Ledger
+from xcorr.store.ledger_reader import SEAL
 from xcorr.store.lock import CampaignLock, Locked
 
 LAYOUTS = ("folder", "sds", "rocrate")
@@ -114,8 +114,8 @@ def _record(campaign: Path, row: tuple[float, str, str, int, int, str]) -> None:
 def _wanted(campaign: Path, layout: str, what: What, items: list[Kept], scratch: Path) -> Iterator[Named]:
     if not what.kept:
         with Results(campaign) as results:
-            how = what.selection, what.reverse, what.insist
-            yield from files_of(results, what.kind, what.components, what.stack, what.band, *how)
+            table = PairTable(results, what.components, what.stack, what.band, what.insist)
+            yield from files_of(table, (what.selection or Selection()).rows(table), what.kind, what.reverse)
     elif layout == "sds":
         yield from _as_sds(items, scratch)
     else:
@@ -157,39 +157,43 @@ def _as_sds(items: list[Kept], scratch: Path) -> Iterator[Named]:
     if not waveforms:
         raise ArchiveError("layout sds: no waveforms were kept, only spectra or correlations; take folder")
     several = len({path.parent.name for path in waveforms}) > 1
-    days: dict[str, Any] = {}
+    days: dict[str, list[Path]] = {}  # the files that have a part of a day; only one day is in memory at a time
     for path in waveforms:
-        for trace in obspy.read(str(path), format="MSEED"):
-            start, s = trace.stats.starttime, trace.stats
-            while start <= s.endtime:
-                end = obspy.UTCDateTime(start.year, start.month, start.day) + 86400
-                code = f"{s.network}.{s.station}.{s.location}.{s.channel}.D.{start.year}.{start.julday:03d}"
-                name = f"{start.year}/{s.network}/{s.station}/{s.channel}.D/{code}"
-                name = f"{path.parent.name}/{name}" if several else name
-                part = trace.slice(start, obspy.UTCDateTime(ns=end.ns - 1), nearest_sample=False)
-                days.setdefault(name, obspy.Stream()).append(part)
-                start = end
+        for trace in obspy.read(str(path), format="MSEED", headonly=True):
+            for name in _days(trace.stats):
+                days.setdefault(f"{path.parent.name}/{name}" if several else name, []).append(path)
     made = scratch / "day.mseed"
-    for name, stream in sorted(days.items()):
-        stream.sort()
-        stream.write(str(made), format="MSEED")
+    for name, paths in sorted(days.items()):
+        stream = obspy.Stream()
+        for path in dict.fromkeys(paths):
+            for trace in obspy.read(str(path), format="MSEED"):
+                span = _days(trace.stats).get(name.partition("/")[2] if several else name)
+                if span:
+                    stream.append(trace.slice(*span, nearest_sample=False))
+        stream.sort().write(str(made), format="MSEED")
         yield name, made, "kept waveforms of a channel and day"
+
+
+def _days(s: Any) -> dict[str, tuple[Any, Any]]:
+    """Return the files of an SDS archive that a trace with these headers has a part in, and the time of each part."""
+    import obspy
+
+    found, start = {}, s.starttime
+    while start <= s.endtime:
+        end = obspy.UTCDateTime(start.year, start.month, start.day) + 86400
+        code = f"{s.network}.{s.station}.{s.location}.{s.channel}.D.{start.year}.{start.julday:03d}"
+        name = f"{start.year}/{s.network}/{s.station}/{s.channel}.D/{code}"
+        found[name] = start, obspy.UTCDateTime(ns=end.ns - 1)
+        start = end
+    return found
 
 
 def _of_crate(campaign: Path, scratch: Path, parts: list[Part], what: What) -> Iterator[Named]:
     """Yield the files that make a folder an RO-Crate; the metadata last, because they list all others."""
-    for name, about in (("report.html", "report of the last run"), ("report.json", "the same for programs")):
-        if (campaign / name).is_file():
-            yield name, campaign / name, about
-    settings = scratch / CAMPAIGN_MARK
-    settings.write_text(plain_settings(campaign))
-    yield CAMPAIGN_MARK, settings, "the settings of the campaign: what was run"
-    with contextlib.suppress(ProvenanceError):  # level "off", or the package prov is not installed
-        prov = scratch / "prov.json"
-        prov.write_text(document.write(campaign, None, "json"))
-        yield "prov.json", prov, "all runs as W3C PROV-JSON"
-    listed = scratch / METADATA
+    for name, content, about in documents(campaign):
+        (scratch / name).write_bytes(content)
+        yield name, scratch / name, about
     chosen = what.selection or "all pairs"
     told = "Items kept by rules." if what.kept else f"Stacks {what.stack} of {what.components}: {chosen}"
-    listed.write_text(metadata(campaign, parts, told))
-    yield METADATA, listed, "metadata of the crate"
+    (scratch / METADATA).write_text(metadata(campaign, parts, told))
+    yield METADATA, scratch / METADATA, "metadata of the crate"

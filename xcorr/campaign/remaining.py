@@ -15,7 +15,7 @@ from xcorr.pes.reading.source import Source, open_source
 from xcorr.pes.reading.used_metadata import Digests, place_and_channels, place_word
 from xcorr.settings import Settings
 from xcorr.store.folder import CampaignError
-from xcorr.store.ledger import Ledger
+from xcorr.store.ledger_reader import LedgerReader
 from xcorr.store.ledger_schema import Shard
 
 FEW = 100_000  # accounts: of larger campaigns, only --refresh compares the files of all
@@ -36,7 +36,7 @@ class Remaining:
     other_metadata: list[tuple[int, int]]
 
 
-def what_remains(found: Survey, ledger: Ledger, settings: Settings, refresh: bool = False) -> Remaining:
+def what_remains(found: Survey, ledger: LedgerReader, settings: Settings, refresh: bool = False) -> Remaining:
     """Return the work that remains.
 
     A strip is recomputed if more time of its chunk is wanted now, or if one of its stations failed. With ``refresh``,

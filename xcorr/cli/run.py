@@ -77,13 +77,13 @@ def kept(*, stations: Path, output: Path | None, **options: Any) -> str:
     """Return a sentence that says what an interrupted run has stored."""
     import contextlib
 
-    from xcorr.store.ledger import NAME, LedgerError, read_ledger
+    from xcorr.store.ledger_reader import NAME, LedgerError, LedgerReader
 
     folder = output or stations.with_suffix(".xcorr")
     if not (folder / NAME).exists():
         return "nothing was made yet"
     try:
-        with contextlib.closing(read_ledger(folder)) as ledger:
+        with contextlib.closing(LedgerReader(folder)) as ledger:
             made, expected = len(ledger.shards()), ledger.fact("expected")
     except LedgerError as error:
         return str(error)
@@ -172,7 +172,8 @@ def plan(
     from xcorr.network.roster import Roster
     from xcorr.network.survey import require_possible, survey_list
     from xcorr.settings.recipe import Recipe
-    from xcorr.store.ledger import NAME, Ledger, read_ledger
+    from xcorr.store.ledger import Ledger
+    from xcorr.store.ledger_reader import NAME, LedgerReader
 
     settings = settings_of(stations, config, assignments, options)
     folder = output or stations.with_suffix(".xcorr")
@@ -181,7 +182,7 @@ def plan(
         own_metadata(stations, folder, settings, refresh_metadata) as complete,
     ):
         # elsewhere, because a forecast must not make the folder
-        ledger = read_ledger(folder) if (folder / NAME).exists() else Ledger(Path(nowhere))
+        ledger = LedgerReader(folder) if (folder / NAME).exists() else Ledger(Path(nowhere))
         found = survey_list(stations, complete, Roster.from_json(ledger.fact("members")), refresh_metadata)
         todo = what_remains(found, ledger, complete, refresh).todo
         ledger.close()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import socket
 import sqlite3
@@ -22,6 +23,7 @@ from xcorr.observers.progress import numbers
 NAME, FORMAT = "progress.json", 1
 EVERY_S = 1.0
 RUNNING, DONE = "running", "done"
+_log = logging.getLogger("xcorr")
 
 
 class Published:
@@ -37,13 +39,23 @@ class Published:
             "begun": time.time(),
         }
         self.last: dict[str, Any] = {}
+        self.failed = False
 
     def write(self, state: str, **more: Any) -> None:
-        """Replace the file. The last numbers stay in it, with the state and what else is given."""
-        self.last |= {"state": state, "written": time.time(), **self.counts(), **more}
+        """Replace the file. The last numbers stay in it, with the state and what else is given.
+
+        A file that cannot be written costs no run; the log says so once.
+        """
         temporary = self.path.with_name(f".{NAME}.{os.getpid()}.part")
-        temporary.write_text(json.dumps(self.about | self.last))
-        os.replace(temporary, self.path)
+        try:
+            self.last |= {"state": state, "written": time.time(), **self.counts(), **more}
+            temporary.write_text(json.dumps(self.about | self.last))
+            os.replace(temporary, self.path)
+        except (OSError, sqlite3.Error) as error:
+            temporary.unlink(missing_ok=True)
+            if not self.failed:
+                _log.warning("%s cannot be written, so xcorr status lacks it: %s", self.path, error)
+            self.failed = True
 
 
 @contextlib.contextmanager
@@ -54,8 +66,7 @@ def publishing(folder: Path, mapping: str, counts: Callable[[], dict[str, int]])
     try:
         yield one
     except BaseException as error:
-        with contextlib.suppress(OSError, sqlite3.Error):  # such as a full disk, which the error itself tells
-            one.write(f"{type(error).__name__}: {error}".splitlines()[0])
+        one.write(f"{type(error).__name__}: {error}".splitlines()[0])
         raise
     one.write(DONE, phase="", seconds_left=0.0)
 
@@ -79,10 +90,7 @@ class Publish(Observer):
         now = time.monotonic()
         if self.to is not None and (finished or now >= self.due):
             self.due = now + EVERY_S
-            with contextlib.suppress(
-                OSError, sqlite3.Error
-            ):  # a full disk ends the run where results are written, with a message
-                self.to.write(RUNNING, phase=self.phase, expected=self.expected, **numbers(workers, self.expected))
+            self.to.write(RUNNING, phase=self.phase, expected=self.expected, **numbers(workers, self.expected))
 
 
 def read_progress(folder: Path) -> dict[str, Any]:

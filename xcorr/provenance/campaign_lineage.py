@@ -21,7 +21,7 @@ from xcorr.provenance.lineage import Lineage
 from xcorr.provenance.store import ProvenanceError, reading
 from xcorr.results import Results
 from xcorr.store.folder import frozen_settings
-from xcorr.store.ledger import read_ledger
+from xcorr.store.ledger_reader import LedgerReader
 
 AT_ONCE = 500  # names in one question to the store
 CHAIN = ("ReadStation", "ConditionStation", "NormalizeStation", "TransformStation")
@@ -37,7 +37,7 @@ class CampaignLineage:
         self.folder, self.settings = folder, frozen_settings(folder)
         self._open = contextlib.ExitStack()
         self.results = results or self._open.enter_context(Results(folder))
-        self.ledger = self._open.enter_context(contextlib.closing(read_ledger(folder, thorough=results is None)))
+        self.ledger = self._open.enter_context(contextlib.closing(LedgerReader(folder, thorough=results is None)))
         self.generation = {s.name: s.generation for s in self.ledger.shards()}
         self.stations = self.results.dataset("stations")["id"].astype(str).tolist()
         self.starts = self.results.dataset("pieces")["start_ns"]

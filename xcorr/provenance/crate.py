@@ -5,15 +5,16 @@ RO-Crate 1.1 (Soiland-Reyes et al. 2022, Data Science 5), profile Workflow Run C
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from xcorr.pes.reading.files import CAMPAIGN_MARK
-from xcorr.provenance import history
+from xcorr.provenance import document, history
 from xcorr.provenance.store import ProvenanceError, reading
 from xcorr.settings.toml import to_toml
 from xcorr.store.folder import frozen_settings
@@ -41,9 +42,15 @@ class Part:
     about: str
 
 
-def plain_settings(campaign: Path) -> str:
-    """Return the settings of a campaign as run, as TOML."""
-    return to_toml(frozen_settings(campaign).as_dict())
+def documents(campaign: Path) -> Iterator[tuple[str, bytes, str]]:
+    """Yield name, contents and description of what every crate has besides data: report, settings, PROV."""
+    for name, about in (("report.html", "report of the last run"), ("report.json", "the same for programs")):
+        if (campaign / name).is_file():
+            yield name, (campaign / name).read_bytes(), about
+    settings = to_toml(frozen_settings(campaign).as_dict())
+    yield CAMPAIGN_MARK, settings.encode(), "the settings of the campaign: what was run"
+    with contextlib.suppress(ProvenanceError):  # level "off", or the package prov is not installed
+        yield "prov.json", document.write(campaign, None, "json").encode(), "all runs as W3C PROV-JSON"
 
 
 def metadata(campaign: Path, parts: Sequence[Part], described: str) -> str:

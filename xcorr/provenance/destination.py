@@ -12,7 +12,6 @@ from xcorr.core import XcorrError
 from xcorr.core.files import rename_synced
 
 MANIFEST = "manifest-sha256.txt"
-BLOCK = 1 << 20
 PLAIN = "a folder, or an address such as s3://bucket/prefix"
 
 
@@ -71,7 +70,7 @@ class Destination:
             if self._store is None:
                 return sha256(Path(self._root, name)) == digest
             return self.known.get(name) == digest and bool(self._store.size(self._at(name)) == size)
-        except OSError:
+        except OSError:  # not there, or not to be read: then writing says why
             return False
 
     def _at(self, name: str) -> str:

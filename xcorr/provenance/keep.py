@@ -22,10 +22,10 @@ Products = Mapping[str, Mapping[str, Product]]  # by element and port
 
 
 def check_rules(rules: Sequence[Keep], products: Products) -> list[Where]:
-    """Return the conditions of rules. Raises ProvenanceError for an unknown element or port,
-    ConditionError for an unknown field or operator.
+    """Return the conditions of rules. ``products`` are those of every element whose items can be kept.
 
-    ``products`` are the products of every element whose items can be kept.
+    Raises ProvenanceError for an unknown element or port, ConditionError for an unknown field or operator, ArchiveError
+    for an address that cannot be opened.
     """
     conditions = []
     for rule in rules:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,12 +87,20 @@ def selected(
     Raises as :meth:`Results.get` and :meth:`Selection.rows` do.
     """
     wanted = selection or Selection()
-    chosen = {p: set(wanted.rows(PairTable(results, p, stack, band, insist)).tolist()) for p in components}
+    chosen = {p: wanted.rows(PairTable(results, p, stack, band, insist)) for p in components}
+    yield from of_rows(results, chosen, stack, band, reverse, insist)
+
+
+def of_rows(
+    results: Results, rows: Mapping[str, np.ndarray], stack: str | None, band: str, reverse: bool, insist: bool
+) -> Iterator[xarray.DataArray]:
+    """Yield what :func:`selected` does, for rows of pairs that are chosen already, by component pair."""
+    chosen = {components: set(of.tolist()) for components, of in rows.items()}
     names = results.dataset("stations")["id"].astype(str)
     ends = results.dataset("pairs")[["station_1", "station_2"]]
     for row in sorted(set().union(*chosen.values())):
         first, second = (str(names[k]) for k in ends[row])
-        for pair in (p for p in components if row in chosen[p]):
+        for pair in (p for p, of in chosen.items() if row in of):
             found = one_pair(results, first, second, pair, stack, band, reverse, insist)
             if found.attrs["n_windows"]:
                 yield found

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from xcorr.core import installed
-from xcorr.results.export import ExportError, require_different, safe, selected
+from xcorr.results.export import ExportError, of_rows, require_different, safe
 from xcorr.results.pair_table import PairTable
-from xcorr.results.reader import Results
-from xcorr.results.selection import Selection
 
 TOGETHER = ("asdf", "csv", "netcdf", "zarr")  # formats that have all pairs in one file
 ENDS = {"netcdf": "nc", "asdf": "h5"}  # of names, where they differ from the format's
@@ -34,43 +34,38 @@ def exported(found: list[Any], kind: str) -> Iterator[list[tuple[str, Path]]]:
         shutil.rmtree(folder)
 
 
-def names_of(table: PairTable, components: str, selection: Selection | None) -> dict[tuple[str, str], str]:
-    """Return the name of the file of every pair selected. Raises ExportError if two would have the same."""
-    rows = (selection or Selection()).rows(table)
+def names_of(table: PairTable, rows: np.ndarray) -> dict[tuple[str, str], str]:
+    """Return the name of the file of each of some pairs. Raises ExportError if two would have the same."""
     ends = [(table.stations[table.ends[0][r]], table.stations[table.ends[1][r]]) for r in rows]
-    found = {pair: safe("_".join((*pair, components))) for pair in ends}
+    found = {pair: safe("_".join((*pair, table.of[0]))) for pair in ends}
     require_different(list(found.values()))
     return found
 
 
-def files_of(
-    results: Results,
-    kind: str,
-    components: str,
-    stack: str,
-    band: str = "",
-    selection: Selection | None = None,
-    reverse: bool = False,
-    insist: bool = False,
-) -> Iterator[Named]:
-    """Yield name, path and description of the files that ``xcorr export`` writes for the pairs selected.
+def with_data(table: PairTable, rows: np.ndarray) -> np.ndarray:
+    """Return those of some rows whose pairs have a stack with data."""
+    return np.asarray(rows[table["n_windows"][rows] > 0])
 
-    A file is there only until the next one is asked for. Raises ExportError if no pair has data.
+
+def files_of(table: PairTable, rows: np.ndarray, kind: str, reverse: bool = False) -> Iterator[Named]:
+    """Return name, path and description of the files that ``xcorr export`` writes for stacks of some pairs.
+
+    A file is there only until the next one is asked for. Raises ExportError at once if no pair has data, or if two
+    files would have the same name.
     """
-    if kind not in TOGETHER:  # before the first file, because each is written alone
-        names_of(PairTable(results, components, stack, band, insist), components, selection)
-    found = selected(results, stack, reverse, band, [components], selection, insist)
-    if kind in TOGETHER:
-        everything = list(found)
-        if not everything:
-            raise ExportError("none of the pairs selected has data")
-        with exported(everything, kind) as files:
-            yield from ((name, path, f"stacks of {len(everything)} pairs") for name, path in files)
-        return
-    empty = True
-    for pair in found:
-        empty = False
-        with exported([pair], kind) as files:
-            yield from ((name, path, f"stack of {pair.name}") for name, path in files)
-    if empty:
-        raise ExportError("none of the pairs selected has data")
+    rows = with_data(table, rows)
+    if not len(rows):
+        raise ExportError("there is no pair with data among those selected")
+    if kind not in TOGETHER:
+        names_of(table, rows)
+    return _files(table, rows, kind, reverse)
+
+
+def _files(table: PairTable, rows: np.ndarray, kind: str, reverse: bool) -> Iterator[Named]:
+    components, stack, band = table.of
+    stack = stack or table.results.main_stack
+    found = of_rows(table.results, {components: rows}, stack, band, reverse, table.insist)
+    for pairs in [list(found)] if kind in TOGETHER else ([pair] for pair in found):
+        about = f"stack of {pairs[0].name}" if len(pairs) == 1 else f"stacks of {len(pairs)} pairs"
+        with exported(pairs, kind) as files:
+            yield from ((name, path, about) for name, path in files)

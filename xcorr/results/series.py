@@ -182,7 +182,10 @@ def glance_at(data: Any, places: np.ndarray, rows: np.ndarray) -> np.ndarray:
     descriptor = data.file.id.get_vfd_handle()  # of the open file, which a run may have replaced by another
     for at, row in enumerate(rows.tolist()):
         if (place := int(places[row // of_chunk])) >= 0:
-            found[at] = np.frombuffer(os.pread(descriptor, size, place + row % of_chunk * size), "<f4")
+            part = os.pread(descriptor, size, place + row % of_chunk * size)
+            if len(part) != size:
+                raise ResultsError(f"{data.file.filename}: is cut off; xcorr verify says what is damaged")
+            found[at] = np.frombuffer(part, "<f4")
     return found
 
 

@@ -16,7 +16,7 @@ from xcorr.network.roster import Roster
 from xcorr.pes.items import WINDOWS_USED, Bool, Float32, SlotAccount
 from xcorr.settings import Settings
 from xcorr.store.folder import CampaignError, frozen_settings
-from xcorr.store.ledger import Ledger, read_ledger
+from xcorr.store.ledger_reader import LedgerReader
 
 COLUMNS = ("slot", "start_ns", *(f.name for f in dataclasses.fields(SlotAccount) if f.name not in ("slot", "chunk")))
 
@@ -60,7 +60,7 @@ def slot_names(roster: Roster, settings: Settings) -> list[str]:
 def availability(folder: Path, thorough: bool = True) -> Availability:
     """Return what was used of a campaign. Raises CampaignError or LedgerError if this cannot be read.
 
-    ``thorough``: as that of :func:`xcorr.store.ledger.read_ledger`.
+    ``thorough``: as that of :func:`xcorr.store.ledger_reader.LedgerReader`.
     """
     with _opened(folder, thorough) as (ledger, names):
         starts = ledger.starts()
@@ -98,9 +98,9 @@ def write_csv(rows: Iterable[dict[str, Any]], target: TextIO) -> None:
 
 
 @contextlib.contextmanager
-def _opened(folder: Path, thorough: bool = True) -> Iterator[tuple[Ledger, list[str]]]:
+def _opened(folder: Path, thorough: bool = True) -> Iterator[tuple[LedgerReader, list[str]]]:
     settings = frozen_settings(folder)
-    with contextlib.closing(read_ledger(folder, thorough)) as ledger:
+    with contextlib.closing(LedgerReader(folder, thorough)) as ledger:
         roster = Roster.from_json(ledger.fact("members"))
         if roster is None:
             raise CampaignError(f"{folder}: the ledger lists no stations yet; run the campaign first")

@@ -20,6 +20,7 @@ from xcorr.pes.stacking.sums_file import SUMS
 from xcorr.pes.storing.shards import read_all
 from xcorr.store import doubts
 from xcorr.store.ledger import Ledger
+from xcorr.store.ledger_reader import LedgerReader
 
 STATIONS = "stations.xml"  # metadata that came from the source itself
 MARKED = (RESULTS, SUMS, CAMPAIGN_MARK, STATIONS, "report.json", "report.html", "provenance/store.sqlite")
@@ -88,12 +89,12 @@ def looks_marked(ledger: Ledger, path: Path) -> bool:
     return _looks(path) in [(m["bytes"], m["mtime_ns"]) for m in marks]
 
 
-def damage(ledger: Ledger, path: Path) -> str:
+def damage(ledger: LedgerReader, path: Path) -> str:
     """Read a whole file, and return what is wrong with it; an empty text if nothing is."""
     return unreadable(path) or (DIFFERS if differs(ledger, path) else "")
 
 
-def differs(ledger: Ledger, path: Path) -> bool:
+def differs(ledger: LedgerReader, path: Path) -> bool:
     """Return whether a file that can be read is none of those that were marked."""
     marks = _marks(ledger, path.name)
     return bool(marks) and digest(path) not in [m["digest"] for m in marks]
@@ -112,7 +113,7 @@ def unreadable(path: Path) -> str:
     return ""
 
 
-def _marks(ledger: Ledger, name: str) -> list[dict[str, Any]]:
+def _marks(ledger: LedgerReader, name: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = json.loads(ledger.fact(f"marks of {name}") or "[]")
     return found
 

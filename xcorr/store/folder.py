@@ -18,8 +18,8 @@ from xcorr.pes.stacking.sums_file import SUMS
 from xcorr.settings.schema import Settings, SettingsError
 from xcorr.settings.sections import Keep
 from xcorr.settings.toml import build, load, to_toml
-from xcorr.store.ledger import NAME as LEDGER
-from xcorr.store.ledger import LedgerError, read_ledger
+from xcorr.store.ledger_reader import NAME as LEDGER
+from xcorr.store.ledger_reader import LedgerError, LedgerReader
 from xcorr.store.software import kernel, software
 from xcorr.store.sqlite_files import BESIDE
 
@@ -79,7 +79,7 @@ def freeze_settings(folder: Path, settings: Settings) -> list[str]:
 def _holds_nothing(folder: Path) -> bool:
     """Return whether a finished run has used no window, so that other settings cost nothing."""
     try:
-        with contextlib.closing(read_ledger(folder)) as ledger:
+        with contextlib.closing(LedgerReader(folder)) as ledger:
             shards = {str(p.relative_to(folder)) for p in (folder / "shards").glob("*.h5")}
             return ledger.is_whole() and shards <= ledger.known().keys() and not ledger.has_windows()
     except LedgerError:
@@ -88,7 +88,7 @@ def _holds_nothing(folder: Path) -> bool:
 
 def _remove_empty_results(folder: Path) -> None:
     """Remove what a run without any data has made; provenance and logs stay."""
-    with contextlib.closing(read_ledger(folder)) as ledger:
+    with contextlib.closing(LedgerReader(folder)) as ledger:
         shards = [folder / path for path in ledger.known()]
     for path in (*shards, folder / RESULTS, folder / SUMS, *(folder / f"{LEDGER}{end}" for end in ("", *BESIDE))):
         path.unlink(missing_ok=True)

@@ -9,7 +9,8 @@ from xcorr.core.files import rename_synced
 from xcorr.pes.storing.aside import set_aside
 from xcorr.pes.storing.shards import ShardContent, ShardError, compact_name, in_larger, part_names, read_shard
 from xcorr.store import doubts
-from xcorr.store.ledger import NAME, Ledger
+from xcorr.store.ledger import Ledger
+from xcorr.store.ledger_reader import NAME, LedgerReader
 
 Found = tuple[str, tuple[int, int], ShardContent]  # path, size and time of change, content
 
@@ -71,7 +72,7 @@ def _right_name(file: Path) -> str:
     return compact_name(f"shards/{parts[0]}") if parts else read_shard(file).path
 
 
-def redundant(ledger: Ledger) -> Iterator[Path]:
+def redundant(ledger: LedgerReader) -> Iterator[Path]:
     """Yield the files of shards that are in a larger file now: a compaction was stopped before it removed them."""
     known = ledger.known()
     inside = {f"shards/{path.partition('#')[2]}": name for path, (_, _, name) in known.items() if "#" in path}

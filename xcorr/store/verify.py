@@ -17,7 +17,7 @@ from xcorr.settings import Settings
 from xcorr.store import doubts, lock
 from xcorr.store import folder as campaign
 from xcorr.store.derived import DIFFERS, MARKED, differs, looks_marked, read_stacks, unreadable
-from xcorr.store.ledger import SEAL, Ledger, LedgerError, read_ledger
+from xcorr.store.ledger_reader import SEAL, LedgerError, LedgerReader
 from xcorr.store.reconcile import files_of, looks_known, redundant
 from xcorr.store.report import read_report
 from xcorr.store.sqlite_files import open_to_read
@@ -33,7 +33,7 @@ def problems(folder: Path, quick: bool = False) -> Iterator[str]:
     settings = campaign.frozen_settings(folder)
     with contextlib.ExitStack() as stack:
         try:
-            ledger = stack.enter_context(contextlib.closing(read_ledger(folder)))
+            ledger = stack.enter_context(contextlib.closing(LedgerReader(folder)))
         except LedgerError as error:
             yield str(error)
             ledger = None
@@ -47,7 +47,7 @@ def problems(folder: Path, quick: bool = False) -> Iterator[str]:
         doubts.note(folder, damaged)
 
 
-def _by_looks(folder: Path, ledger: Ledger) -> Iterator[str]:
+def _by_looks(folder: Path, ledger: LedgerReader) -> Iterator[str]:
     """Yield the files that are missing, or have another size or time of change than the ledger says."""
     expected = _expected(ledger)
     for path in expected:
@@ -63,7 +63,7 @@ def _by_looks(folder: Path, ledger: Ledger) -> Iterator[str]:
                 yield f"{name}: missing, or changed since the last run"
 
 
-def _in_all(folder: Path, settings: Settings, ledger: Ledger | None, damaged: set[str]) -> Iterator[str]:
+def _in_all(folder: Path, settings: Settings, ledger: LedgerReader | None, damaged: set[str]) -> Iterator[str]:
     if ledger is not None and not ledger.is_whole():
         yield "ledger.sqlite: damaged: its rows are not those that were sealed"
         ledger = None
@@ -118,7 +118,7 @@ def behind(folder: Path) -> list[str]:
         return []
 
 
-def _expected(ledger: Ledger) -> dict[str, None]:
+def _expected(ledger: LedgerReader) -> dict[str, None]:
     """Return the shards that should exist according to the ledger."""
     shards, expected = ledger.shards(), int(ledger.fact("expected") or 0)
     lacking = [f"shard {k} of {expected}" for k in range(len(shards) + 1, expected + 1)]
@@ -159,7 +159,7 @@ def _in_provenance(folder: Path) -> Iterator[str]:
         yield f"provenance/store.sqlite: damaged: {verdict}".splitlines()[0]
 
 
-def _in_results(folder: Path, settings_hash: str, digest: str | None, ledger: Ledger | None) -> Iterator[str]:
+def _in_results(folder: Path, settings_hash: str, digest: str | None, ledger: LedgerReader | None) -> Iterator[str]:
     import h5py
 
     if not (folder / RESULTS).exists():
@@ -185,7 +185,7 @@ def state(folder: Path) -> dict[str, Any]:
     Raises CampaignError if there is no campaign, LedgerError if the ledger cannot be read.
     """
     campaign.frozen_settings(folder)
-    with contextlib.closing(read_ledger(folder, thorough=False)) as ledger:
+    with contextlib.closing(LedgerReader(folder, thorough=False)) as ledger:
         shards, windows, counts = ledger.shards(), ledger.windows(), ledger.counts()
     return {
         "folder": str(folder),

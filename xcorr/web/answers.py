@@ -75,6 +75,11 @@ class NotModified(Exception):
         self.tag = tag
 
 
+def as_json(found: Any, headers: dict[str, str] | None = None) -> Response:
+    """Return plain data as JSON."""
+    return Response(json.dumps(found), 200, headers, "application/json")
+
+
 def token_of(at: Any, stamp: str) -> str:
     """Return where to go on, as a text for the client to give back."""
     return base64.urlsafe_b64encode(json.dumps([at, stamp]).encode()).decode().rstrip("=")

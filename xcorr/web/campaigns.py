@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import threading
 from collections import OrderedDict
@@ -14,20 +13,24 @@ from typing import Any, TypeVar
 from xcorr.core.errors import nearest
 from xcorr.network.roster import Roster
 from xcorr.pes.stacking.result_file import NAME as RESULTS
-from xcorr.results import Results
+from xcorr.results import Results, ResultsError
 from xcorr.results.pair_table import PairTable, require_stack
 from xcorr.settings import Settings
 from xcorr.store.accounts import Availability, availability, slot_names
 from xcorr.store.folder import CampaignError, frozen_settings
-from xcorr.store.ledger import NAME as LEDGER
-from xcorr.store.ledger import Ledger, read_ledger
+from xcorr.store.ledger_reader import NAME as LEDGER
+from xcorr.store.ledger_reader import LedgerReader
 from xcorr.web.problems import Problem, busy
 
 KEPT = 12  # answers of each campaign that are kept, such as columns of a stack
 HEAVY, WAIT_S = 4, 20.0  # requests at once that read series, draw or pack; how long another one waits
-FILES = (RESULTS, LEDGER, f"{LEDGER}-wal", "report.json", "provenance/store.sqlite", "provenance/store.sqlite-wal")
+# the files that answers are made of; a run writes the last changes of a database beside it
+OF_LEDGER = (LEDGER, f"{LEDGER}-wal")
+OF_STORE = ("provenance/*.sqlite*",)
+FILES = (RESULTS, *OF_LEDGER, "report.json", *OF_STORE)
 
 T = TypeVar("T")
+DRAWING = threading.Lock()  # for Matplotlib, which may be used by one thread at a time
 _heavy = threading.BoundedSemaphore(HEAVY)
 
 
@@ -52,12 +55,12 @@ class Campaign:
         self._kept: OrderedDict[Any, Any] = OrderedDict()
 
     def stamp(self, *files: str) -> str:
-        """Return a text that changes whenever one of the files does."""
+        """Return a text that changes whenever one of the files does; names may have ``*``. Default: all."""
         found = []
-        for name in files or FILES:
-            with contextlib.suppress(OSError):
-                status = (self.folder / name).stat()
-                found.append((name, status.st_size, status.st_mtime_ns, status.st_ino))
+        for path in (p for name in files or FILES for p in sorted(self.folder.glob(name))):
+            with contextlib.suppress(FileNotFoundError):  # since it was listed
+                status = path.stat()
+                found.append((path.name, status.st_size, status.st_mtime_ns, status.st_ino))
         return hashlib.blake2b(repr(found).encode(), digest_size=8).hexdigest()
 
     def kept(self, what: Any, of: Sequence[str], make: Callable[[], T]) -> T:
@@ -96,8 +99,6 @@ class Campaign:
 
     def row(self, first: str, second: str) -> int:
         """Return the row of a pair. Raises Problem 404 if there is none."""
-        from xcorr.results import ResultsError
-
         try:
             return self.results().row(first, second)
         except ResultsError as error:
@@ -108,9 +109,9 @@ class Campaign:
         return self.kept("settings", ("campaign.toml",), lambda: frozen_settings(self.folder))
 
     @contextlib.contextmanager
-    def ledger(self) -> Iterator[Ledger]:
+    def ledger(self) -> Iterator[LedgerReader]:
         """Open the ledger for reading."""
-        with contextlib.closing(read_ledger(self.folder, thorough=False)) as found:
+        with contextlib.closing(LedgerReader(self.folder, thorough=False)) as found:
             yield found
 
     def slots(self) -> list[str]:
@@ -123,7 +124,7 @@ class Campaign:
 
     def availability(self) -> Availability:
         """Return what was used of every slot and chunk."""
-        return self.kept("availability", (LEDGER, f"{LEDGER}-wal"), lambda: availability(self.folder, thorough=False))
+        return self.kept("availability", OF_LEDGER, lambda: availability(self.folder, thorough=False))
 
     def inside(self, path: str) -> Path:
         """Return a recorded file of this campaign. Raises Problem 404 if it is gone, or not inside of the campaign."""
@@ -153,9 +154,3 @@ class Campaigns:
             there = ", ".join(self.by_name)
             raise Problem(404, f"no campaign {name!r}{nearest(name, self.by_name)}; there are {there}")
         return self.by_name[name]
-
-
-@functools.cache
-def drawing() -> threading.Lock:
-    """Return the lock for Matplotlib, which may be used by one thread at a time."""
-    return threading.Lock()

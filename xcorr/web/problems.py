@@ -17,7 +17,7 @@ from xcorr.results.errors import ResultsError
 from xcorr.results.export import ExportError
 from xcorr.results.where import ConditionError
 from xcorr.store.folder import CampaignError
-from xcorr.store.ledger import LedgerError
+from xcorr.store.ledger_reader import LedgerError
 
 TITLES = {
     400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
@@ -76,6 +76,9 @@ def add_handlers(app: FastAPI) -> None:
         status = next((s for kind, s in STATUS.items() if isinstance(error, kind)), 500)
         return answer(request, status, str(error), {"Retry-After": str(RETRY_S)} if status == 503 else None)
 
+    async def of_system(request: Request, error: OSError) -> Response:
+        return answer(request, 500, f"{error}; xcorr verify says what is damaged")
+
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         return answer(request, 400, "\n".join(_in_words(e, request) for e in error.errors()))
 
@@ -88,6 +91,7 @@ def add_handlers(app: FastAPI) -> None:
     handlers: dict[Any, Any] = {
         Problem: problem,
         XcorrError: of_xcorr,
+        OSError: of_system,
         RequestValidationError: invalid,
         HTTPException: http,
         Exception: broken,

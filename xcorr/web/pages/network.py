@@ -9,10 +9,12 @@ from fastapi.responses import Response
 from pydantic import Field
 
 from xcorr.core import XcorrError
+from xcorr.core.errors import nearest
 from xcorr.web.answers import place_of, token_of
 from xcorr.web.campaigns import Campaign
 from xcorr.web.pages.render import Click, home, page, query, ways
-from xcorr.web.parameters import as_ns
+from xcorr.web.parameters import Time, as_ns
+from xcorr.web.problems import Problem
 from xcorr.web.routes import Served
 from xcorr.web.routes.network import (
     ACCOUNT,
@@ -32,7 +34,7 @@ class AvailabilityPage(Availability, Click):
     """The page, where its picture was clicked, and the account that is shown."""
 
     slot: str = Field("", max_length=100)
-    at: str = Field("", max_length=40)
+    at: Time = ""
 
 
 @router.get("/c/{c}/availability")
@@ -53,8 +55,9 @@ def availability(one: Served, request: Request, asked: Annotated[AvailabilityPag
         if cell is not None:
             names, starts, *_ = chosen_availability(one, asked)
             asked.slot, asked.at = names[cell[0]], in_words(int(starts[cell[1]]))
+        account = _account(one, request, asked) if asked.slot and asked.at else None
     except XcorrError as error:
-        problem = str(error)
+        problem, account = str(error), None
     rows, after = accounts(one, asked, place_of(asked.next, "accounts"))
     base = f"{home(request, one)}/availability"
     for row in rows:
@@ -64,23 +67,17 @@ def availability(one: Served, request: Request, asked: Annotated[AvailabilityPag
         ways(request, one, "/availability", given, "r.report['reasons']", "xcorr info CAMPAIGN --accounts"),
         asked=asked, given=given, query=query(given), picture=query(pictured), rows=rows, names=SHOWN, problem=problem,
         next=base + query(given, next=token_of(after, "accounts")) if after else "",
-        width=size[0], height=size[1], account=_account(one, request, asked),
+        width=size[0], height=size[1], account=account,
     )  # fmt: skip
 
 
-def _account(one: Campaign, request: Request, asked: AvailabilityPage) -> dict[str, Any] | None:
+def _account(one: Campaign, request: Request, asked: AvailabilityPage) -> dict[str, Any]:
     """Return the account of one channel in one chunk, with its files and what the logs say of its station."""
-    if not (asked.slot and asked.at):
-        return None
     names = one.slots()
     if asked.slot not in names:
-        return None
-    try:
-        start = as_ns(asked.at.removesuffix("Z") if asked.at.endswith("Z") else asked.at, 0)
-        with one.ledger() as ledger:
-            found = ledger.account(start, names.index(asked.slot))
-    except (XcorrError, ValueError):
-        return None
+        raise Problem(404, f"no channel {asked.slot!r}{nearest(asked.slot, names)}")
+    with one.ledger() as ledger:
+        found = ledger.account(as_ns(asked.at, 0), names.index(asked.slot))
     plain = found.as_dict()
     return {
         "slot": asked.slot,

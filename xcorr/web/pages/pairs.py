@@ -165,7 +165,7 @@ def pair(one: Served, a: str, b: str, request: Request, asked: Annotated[OnePair
         ways(request, one, f"/pairs/{quote(a, safe='')}/{quote(b, safe='')}", given,
              f"r.get({call})  # the stack\nr.get({call}, None)  # the series\nr.trace({call})  # ObsPy",
              f"xcorr plot CAMPAIGN --pair {both} --components {components} --stack {stack}{more}"),
-        a=a, b=b, facts=facts, given=query(given), here_given=given, results=results,
+        a=a, b=b, facts=facts, given=query(given), results=results,
         has_data=bool(found.attrs["n_windows"]), has_series=results.has_series(components, asked.band),
         told=told, files=files, verdicts=verdicts, components=components, stack=stack, band=asked.band,
         map=map_of(request, one, (pairs["station_1"], pairs["station_2"]), to_pairs),

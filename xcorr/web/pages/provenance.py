@@ -19,12 +19,12 @@ from xcorr.provenance.grouped import kind_of, sentences
 from xcorr.provenance.store import ProvenanceError, reading
 from xcorr.results.where import ConditionError, Where
 from xcorr.web.answers import offset_of, token_of
-from xcorr.web.campaigns import Campaign, drawing, heavy
+from xcorr.web.campaigns import DRAWING, OF_STORE, Campaign, heavy
 from xcorr.web.pages.preview import preview
 from xcorr.web.pages.render import home, page, query, ways
 from xcorr.web.parameters import Asked
 from xcorr.web.routes import Served
-from xcorr.web.routes.history import STORE, kept_row, timeline
+from xcorr.web.routes.history import kept_row, timeline
 from xcorr.web.routes.lineage import LineageOf, shown, whole
 
 router = APIRouter()
@@ -66,9 +66,8 @@ def lineage(one: Served, request: Request, asked: Annotated[LineageOf, Query()])
             }
         except XcorrError as error:
             values = {"problem": str(error)}
-    what = (
-        f"--file '{asked.file}'" if asked.file else f"--item '{asked.item}'" if asked.item else f"--pair {asked.pair}"
-    )
+    kind = next((name for name in ("file", "item", "pair") if getattr(asked, name)), "pair")
+    what = f"--{kind} {shlex.quote(getattr(asked, kind) or 'XX.A-XX.B')}"
     return page(
         request, "lineage.html", "Lineage", one, "/lineage",
         ways(request, one, "/lineage", given,
@@ -77,7 +76,7 @@ def lineage(one: Served, request: Request, asked: Annotated[LineageOf, Query()])
              f"xcorr prov CAMPAIGN {what} --format svg -o lineage.svg"),
         asked=asked, given=given, query=query(given), named=named,
         values={"problem": "", "sentences": [], **values},
-        listed=LISTED, folder=shlex.quote(one.folder.name), bad=base + query({"file": asked.file}),
+        listed=LISTED, folder=shlex.quote(one.folder.name),
     )  # fmt: skip
 
 
@@ -141,7 +140,7 @@ class KeptPage(BaseModel):
 @router.get("/c/{c}/kept")
 def kept(one: Served, request: Request, asked: Annotated[KeptPage, Query()]) -> Response:
     """Show kept items, and count what a rule would have kept."""
-    stamp, rows, note = one.stamp(*STORE), [], ""
+    stamp, rows, note = one.stamp(*OF_STORE), [], ""
     try:
         with reading(one.folder) as store:
             rows = history.kept(store)
@@ -201,5 +200,5 @@ def _metadata(one: Campaign) -> Iterator[dict[str, Any]]:
 def picture(one: Served, key: str, asked: Annotated[Asked, Query()]) -> Response:
     """Draw a kept item."""
     path = one.inside(str(history.kept_path(one.folder, kept_row(one, key)["path"])))
-    with heavy(), drawing():
+    with heavy(), DRAWING:
         return Response(preview(path), 200, {"Cache-Control": "private, max-age=3600"}, "image/png")

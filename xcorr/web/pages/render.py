@@ -50,9 +50,7 @@ def _templates() -> jinja2.Environment:
         loader=jinja2.FileSystemLoader(folder), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     found.filters["quoted"] = lambda text: quote(str(text), safe="")
-    found.filters["utc"] = lambda t: (
-        "" if t is None else f"{datetime.datetime.fromtimestamp(t, datetime.UTC):%Y-%m-%d %H:%M:%S}"
-    )
+    found.filters["utc"] = _in_words
     found.filters["megabytes"] = lambda n: f"{(n or 0) / 1e6:,.1f} MB"
     return found
 

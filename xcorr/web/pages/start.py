@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import numpy as np
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
@@ -104,7 +103,7 @@ def docs(request: Request, asked: Annotated[Asked, Query()]) -> Response:
     names = list(request.app.state.campaigns.by_name)
     return page(
         request, "docs.html", "The web API", here="docs", routes=routes, about=schema["info"]["description"],
-        base=base, name=names[0], hosts=np.size(names),
+        base=base, name=names[0],
     )  # fmt: skip
 
 

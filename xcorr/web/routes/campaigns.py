@@ -21,7 +21,7 @@ from xcorr.results.summary import facts
 from xcorr.store import lock
 from xcorr.store.report import read_report
 from xcorr.store.verify import running
-from xcorr.web.answers import fresh, produces
+from xcorr.web.answers import as_json, fresh, produces
 from xcorr.web.campaigns import Campaign
 from xcorr.web.guard import REPORT_CSP
 from xcorr.web.parameters import Asked
@@ -54,7 +54,7 @@ def brief(one: Campaign) -> dict[str, Any]:
 def campaign(one: Served, request: Request, asked: Annotated[Asked, Query()]) -> Any:
     """Say what a campaign holds: components, stacks, bands, lags, units, the account of its last run."""
     found = overview(one)
-    return _json(found, fresh(request, f"{one.stamp()} {one.stamp(PROGRESS)} {lock.is_running(one.folder)}"))
+    return as_json(found, fresh(request, f"{one.stamp()} {one.stamp(PROGRESS)} {lock.is_running(one.folder)}"))
 
 
 def overview(one: Campaign) -> dict[str, Any]:
@@ -78,10 +78,6 @@ def overview(one: Campaign) -> dict[str, Any]:
     with contextlib.suppress(ProvenanceError), reading(one.folder) as store:
         about["archives"] = archives(store)
     return about
-
-
-def _json(found: Any, headers: dict[str, str]) -> Response:
-    return Response(json.dumps(found), 200, headers, "application/json")
 
 
 @router.get(API + "/{c}/status", responses=produces("application/json"))

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
 import shlex
 import threading
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlencode
 
+import numpy as np
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 from pydantic import Field
 
-from xcorr.core import XcorrError
-from xcorr.pes.reading.files import CAMPAIGN_MARK
 from xcorr.pes.stacking.result_file import NAME as RESULTS
-from xcorr.provenance import document
-from xcorr.provenance.crate import METADATA, Part, metadata, plain_settings
-from xcorr.provenance.store import ProvenanceError
-from xcorr.results.packed import Named, files_of, names_of
-from xcorr.web.answers import attachment, produces
+from xcorr.provenance.crate import METADATA, Part, documents, metadata
+from xcorr.provenance.destination import MANIFEST
+from xcorr.results.packed import Named, files_of, names_of, with_data
+from xcorr.results.pair_table import PairTable
+from xcorr.web.answers import as_json, attachment, produces
 from xcorr.web.campaigns import Campaign
 from xcorr.web.parameters import Pairs
 from xcorr.web.problems import Problem, busy
@@ -32,8 +29,8 @@ from xcorr.web.routes.pairs import EXPORTS, chosen
 
 AT_ONCE = 4  # downloads
 MOST_TOGETHER = 20_000  # pairs in one NetCDF or CSV file
-MANIFEST = "manifest-sha256.txt"
 BLOCK = 1 << 20
+Content = tuple[str, bytes, str]  # name, contents, what it is
 router = APIRouter(tags=["downloads"])
 _slots = threading.BoundedSemaphore(AT_ONCE)
 
@@ -53,23 +50,25 @@ def download(one: Served, request: Request, asked: Annotated[Download, Query()])
 
     The script skips files that are there already, so that it can be stopped and run again.
     """
-    table, rows = chosen(one, asked)
+    table, rows = _with_data(one, asked)
     size = 4 * len(one.results().lags_s) * (1 if asked.format in ("sac", "mseed") else 2) + 640
     if asked.estimate:
         about = {"pairs": len(rows), "bytes": len(rows) * size, "format": asked.format}
-        return Response(json.dumps(about), 200, None, "application/json")
+        return as_json(about)
     if asked.pack == "script":
-        names = names_of(table, table.of[0], asked.selection())
-        return PlainTextResponse(_script(one, request, asked, names, table.of[0]), 200, None, "text/x-shellscript")
+        return PlainTextResponse(_script(one, request, asked, table, rows), 200, None, "text/x-shellscript")
     if asked.format in ("nc", "csv") and len(rows) > MOST_TOGETHER:
         raise Problem(
             413, f"{len(rows):,} pairs; one {asked.format} file has at most {MOST_TOGETHER:,}: narrow, or take sac"
         )
-    if not len(rows):
-        raise Problem(404, "no pair is selected")
-    if asked.format in ("sac", "mseed"):
-        names_of(table, table.of[0], asked.selection())  # refused now, not in the middle of the zip
-    return _streamed(zipped(files(one, asked), f"{one.name} as {asked.format}"), f"{one.name}-{asked.format}.zip")
+    found = files_of(table, rows, EXPORTS[asked.format], asked.reverse)
+    return _streamed(zipped(found), f"{one.name}-{asked.format}.zip")
+
+
+def _with_data(one: Campaign, asked: Pairs) -> tuple[PairTable, np.ndarray]:
+    """Return the table of pairs, and the rows that are asked for and have data."""
+    table, rows = chosen(one, asked)
+    return table, with_data(table, rows)
 
 
 def _streamed(parts: Iterator[bytes], name: str) -> Response:
@@ -86,14 +85,6 @@ class _Counted(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             _slots.release()
-
-
-def files(one: Campaign, asked: Download) -> Iterator[Named]:
-    """Yield name, path and description of the files that ``xcorr export`` would write for the pairs chosen."""
-    components, stack, band = chosen(one, asked)[0].of
-    return files_of(
-        one.results(), EXPORTS[asked.format], components, str(stack), band, asked.selection(), asked.reverse
-    )
 
 
 class _Sink:
@@ -115,42 +106,33 @@ class _Sink:
         return found
 
 
-def zipped(found: Iterable[Named], about: str, last: Any = None) -> Iterator[bytes]:
+def zipped(found: Iterable[Named], last: Callable[[list[Part]], Iterable[Content]] | None = None) -> Iterator[bytes]:
     """Yield a zip file with these files and a manifest of their SHA-256; ``last`` makes more from the list of parts.
 
-    If something fails on the way, the zip lacks its end, and a file ERROR.txt in it says why.
+    What goes wrong on the way is raised: the connection then ends before the zip does, which the client notices.
     """
     sink, parts = _Sink(), list[Part]()
     with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as made:  # type: ignore[call-overload]
-        try:
-            for name, path, what in found:
-                digest = hashlib.sha256()
-                with (
-                    made.open(zipfile.ZipInfo.from_file(path, name), "w", force_zip64=True) as to,
-                    path.open("rb") as file,
-                ):
-                    while block := file.read(BLOCK):
-                        digest.update(block)
-                        to.write(block)
-                        if data := sink.taken():
-                            yield data
-                parts.append(Part(name, path.stat().st_size, digest.hexdigest(), what))
-                yield sink.taken()
-            for name, text, what in last(parts) if last else ():
-                made.writestr(name, text)
-                parts.append(Part(name, len(text.encode()), hashlib.sha256(text.encode()).hexdigest(), what))
-                yield sink.taken()
-        except XcorrError as error:
-            made.writestr("ERROR.txt", f"{about}: not complete: {error}\n")
+        for name, path, what in found:
+            digest, member = hashlib.sha256(), zipfile.ZipInfo.from_file(path, name)
+            with made.open(member, "w", force_zip64=True) as to, path.open("rb") as file:
+                while block := file.read(BLOCK):
+                    digest.update(block)
+                    to.write(block)
+                    yield sink.taken()
+            parts.append(Part(name, path.stat().st_size, digest.hexdigest(), what))
+            yield sink.taken()
+        for name, content, what in last(parts) if last else ():
+            made.writestr(name, content)
+            parts.append(Part(name, len(content), hashlib.sha256(content).hexdigest(), what))
+            yield sink.taken()
         made.writestr(MANIFEST, "".join(f"{p.sha256}  {p.path}\n" for p in parts))
     yield sink.taken()
 
 
-def _script(
-    one: Campaign, request: Request, asked: Download, names: dict[tuple[str, str], str], components: str
-) -> str:
+def _script(one: Campaign, request: Request, asked: Download, table: PairTable, rows: np.ndarray) -> str:
     base = f"{str(request.base_url).rstrip('/')}{API}/{quote(one.name)}"
-    how = {"format": asked.format, "components": components, "stack": asked.stack, "band": asked.band}
+    how = {"format": asked.format, "components": table.of[0], "stack": asked.stack, "band": asked.band}
     query = urlencode({k: v for k, v in how.items() if v} | ({"reverse": "true"} if asked.reverse else {}))
     lines = [
         "#!/bin/sh",
@@ -163,7 +145,7 @@ def _script(
         '    -o "$2.part" "$1" && mv "$2.part" "$2"',
         "}",
     ]
-    for (first, second), name in names.items():
+    for (first, second), name in names_of(table, rows).items():
         address = f"{base}/pairs/{quote(first, safe='')}/{quote(second, safe='')}?{query}"
         lines.append(f"get {shlex.quote(address)} {shlex.quote(f'{name}.{asked.format}')}")
     return "\n".join(lines) + "\n"
@@ -180,36 +162,33 @@ class Crate(Download):
 @router.get(API + "/{c}/rocrate", responses=produces("application/zip", "application/json"))
 def rocrate(one: Served, request: Request, asked: Annotated[Crate, Query()]) -> Response:
     """Give a zip that is a Workflow Run RO-Crate: settings, runs, report, PROV, and the results selected."""
-    _, rows = chosen(one, asked)
+    table, rows = _with_data(one, asked)
     if asked.estimate:
-        size = (
-            (one.folder / RESULTS).stat().st_size if asked.data == "all" else len(rows) * 8 * len(one.results().lags_s)
-        )
-        about = {"pairs": len(rows), "bytes": 0 if asked.data == "none" else size, "format": asked.format}
-        return Response(json.dumps(about), 200, None, "application/json")
+        sizes = {
+            "none": 0,
+            "selected": len(rows) * 8 * len(one.results().lags_s),
+            "all": (one.folder / RESULTS).stat().st_size,
+        }
+        about = {"pairs": len(rows), "bytes": sizes[asked.data], "format": asked.format}
+        return as_json(about)
     if asked.data == "selected" and len(rows) > MOST_TOGETHER:
         raise Problem(413, f"{len(rows):,} pairs; a crate has at most {MOST_TOGETHER:,}: narrow, or take data=all")
-    return _streamed(crate(one, asked), f"{one.name}-crate.zip")
+    return _streamed(crate(one, asked, table, rows), f"{one.name}-crate.zip")
 
 
-def crate(one: Campaign, asked: Crate) -> Iterator[bytes]:
-    """Yield the zip of a crate."""
+def crate(one: Campaign, asked: Crate, table: PairTable, rows: np.ndarray) -> Iterator[bytes]:
+    """Yield the zip of a crate, with the data of these pairs if they are asked for."""
 
-    def parts_of() -> Iterator[Named]:
-        for name, what in (("report.html", "report of the last run"), ("report.json", "the same for programs")):
-            if (one.folder / name).is_file():
-                yield name, one.inside(name), what
-        if asked.data == "all":
-            yield RESULTS, one.inside(RESULTS), "tables and stacks of all pairs"
-        elif asked.data == "selected":
-            yield from ((f"data/{name}", path, what) for name, path, what in files(one, asked))
+    found: Iterable[Named] = ()
+    if asked.data == "all":
+        found = [(RESULTS, one.inside(RESULTS), "tables and stacks of all pairs")]
+    elif asked.data == "selected":
+        files = files_of(table, rows, EXPORTS[asked.format], asked.reverse)
+        found = ((f"data/{name}", path, what) for name, path, what in files)
 
-    def texts(parts: list[Part]) -> Iterator[tuple[str, str, str]]:
-        written = [(CAMPAIGN_MARK, plain_settings(one.folder), "the settings of the campaign: what was run")]
-        with contextlib.suppress(ProvenanceError):  # level "off", or the package prov is not installed
-            written.append(("prov.json", document.write(one.folder, None, "json"), "all runs as W3C PROV-JSON"))
-        yield from written
+    def rest(parts: list[Part]) -> Iterator[Content]:
+        yield from documents(one.folder)
         told = f"Selected: {asked.given() or 'all pairs'}." if asked.data == "selected" else f"Data: {asked.data}."
-        yield METADATA, metadata(one.folder, parts, told), "metadata of the crate"
+        yield METADATA, metadata(one.folder, parts, told).encode(), "metadata of the crate"
 
-    return zipped(parts_of(), one.name, texts)
+    return zipped(found, rest)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request
@@ -13,15 +12,14 @@ from xcorr.core import installed
 from xcorr.provenance import history
 from xcorr.provenance.keep import products_of
 from xcorr.provenance.store import reading
-from xcorr.results.pair_table import LISTED
-from xcorr.web.answers import fresh, listing, offset_of, place_of, produces, token_of
-from xcorr.web.campaigns import Campaign
+from xcorr.results.pair_table import FIELDS
+from xcorr.web.answers import as_json, fresh, listing, offset_of, place_of, produces, token_of
+from xcorr.web.campaigns import OF_STORE, Campaign
 from xcorr.web.parameters import Asked, Listed
 from xcorr.web.problems import Problem
 from xcorr.web.routes import API, Served
 
 router = APIRouter(tags=["provenance"])
-STORE = ("provenance/store.sqlite", "provenance/store.sqlite-wal")
 Number = Annotated[int, Path(ge=1, le=10**9)]
 PARTIAL: dict[int | str, dict[str, Any]] = {
     206: {"description": "A part, by Range.", "content": {"application/octet-stream": {}}},
@@ -29,25 +27,21 @@ PARTIAL: dict[int | str, dict[str, Any]] = {
 }
 
 
-def _json(found: Any, headers: dict[str, str]) -> Response:
-    return Response(json.dumps(found), 200, headers, "application/json")
-
-
 @router.get(API + "/{c}/runs", responses=produces("application/json"))
 def runs(one: Served, request: Request, asked: Annotated[Asked, Query()]) -> Response:
     """List the runs of a campaign, the last one first."""
-    headers = fresh(request, one.stamp(*STORE))
+    headers = fresh(request, one.stamp(*OF_STORE))
     with reading(one.folder) as store:
-        return _json({"runs": history.runs(store)}, headers)
+        return as_json({"runs": history.runs(store)}, headers)
 
 
 @router.get(API + "/{c}/runs/{n}", responses=produces("application/json"))
 def run(one: Served, n: Number, request: Request, asked: Annotated[Asked, Query()]) -> Response:
     """Give one run: elements with parameters and hashes, totals by instance, settings, and how busy workers were."""
-    headers = fresh(request, one.stamp(*STORE))
+    headers = fresh(request, one.stamp(*OF_STORE))
     with reading(one.folder) as store:
         found = history.run(store, n)
-    return _json({**found, "timeline": timeline(one, n)}, headers)
+    return as_json({**found, "timeline": timeline(one, n)}, headers)
 
 
 def timeline(one: Campaign, number: int) -> Any:
@@ -57,7 +51,7 @@ def timeline(one: Campaign, number: int) -> Any:
         with reading(one.folder) as store:
             return history.timeline(store, number)
 
-    return one.kept(("timeline", number), STORE, make)
+    return one.kept(("timeline", number), OF_STORE, make)
 
 
 class Invocations(Listed):
@@ -71,7 +65,7 @@ class Invocations(Listed):
 @router.get(API + "/{c}/runs/{n}/activity", responses=produces("text/csv", model=True))
 def activity(one: Served, n: Number, request: Request, asked: Annotated[Invocations, Query()]) -> Response:
     """List the invocations of a run, by element, instance and number."""
-    headers = fresh(request, one.stamp(*STORE))
+    headers = fresh(request, one.stamp(*OF_STORE))
     with reading(one.folder) as store:
         history.require_run(store, n)
         place = _keys(place_of(asked.next, "activity"))
@@ -95,9 +89,10 @@ def _part(
 @router.get(API + "/{c}/terms", responses=produces("application/json"))
 def terms(one: Served, request: Request, asked: Annotated[Asked, Query()]) -> Response:
     """List the fields that conditions may name: of pairs, and of the items of every element."""
-    kinds = {"station_1": "str", "station_2": "str"}
-    of_pairs = [{"name": n, "type": kinds.get(n, "int" if n == "n_windows" else "float")} for n in LISTED]
-    return _json({"pairs": of_pairs, "items": item_terms()}, fresh(request, "1"))
+    of_pairs = [
+        {"name": n, "type": "str" if n[-2:] in ("_1", "_2") else "int" if n == "n_windows" else "float"} for n in FIELDS
+    ]
+    return as_json({"pairs": of_pairs, "items": item_terms()}, fresh(request, "1"))
 
 
 def item_terms() -> dict[str, list[dict[str, str]]]:
@@ -123,7 +118,7 @@ class Items(Listed):
 @router.get(API + "/{c}/items", responses=produces("text/csv", model=True))
 def items(one: Served, request: Request, asked: Annotated[Items, Query()]) -> Response:
     """List items that a run wrote. With ``where`` one answer compares 20,000 of them; ``next`` goes on."""
-    headers = fresh(request, one.stamp(*STORE))
+    headers = fresh(request, one.stamp(*OF_STORE))
     with reading(one.folder) as store:
         number = asked.run or history.last_run(store)
         history.require_run(store, number)
@@ -131,16 +126,16 @@ def items(one: Served, request: Request, asked: Annotated[Items, Query()]) -> Re
         rows, after = history.items(store, number, asked.element, asked.where, place, asked.limit)
     if not rows and after:  # nothing among those compared yet: not the end
         following = token_of(after, "items")
-        return _json({"total": None, "count": 0, "left_out": None, "next": following, "items": []}, headers)
+        return as_json({"total": None, "count": 0, "left_out": None, "next": following, "items": []}, headers)
     return _part(request, asked, rows, after, "items", headers, history.ITEM, asked.format)
 
 
 @router.get(API + "/{c}/items/{item:path}", responses=produces("application/json"))
 def item(one: Served, item: str, request: Request, asked: Annotated[Asked, Query()]) -> Response:
     """Give one item: who made it, who used it, its metadata, and where it is kept."""
-    headers = fresh(request, one.stamp(*STORE))
+    headers = fresh(request, one.stamp(*OF_STORE))
     with reading(one.folder) as store:
-        return _json(history.item(store, item), headers)
+        return as_json(history.item(store, item), headers)
 
 
 class Kept(Listed):
@@ -154,7 +149,7 @@ class Kept(Listed):
 @router.get(API + "/{c}/kept", responses=produces("text/csv", model=True))
 def kept(one: Served, request: Request, asked: Annotated[Kept, Query()]) -> Response:
     """List the items that [[keep]] rules have kept, with their SHA-256."""
-    stamp = one.stamp(*STORE)
+    stamp = one.stamp(*OF_STORE)
     headers = fresh(request, stamp)
     with reading(one.folder) as store:
         rows = history.kept(store)
@@ -192,7 +187,7 @@ class Inputs(Listed):
 @router.get(API + "/{c}/inputs", responses=produces("text/csv", model=True))
 def inputs(one: Served, request: Request, asked: Annotated[Inputs, Query()]) -> Response:
     """List the files that were read, with their SHA-256, by path."""
-    headers = fresh(request, one.stamp(*STORE))
+    headers = fresh(request, one.stamp(*OF_STORE))
     after = place_of(asked.next, "inputs")
     if after is not None and not isinstance(after, str):
         raise Problem(400, "next: no place in this list; leave it out to begin anew")

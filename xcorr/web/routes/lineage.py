@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Annotated, Literal
 
@@ -12,9 +11,10 @@ from pydantic import Field
 
 from xcorr.provenance import document
 from xcorr.provenance.campaign_lineage import CampaignLineage
-from xcorr.provenance.grouped import as_json, grouped, near, path, sentences
+from xcorr.provenance.grouped import as_json as plain
+from xcorr.provenance.grouped import grouped, near, path, sentences
 from xcorr.provenance.lineage import Lineage, item_lineage
-from xcorr.web.answers import fresh, produces
+from xcorr.web.answers import as_json, fresh, produces
 from xcorr.web.campaigns import Campaign, heavy
 from xcorr.web.parameters import OfStack
 from xcorr.web.problems import Problem
@@ -71,7 +71,7 @@ def lineage(one: Served, request: Request, asked: Annotated[Asked, Query()]) -> 
             return Response(document.write(one.folder, found, kind), 200, headers, FORMATS[asked.format])
         found, left = shown(found, start, asked)
     if asked.format == "json":
-        return Response(json.dumps(as_json(found, left)), 200, headers, "application/json")
+        return as_json(plain(found, left), headers)
     if asked.format == "svg":
         return Response(document.write(one.folder, found, "svg"), 200, headers, "image/svg+xml")
     more = [f"{left} more are not told; raise max_nodes."] if left else []

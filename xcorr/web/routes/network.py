@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import fnmatch
+import json
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -16,7 +17,7 @@ from xcorr.pes.reading.waveform import NS
 from xcorr.results import figures
 from xcorr.results.figures.framed import Framed, names_along, require_some, sequential
 from xcorr.web.answers import fresh, listing, offset_of, place_of, produces, token_of
-from xcorr.web.campaigns import Campaign, drawing, heavy
+from xcorr.web.campaigns import DRAWING, OF_LEDGER, Campaign, heavy
 from xcorr.web.parameters import LAST_NS, Channels, as_ns
 from xcorr.web.problems import Problem
 from xcorr.web.routes import API, Served
@@ -39,22 +40,20 @@ class Stations(Channels):
     "text/csv", "application/geo+json", "text/plain", "image/png", model=True))  # fmt: skip
 def stations(one: Served, request: Request, asked: Annotated[Stations, Query()]) -> Response:
     """List the stations; ``text`` is FDSN station text, ``png`` a map."""
-    headers = fresh(request, one.stamp("xcorr.h5", "ledger.sqlite"))
+    stamp = one.stamp("xcorr.h5", *OF_LEDGER)
+    headers = fresh(request, stamp)
     rows = chosen_stations(one, asked)
     if asked.format == "png":
-        with heavy(), drawing():
+        with heavy(), DRAWING:
             picture = figures.encoded(figures.station_map(one.results(), only=[r["id"] for r in rows]), "png")
             return Response(picture, 200, headers, "image/png")
     if asked.sort:
         rows = _sorted(rows, asked.sort, STATION)
-    stamp = one.stamp("xcorr.h5")
+    if rows and asked.format in ("geojson", "text"):  # formats without a place for next: all in one answer
+        return _geojson(rows, headers) if asked.format == "geojson" else _fdsn_text(one, rows, headers)
     first = offset_of(asked.next, stamp)
     shown = rows[first : first + asked.limit]
     after = token_of(first + asked.limit, stamp) if first + asked.limit < len(rows) else None
-    if asked.format in ("geojson", "text"):  # formats without a place for next: all in one answer
-        if not rows:
-            return listing(request, asked, [], "json", headers)
-        return _geojson(rows, headers) if asked.format == "geojson" else _fdsn_text(one, rows, headers)
     return listing(request, asked, shown, asked.format, headers, len(rows), first, after, STATION)
 
 
@@ -119,8 +118,6 @@ def _sorted(rows: list[dict[str, Any]], by: str, names: tuple[str, ...]) -> list
 
 
 def _geojson(rows: list[dict[str, Any]], headers: dict[str, str]) -> Response:
-    import json
-
     features = [
         {
             "type": "Feature",
@@ -158,8 +155,7 @@ class Availability(Channels):
 @router.get(API + "/{c}/availability", responses=produces("text/csv", "image/png", "image/svg+xml", model=True))
 def availability(one: Served, request: Request, asked: Annotated[Availability, Query()]) -> Response:
     """Say of every channel (slot) in every chunk whether it was used, and why not; ``png`` is the picture."""
-    stamp = one.stamp("ledger.sqlite", "ledger.sqlite-wal")
-    headers = fresh(request, stamp)
+    headers = fresh(request, one.stamp(*OF_LEDGER))
     if asked.format in ("png", "svg"):
         for name in ("status", "reason", "loc", "cha"):
             if getattr(asked, name):
@@ -229,8 +225,8 @@ def _fits_seed(seed_id: str, asked: Channels) -> bool:
 
 
 def in_words(time_ns: int) -> str:
-    """Return a time as ISO 8601 text, UTC."""
-    return datetime.datetime.fromtimestamp(time_ns / 1e9, datetime.UTC).isoformat().replace("+00:00", "Z")
+    """Return a time as ISO 8601 text, UTC, to the second: chunks begin at whole seconds."""
+    return datetime.datetime.fromtimestamp(time_ns // NS, datetime.UTC).isoformat().replace("+00:00", "Z")
 
 
 def _plain(name: str, start: int, account: Any) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -14,8 +13,8 @@ from xcorr.results import figures
 from xcorr.results.export import one_pair
 from xcorr.results.packed import exported
 from xcorr.results.pair_table import LISTED, PairTable
-from xcorr.web.answers import attachment, fresh, listing, offset_of, produces, token_of
-from xcorr.web.campaigns import Campaign, drawing, heavy
+from xcorr.web.answers import as_json, attachment, fresh, listing, offset_of, produces, token_of
+from xcorr.web.campaigns import DRAWING, Campaign, heavy
 from xcorr.web.parameters import LAST_NS, Listed, OfStack, Pairs, Time, as_ns
 from xcorr.web.problems import Problem
 from xcorr.web.routes import API, Served
@@ -66,7 +65,7 @@ def facets(one: Served, request: Request, asked: Annotated[Pairs, Query()]) -> R
     """Count the pairs chosen by networks, and in classes of distance, azimuth, signal-to-noise ratio, symmetry."""
     headers = fresh(request, one.stamp("xcorr.h5"))
     table, rows = chosen(one, asked)
-    return _json({"total": len(rows), **counted(table, rows)}, headers)
+    return as_json({"total": len(rows), **counted(table, rows)}, headers)
 
 
 def counted(table: PairTable, rows: np.ndarray) -> dict[str, Any]:
@@ -97,10 +96,6 @@ def counted(table: PairTable, rows: np.ndarray) -> dict[str, Any]:
     return {"networks": by_network, "classes": classes}
 
 
-def _json(found: Any, headers: dict[str, str]) -> Response:
-    return Response(json.dumps(found), 200, headers, "application/json")
-
-
 class OnePair(OfStack):
     """Which correlation of a pair."""
 
@@ -125,7 +120,7 @@ def pair(one: Served, a: str, b: str, request: Request, asked: Annotated[Correla
     if asked.format == "json":
         about = {k: _plain(v) for k, v in found.attrs.items()}
         values = {"lag_s": found["lag_s"], "values": found, "std_error": found["std_error"]}
-        return _json(about | {name: _numbers(v.values) for name, v in values.items()}, headers)
+        return as_json(about | {name: _numbers(v.values) for name, v in values.items()}, headers)
     return _file(found, asked.format, headers)
 
 
@@ -162,7 +157,7 @@ def series(one: Served, a: str, b: str, request: Request, asked: Annotated[Serie
         rows = [_numbers(row) for row in found.values]
         windows = found["n_windows"].values.tolist()
         lags = _numbers(found["lag_s"].values)
-        return _json(about | {"time": times, "n_windows": windows, "lag_s": lags, "values": rows}, headers)
+        return as_json(about | {"time": times, "n_windows": windows, "lag_s": lags, "values": rows}, headers)
     return _file(found, asked.format, headers)
 
 
@@ -182,7 +177,7 @@ def correlation(one: Campaign, a: str, b: str, asked: OnePair) -> Any:
 
 def _picture(one: Campaign, a: str, b: str, asked: Correlation, headers: dict[str, str]) -> Response:
     results, components = one.results(), asked.components or one.main_components()
-    with heavy(), drawing():
+    with heavy(), DRAWING:
         figure = figures.pair(
             results, a, b, components, None, asked.stack or None, asked.band, asked.insist, with_series=False
         )
