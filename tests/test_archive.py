@@ -275,3 +275,35 @@ def test_the_command(campaign, tmp_path, invoke):
     assert refused.exit_code == 1
     assert "choose another destination" in refused.output
     subprocess.run(["sha256sum", "-c", "--quiet", "manifest-sha256.txt"], cwd=tmp_path / "a", check=True)
+
+
+def test_kept_and_insist_on_the_command_line(kept, tmp_path, invoke):
+    answer = invoke("archive", kept, tmp_path / "a", "--kept")
+    assert "12 file(s)" in answer.output
+    assert "4 item(s) are kept at other addresses" in answer.output
+    for code in ("AAA", "BBB"):
+        for channel in ("BHZ", "BHN", "BHE"):
+            write(tmp_path / "sds", code, channel=channel)
+    (tmp_path / "list.csv").write_text("network,station,latitude,longitude\nXX,AAA,40,-100\nXX,BBB,41,-100\n")
+    doubtful = settings(tmp_path / "sds", correlate={"components": ["all"]})  # N and E have weights of their own
+    assert run_campaign(tmp_path / "list.csv", tmp_path / "x.xcorr", doubtful).exit_code == 0
+    refused = invoke("archive", tmp_path / "x.xcorr", tmp_path / "b", "--components", "TT")
+    assert refused.exit_code == 1
+    assert "insist" in refused.output
+    assert not (tmp_path / "b").exists()
+    assert invoke("archive", tmp_path / "x.xcorr", tmp_path / "b", "--components", "TT", "--insist").exit_code == 0
+    check(tmp_path / "b")
+
+
+def test_days_are_made_one_after_another(tmp_path):
+    """Two items that share a day, and one over midnight: each sample once, in the file of its day."""
+    start = obspy.UTCDateTime(2024, 3, 1, 22)
+    for k in range(3):
+        data = np.arange(k * 36_000, (k + 1) * 36_000, dtype="i4")
+        header = {"sampling_rate": 10.0, "starttime": start + k * 3600 + 0.03, "station": "A", "network": "XX"}
+        obspy.Trace(data, header).write(str(tmp_path / f"{k}.mseed"), format="MSEED")
+    items = [(tmp_path / f"{k}.mseed", {}) for k in range(3)]
+    days = [(name, obspy.read(str(path))) for name, path, _ in map(copied, module._as_sds(items, tmp_path))]
+    assert [name[-3:] for name, _ in days] == ["061", "062"]
+    assert np.concatenate([t.data for _, day in days for t in day]).tolist() == list(range(108_000))
+    assert all(t.stats.starttime.julday == int(name[-3:]) for name, day in days for t in day)

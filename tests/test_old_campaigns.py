@@ -85,3 +85,22 @@ def test_changes_of_code_are_told_without_the_hashes_of_modules(old, invoke):
         assert "TransformStation: recorded by an earlier version of xcorr, with another code" in said.output
     assert invoke("prov", "query", old, "--made", "XX.A-XX.B").exit_code == 0
     assert invoke("status", old).exit_code == 0
+
+
+def test_is_served_and_not_changed(old):
+    from test_web_api import hashes
+    from web_server import serving
+
+    before = hashes(old)
+    with serving(old) as server:
+        for page in ("", "/pairs", "/pair/XX.A/XX.B", "/gather", "/availability", "/runs", "/runs/1", "/kept",
+                     "/lineage?pair=XX.A-XX.B"):  # fmt: skip
+            answer = server.ask(f"/c/campaign{page}")
+            assert answer.status == 200, (page, answer.text)
+        assert server.api("/pairs", "campaign").json()["total"] == 3
+        found = server.api("/pairs/XX.A/XX.B", "campaign", components="TT", band="low").json()
+        assert found["lag_convention"].startswith("C(tau) = sum")
+        told = server.api("/lineage", "campaign", pair="XX.A-XX.B", components="RR").json()["sentences"]
+        assert any("StackRows made stack:linear/main/RR/XX.A-XX.B" in line for line in told)
+        assert server.api("/availability", "campaign", format="png").body.startswith(b"\x89PNG")
+    assert hashes(old) == before

@@ -128,3 +128,16 @@ def test_how_a_run_ended_is_published(tmp_path, monkeypatch):
     assert running(tmp_path / "x.xcorr")["progress"]["state"] == "stopped", "killed: it could not say so"
     (tmp_path / "x.xcorr" / "progress.json").write_text("{")
     assert read_progress(tmp_path / "x.xcorr") == {}
+
+
+def test_progress_that_cannot_be_written_costs_no_run(tmp_path, caplog):
+    from xcorr.campaign.run import run_campaign
+    from xcorr.settings.toml import build, load
+
+    folder = tmp_path / "x.xcorr"
+    (folder / "progress.json").mkdir(parents=True)
+    settings = build(load(ROOT / "configs" / "demo" / "xcorr.toml"))
+    assert run_campaign(ROOT / "configs" / "demo" / "stations.txt", folder, settings).exit_code == 0
+    warnings = [r for r in caplog.records if "xcorr status lacks it" in r.message]
+    assert len(warnings) == 1
+    assert not list(folder.glob(".*.part"))

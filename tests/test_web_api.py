@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import zipfile
+from urllib.parse import quote
 
 import numpy as np
 import obspy
@@ -665,6 +666,111 @@ def test_a_run_that_begins_changes_the_entity_tag(demo, tmp_path):
             answer = server.ask(f"{CAMPAIGNS}/x", If_None_Match=tag)
             assert answer.status == 200
             assert answer.json()["running"].startswith("process")
+
+
+# -- found by reading ----------------------------------------------------------------------------------------
+
+
+def test_the_command_of_a_lineage_is_quoted(server):
+    import shlex
+    from html import unescape
+
+    evil = "x'; touch Y; '"
+    for kind in ("file", "item"):
+        text = unescape(server.ask(f"/c/demo/lineage?{kind}={quote(evil)}").text)
+        line = next(one for one in text.splitlines() if "xcorr prov demo" in one).partition("xcorr prov")[2]
+        words = shlex.split(line.partition("</code>")[0])
+        assert words[words.index(f"--{kind}") + 1] == evil
+
+
+def test_the_script_leaves_out_pairs_without_data(server):
+    script = server.api("/download", pack="script").text
+    assert script.count("\nget '") + script.count("\nget http") == 78
+    assert "XX.D13" not in script
+    assert server.api("/download", estimate=1).json()["pairs"] == 78
+
+
+def test_a_download_that_cannot_be_completed_ends_early(demo, tmp_path):
+    import h5py
+
+    shutil.copytree(demo, tmp_path / "x.xcorr")
+    with h5py.File(tmp_path / "x.xcorr" / "xcorr.h5") as file:
+        info = file["stacks/linear/ZZ/mean"].id.get_chunk_info(0)
+    with (tmp_path / "x.xcorr" / "xcorr.h5").open("r+b") as file:
+        file.seek(info.byte_offset + 100)
+        file.write(b"\xff\x00\xff\x00")
+    with serving(tmp_path / "x.xcorr") as server:
+        with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+            server.api("/download", "x", format="sac")
+        answer = server.api(f"/pairs/{A}/{B}", "x")
+        assert answer.status == 500
+        assert "xcorr verify says what is damaged" in answer.text
+        assert server.api("/stations", "x").status == 200, "the server goes on"
+
+
+def test_what_workers_write_changes_the_entity_tags(demo, tmp_path):
+    from xcorr.provenance.store import create, worker_file
+
+    shutil.copytree(demo, tmp_path / "x.xcorr")
+    with serving(tmp_path / "x.xcorr") as server:
+        places = ("/runs", "/runs/1", "/items", "/kept?nodata=404", "/lineage?pair=XX.D00-XX.D01")
+        tags = [server.ask(f"{CAMPAIGNS}/x{p}").headers.get("etag") for p in places]
+        with contextlib.closing(create(worker_file(tmp_path / "x.xcorr", 1, 3), indexed=False)) as store:
+            row = (1, "Late(x)", "ReadStation", 0, 3, 99, "input", "x", "", 1.8e9, 1.8e9, "done")
+            store.execute(f"INSERT INTO invocation VALUES ({', '.join('?' * 12)})", row)
+        for place, tag in zip(places, tags, strict=True):
+            assert server.ask(f"{CAMPAIGNS}/x{place}", If_None_Match=tag or '"x"').status in (200, 404), place
+        names = [i["id"] for i in server.api("/runs/1/activity", "x", element="ReadStation").json()["items"]]
+        assert "Late(x)" in names
+
+
+def test_terms_are_the_fields_that_conditions_take(server):
+    for term in server.api("/terms").json()["pairs"]:
+        value = "'x'" if term["type"] == "str" else "1"
+        assert server.api("/pairs", where=f"{term['name']} != {value}", limit=1).status == 200, term
+
+
+def test_a_channel_that_is_not_there_is_said(server):
+    page = server.ask("/c/demo/availability?slot=XX.D99.Z&at=2024-03-01T00:00:00Z")
+    assert page.status == 200
+    assert "no channel &#39;XX.D99.Z&#39;" in page.text
+    page = server.ask("/c/demo/availability?slot=XX.D00.Z&at=2024-03-09T00:00:00Z")
+    assert "has no account" in page.text
+
+
+def test_azimuths_go_through_north(server, demo):
+    with results.open(demo) as r:
+        azimuth = r.pairs["azimuth_deg"].to_numpy()
+    found = server.api("/pairs", azimuth_min=300, azimuth_max=40, limit=1000).json()
+    assert found["total"] == int(((azimuth >= 300) | (azimuth <= 40)).sum()) > 0
+    assert server.api("/pairs", azimuth_min=10, azimuth_max=90).json()["total"] == int(
+        ((azimuth >= 10) & (azimuth <= 90)).sum()
+    )
+
+
+def test_scale_bins_and_lags_of_a_gather(server):
+    pictures = [
+        server.ask(f"{CAMPAIGNS}/demo/gather?{how}").body
+        for how in ("", "norm=all", "bins=10", "lag_min=-20&lag_max=20", "velocities=2", "sta1=XX.D00")
+    ]
+    assert len(set(pictures)) == len(pictures)
+    assert server.ask(f"{CAMPAIGNS}/demo/matrix?quantity=n_windows").body != server.ask(f"{CAMPAIGNS}/demo/matrix").body
+
+
+def test_the_other_lag_sign_of_one_pair(server, demo):
+    with results.open(demo) as r:
+        expected = r.get(A, B).values[::-1]
+    found = server.api(f"/pairs/{A}/{B}", reverse="true").json()
+    assert np.float32(found["values"]).tobytes() == np.ascontiguousarray(expected).tobytes()
+    assert found["positive_lag"] == "2 to 1"
+
+
+def test_networks_select_on_the_command_line_too(demo, tmp_path, invoke):
+    assert "wrote 78 correlations" in invoke("export", demo, "--format", "csv", "-o", tmp_path / "a.csv",
+                                             "--network", "X*").output  # fmt: skip
+    refused = invoke("export", demo, "--format", "csv", "-o", tmp_path / "b.csv", "--network", "YY")
+    assert refused.exit_code == 1
+    assert invoke("plot", demo, "--network", "X?", "--where", "snr > 5", "-o", tmp_path / "p.png").exit_code == 0
 
 
 @pytest.mark.slow

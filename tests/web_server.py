@@ -36,11 +36,10 @@ class Server:
             sent["Authorization"] = f"Bearer {token}"
         if host:
             sent["Host"] = host
-        connection.request(method, address, headers=sent)
-        answer = connection.getresponse()
-        found = Answer(answer.status, dict(answer.headers.items()), answer.read())
-        connection.close()
-        return found
+        with contextlib.closing(connection):
+            connection.request(method, address, headers=sent)
+            with contextlib.closing(connection.getresponse()) as answer:
+                return Answer(answer.status, dict(answer.headers.items()), answer.read())
 
     def api(self, place, campaign="demo", **parameters):
         end = "&".join(f"{name}={quote(str(value))}" for name, value in parameters.items())

@@ -81,7 +81,7 @@ def is_ours(ledger: Ledger, path: Path) -> bool:
     return True
 
 
-def looks_marked(ledger: Ledger, path: Path) -> bool:
+def looks_marked(ledger: LedgerReader, path: Path) -> bool:
     """Return whether a file has the size and time of change of one of its marks; True without marks."""
     marks = _marks(ledger, path.name)
     if not marks or not path.is_file():
