@@ -3,13 +3,17 @@
 import re
 import shlex
 import sqlite3
+import subprocess
 import sys
+import zipfile
 
 import obspy
 import pytest
 from archives import START, trace, waveform, write
 from conftest import ROOT
+from web_server import TOKEN, serving
 
+CAMPAIGNS = "/api/v1/campaigns"
 PAGES = ["README.md", *(str(p.relative_to(ROOT)) for p in sorted((ROOT / "docs").rglob("*.md")))]
 MENTIONS = {  # of a command, not commands
     f"xcorr {name}"
@@ -129,3 +133,27 @@ def test_commands_run_as_written(page, folder, invoke):
 @pytest.mark.parametrize("page", WITH_RUNS)
 def test_commands_run_as_written_on_every_mapping(page, mapping, folder, invoke):
     run_page(page, mapping, folder, invoke)
+
+
+def test_curl_examples_run_as_written(folder, invoke):
+    """Every line with curl in docs/web.md, of a real server; the paths of the archive are those of this folder."""
+    block = re.search(r"^```\n(H=.*?)^```", (ROOT / "docs/web.md").read_text(), re.S | re.M)[1]
+    lines = [line for line in block.splitlines() if line.startswith("curl")]
+    assert len(lines) > 10
+    assert invoke("run", "stations.txt", "--source", "sds:archive", "-o", "net.xcorr").exit_code == 0
+    with serving(folder / "net.xcorr") as server:
+        head = (
+            f'set -e; export XCORR_TOKEN={TOKEN}; H="Authorization: Bearer $XCORR_TOKEN"; A={server.base}{CAMPAIGNS}\n'
+        )
+        for line in lines:
+            command = line.replace("/archive", f"{folder}/archive").replace("curl ", "curl --fail -sS ", 1)
+            command = f"timeout 3 {command} || [ $? = 124 ]" if "/events" in line else command
+            done = subprocess.run(["sh", "-c", head + command], capture_output=True, text=True)
+            assert done.returncode == 0, (line, done.stderr)
+            if "/events" in line:
+                assert "event: progress" in done.stdout
+    assert obspy.read("ADO_ARV.sac")[0].stats.network == "CI"
+    with zipfile.ZipFile("best.zip") as best, zipfile.ZipFile("crate.zip") as crate:
+        assert "manifest-sha256.txt" in best.namelist()
+        assert "ro-crate-metadata.json" in crate.namelist()
+    assert (folder / "net.h5").read_bytes() == (folder / "net.xcorr" / "xcorr.h5").read_bytes()
