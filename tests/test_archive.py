@@ -1,5 +1,6 @@
 """Archives: what was selected or kept, as a folder, an SDS tree, an RO-Crate; checksums, resuming, provenance."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -22,7 +23,7 @@ from xcorr.campaign import archive as module
 from xcorr.campaign.archive import What, archive
 from xcorr.campaign.run import run_campaign
 from xcorr.provenance import history
-from xcorr.provenance.destination import ArchiveError
+from xcorr.provenance.destination import ArchiveError, Destination
 from xcorr.provenance.store import reading
 from xcorr.results.export import ExportError
 from xcorr.results.selection import Selection
@@ -134,7 +135,7 @@ def test_an_object_store(campaign, tmp_path):
 
 
 def test_kept_items_go_to_an_archive_and_to_addresses(kept, tmp_path):
-    far = sorted((kept.parent / "far" / "ConditionStation").glob("*.mseed"))
+    far = sorted((kept.parent / "far").glob("k-*/ConditionStation/*.mseed"))
     assert len(far) == 4
     with reading(kept) as store:
         rows = history.kept(store)
@@ -149,7 +150,7 @@ def test_kept_items_go_to_an_archive_and_to_addresses(kept, tmp_path):
 def test_kept_waveforms_as_sds(kept, tmp_path):
     archive(kept, str(tmp_path / "s"), "sds", What(kept=True))
     check(tmp_path / "s")
-    client = obspy.clients.filesystem.sds.Client(str(tmp_path / "s" / "ConditionStation"))
+    client = obspy.clients.filesystem.sds.Client(str(tmp_path / "s" / "kept" / "ConditionStation"))
     start = obspy.UTCDateTime(2024, 3, 1)
     found = client.get_waveforms("XX", "D06", "", "BHZ", start, start + 4 * 3600)
     with reading(kept) as store:
@@ -164,7 +165,8 @@ def test_no_sample_is_in_two_days(tmp_path):
     start = obspy.UTCDateTime(2024, 3, 1, 23, 0, 0, 70_000)
     trace = obspy.Trace(np.arange(72_000, dtype="i4"), {"sampling_rate": 10.0, "starttime": start, "station": "A"})
     trace.write(str(tmp_path / "x.mseed"), format="MSEED")
-    days = [obspy.read(str(path)) for _, path, _ in map(copied, module._as_sds([(tmp_path / "x.mseed", {})], tmp_path))]
+    items = [(tmp_path / "x.mseed", {})]
+    days = [obspy.read(str(path)) for _, path, _ in map(copied, module._as_sds(tmp_path, items, tmp_path))]
     assert np.concatenate([t.data for day in days for t in day]).tolist() == list(range(72_000))
 
 
@@ -303,7 +305,105 @@ def test_days_are_made_one_after_another(tmp_path):
         header = {"sampling_rate": 10.0, "starttime": start + k * 3600 + 0.03, "station": "A", "network": "XX"}
         obspy.Trace(data, header).write(str(tmp_path / f"{k}.mseed"), format="MSEED")
     items = [(tmp_path / f"{k}.mseed", {}) for k in range(3)]
-    days = [(name, obspy.read(str(path))) for name, path, _ in map(copied, module._as_sds(items, tmp_path))]
+    days = [(name, obspy.read(str(path))) for name, path, _ in map(copied, module._as_sds(tmp_path, items, tmp_path))]
     assert [name[-3:] for name, _ in days] == ["061", "062"]
     assert np.concatenate([t.data for _, day in days for t in day]).tolist() == list(range(108_000))
     assert all(t.stats.starttime.julday == int(name[-3:]) for name, day in days for t in day)
+
+
+def test_destinations_in_campaigns_are_refused(campaign, kept, tmp_path):
+    before = {p: p.stat().st_mtime_ns for p in kept.rglob("*")}
+    for place in (kept, kept / "kept", f"file://{kept}", f"file://localhost{kept}/x"):
+        with pytest.raises(ArchiveError, match="lies in another campaign"):
+            archive(campaign, str(place), "folder", What())
+    with pytest.raises(ArchiveError, match="lies in the campaign itself"):
+        archive(campaign, f"file://{campaign}/x", "folder", What())
+    assert {p: p.stat().st_mtime_ns for p in kept.rglob("*")} == before
+
+
+def test_two_rules_of_one_element_keep_apart(tmp_path):
+    """Two rules may keep the same items in different folders; an archive has both."""
+    plain = load(ROOT / "configs" / "demo" / "xcorr.toml")
+    plain["keep"] = [
+        {"element": "ConditionStation", "condition": "station == 'XX.D01'", "folder": "good"},
+        {"element": "ConditionStation", "condition": "station in ['XX.D01', 'XX.D02']", "folder": "all"},
+    ]
+    folder = tmp_path / "two.xcorr"
+    assert run_campaign(ROOT / "configs" / "demo" / "stations.txt", folder, build(plain)).exit_code == 0
+    for layout, count in (("folder", 12), ("sds", None), ("rocrate", None)):
+        done = archive(folder, str(tmp_path / layout), layout, What(kept=True))
+        assert count in (None, done.files)
+        check(tmp_path / layout)
+        parts = {p.name for p in (tmp_path / layout / ("data" if layout == "rocrate" else "")).iterdir() if p.is_dir()}
+        assert parts == {"good", "all"}
+        assert archive(folder, str(tmp_path / layout), layout, What(kept=True)).there >= done.files - 4
+
+
+def test_campaigns_that_keep_at_one_address_keep_apart(tmp_path):
+    plain = load(ROOT / "configs" / "demo" / "xcorr.toml")
+    plain["keep"] = [{"element": "ConditionStation", "condition": "True", "folder": f"file://{tmp_path}/far"}]
+    for name, bands in (("one", [0.1, 1.0]), ("two", [0.2, 0.8])):
+        plain["condition"]["band_hz"] = bands
+        folder = tmp_path / f"{name}.xcorr"
+        assert run_campaign(ROOT / "configs" / "demo" / "stations.txt", folder, build(plain)).exit_code == 0
+        with reading(folder) as store:
+            for row in history.kept(store):
+                assert (
+                    hashlib.sha256(Path(row["path"].removeprefix("file://")).read_bytes()).hexdigest() == row["sha256"]
+                )
+    with reading(tmp_path / "one.xcorr") as store:  # still as they were kept
+        for row in history.kept(store):
+            assert hashlib.sha256(Path(row["path"].removeprefix("file://")).read_bytes()).hexdigest() == row["sha256"]
+
+
+def test_lost_kept_items_are_told_and_kept_again(kept, tmp_path, invoke):
+    folder = tmp_path / "l.xcorr"
+    shutil.copytree(kept, folder)
+    gone, altered = sorted((folder / "kept" / "ConditionStation").glob("*.mseed"))[:2]
+    digest = {p: hashlib.sha256(p.read_bytes()).hexdigest() for p in (gone, altered)}
+    gone.unlink()
+    altered.write_bytes(altered.read_bytes()[:-1] + b"x")
+    with pytest.raises(ArchiveError, match=r"remove shards/\S+_\*\.h5"):
+        archive(folder, str(tmp_path / "a"), "folder", What(kept=True))
+    told = invoke("verify", folder)
+    assert f"note: {gone}: was kept, and is gone" in told.output
+    assert f"note: {altered}: is not what was kept" in told.output
+    for path in (gone, altered):
+        for shard in (folder / "shards").glob(f"{path.name.partition('.')[0]}_*.h5"):
+            shard.unlink()
+    again = run_campaign(ROOT / "configs" / "demo" / "stations.txt", folder, build(load(folder / "campaign.toml")))
+    assert again.exit_code == 0
+    assert {p: hashlib.sha256(p.read_bytes()).hexdigest() for p in (gone, altered)} == digest
+    assert archive(folder, str(tmp_path / "a"), "folder", What(kept=True)).files == 12
+
+
+def test_two_archives_at_once_in_one_folder(campaign, tmp_path):
+    with contextlib.closing(Destination(str(tmp_path / "a"))) as other:
+        other.hold()
+        with pytest.raises(ArchiveError, match="another archive is being written there"):
+            archive(campaign, str(tmp_path / "a"), "folder", What())
+    assert archive(campaign, str(tmp_path / "a"), "folder", What(kind="netcdf")).files == 1
+    archive(campaign, str(tmp_path / "a"), "folder", What())
+    check(tmp_path / "a")
+
+
+def test_a_campaign_that_cannot_be_written_is_archived_with_a_note(campaign, tmp_path, invoke, monkeypatch):
+    def refused(*_):
+        raise PermissionError(30, "Read-only file system")
+
+    monkeypatch.setattr(module, "CampaignLock", refused)
+    answer = invoke("archive", campaign, tmp_path / "a")
+    assert answer.exit_code == 0
+    assert "could not record this archive" in answer.output
+    check(tmp_path / "a")
+
+
+def test_kept_takes_no_choice_of_correlations(kept, tmp_path, invoke):
+    (tmp_path / "k.xcorr").mkdir()
+    for given in (("--pairs", "XX.*-XX.*"), ("--format", "mseed"), ("--insist",), ("--where", "snr > 1")):
+        refused = invoke("archive", kept, tmp_path / "a", "--kept", *given)
+        assert refused.exit_code == 2, given
+        assert "chooses correlations" in refused.output
+    shutil.copytree(kept, tmp_path / "c.xcorr")
+    (tmp_path / "c.xcorr" / "xcorr.h5").unlink()
+    assert invoke("archive", tmp_path / "c.xcorr", tmp_path / "a", "--kept").exit_code == 0

@@ -593,11 +593,11 @@ def test_every_bar_of_the_facets_leads_to_its_pairs(server):
 
     text = server.ask("/c/demo/pairs").text
     bars = re.findall(r'<a href="([^"]+)" aria-label="[^"]*: (\d+) pairs">', text)
-    assert len(bars) == 100
+    assert len(bars) > 20
     for address, count in bars:
-        if int(count) or address.endswith("1"):
-            page = server.ask(unescape(address)).text
-            assert f'role="status">{int(count):,} pairs' in page, address
+        assert int(count) > 0
+        page = server.ask(unescape(address)).text
+        assert f'role="status">{int(count):,} pairs' in page, address
 
 
 def test_one_campaign_that_cannot_be_read_costs_no_other(demo, tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from xcorr.cli.options import EXISTING, installed_name, selection_of, selection_options, stack_options
 
@@ -40,11 +41,26 @@ def archive(
     from xcorr.campaign.archive import archive as write
     from xcorr.results import Results
 
-    with Results(campaign) as found:
-        stack = which or found.main_stack
-        chosen = components or ("ZZ" if "ZZ" in found.components else found.components[0])
-    what = What(kept, kind, chosen, stack, band, selection_of(**selected), reverse, insist)
+    if kept:
+        _require_no_choice()
+        what = What(kept=True)
+    else:
+        with Results(campaign) as found:
+            stack = which or found.main_stack
+            chosen = components or ("ZZ" if "ZZ" in found.components else found.components[0])
+        what = What(False, kind, chosen, stack, band, selection_of(**selected), reverse, insist)
     done = write(campaign, destination, layout, what)
     click.echo(f"{destination}: {done.files} file(s), {done.bytes / 1e6:.1f} MB; {done.there} were there already")
     if done.elsewhere:
         click.echo(f"{done.elsewhere} item(s) are kept at other addresses, and not copied")
+    if not done.recorded:
+        click.echo(f"note: the provenance of {campaign} could not record this archive")
+
+
+def _require_no_choice() -> None:
+    """Raise UsageError if an option is given that chooses correlations, together with --kept."""
+    context = click.get_current_context()
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if source is ParameterSource.COMMANDLINE and option.name not in ("campaign", "destination", "kept", "layout"):
+            raise click.UsageError(f"{option.opts[0]} chooses correlations; --kept archives all items that were kept")

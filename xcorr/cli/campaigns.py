@@ -25,7 +25,9 @@ def status(campaign: Path, as_json: bool) -> None:
         click.echo(json.dumps(found))
         return
     windows = {reason: n for reason, n in found["windows"].items() if n}
-    click.echo(f"running    {found['running']}")
+    state_of = found["progress"].get("state", "")
+    ended = f" (the last run: {state_of})" if state_of and found["running"] == "no" else ""
+    click.echo(f"running    {found['running']}{ended}")
     for line in _progress_lines(found["progress"]) if found["running"] != "no" else []:
         click.echo(line)
     click.echo(f"shards     {found['shards']} of {found['shards_expected']}, {found['chunks']} chunk(s)")
@@ -53,11 +55,14 @@ def _progress_lines(published: dict[str, Any]) -> list[str]:
 def verify(campaign: Path, quick: bool) -> None:
     """Read every byte of a campaign and name what is missing or damaged (exit code 1). A new run repairs it."""
     from xcorr.pes.storing import aside
+    from xcorr.provenance.history import kept_that_are_lost
     from xcorr.store.verify import behind, problems
 
     for text in behind(campaign):
         series = any((campaign / "shards").glob("*.h5"))
         click.echo(f"note: stack {text}" + ("; xcorr stack brings it up to date" if series else ""))
+    for text in kept_that_are_lost(campaign):
+        click.echo(f"note: {text}")
     for name in aside.names(campaign):
         click.echo(f"note: {aside.ASIDE}/{name} was set aside by an earlier run; remove it if you do not need it")
     bad = "problem(s); running the campaign again repairs them"

@@ -88,6 +88,8 @@ class _Group(click.Group):
         except Exception as error:
             from xcorr.core.errors import XcorrError
 
+            if isinstance(error, BrokenPipeError):  # whoever reads has enough: click ends quietly
+                raise
             if text := full_disk(error):
                 click.echo(f"error: {text}", err=True)
                 _leave_at_once(1)

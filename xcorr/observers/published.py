@@ -22,7 +22,7 @@ from xcorr.observers.progress import numbers
 
 NAME, FORMAT = "progress.json", 1
 EVERY_S = 1.0
-RUNNING, DONE = "running", "done"
+RUNNING, DONE, INTERRUPTED = "running", "done", "interrupted"
 _log = logging.getLogger("xcorr")
 
 
@@ -66,7 +66,9 @@ def publishing(folder: Path, mapping: str, counts: Callable[[], dict[str, int]])
     try:
         yield one
     except BaseException as error:
-        one.write(f"{type(error).__name__}: {error}".splitlines()[0])
+        one.last.pop("seconds_left", None)
+        is_asked = isinstance(error, KeyboardInterrupt)
+        one.write(INTERRUPTED if is_asked else f"{type(error).__name__}: {error}".splitlines()[0])
         raise
     one.write(DONE, phase="", seconds_left=0.0)
 
@@ -99,4 +101,8 @@ def read_progress(folder: Path) -> dict[str, Any]:
         found = json.loads((folder / NAME).read_text())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) and found.get("format") == FORMAT else {}
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        return {}
+    counted = [found.get(name, {}) for name in ("items", "expected")]
+    is_whole = all(isinstance(c, dict) and all(isinstance(n, int) for n in c.values()) for c in counted)
+    return found if is_whole and isinstance(found.get("state"), str) else {}

@@ -17,6 +17,7 @@ from xcorr.pes.reading.files import CAMPAIGN_MARK
 from xcorr.provenance import document, history
 from xcorr.provenance.store import ProvenanceError, reading
 from xcorr.settings.toml import to_toml
+from xcorr.store import lock
 from xcorr.store.folder import frozen_settings
 
 METADATA = "ro-crate-metadata.json"
@@ -61,7 +62,7 @@ def metadata(campaign: Path, parts: Sequence[Part], described: str) -> str:
     name = campaign.resolve().name.removesuffix(".xcorr")
     try:
         with reading(campaign) as store:
-            runs = history.runs(store)
+            runs = history.runs(store, lock.is_running(campaign))
     except ProvenanceError:  # recorded at level "off"
         runs = []
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from xcorr.core import XcorrError
 from xcorr.core.files import rename_synced
@@ -28,6 +30,18 @@ def is_address(text: str) -> bool:
     return "://" in text
 
 
+def local_folder(place: str) -> Path | None:
+    """Return the folder that a destination is on this host; None for an object store.
+
+    >>> str(local_folder("file:///data/x%20y")), local_folder("s3://bucket/x")
+    ('/data/x y', None)
+    """
+    if not is_address(place):
+        return Path(place).absolute()
+    parts = urlsplit(place)
+    return Path(unquote(parts.path)) if parts.scheme == "file" and parts.netloc in ("", "localhost") else None
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file."""
     with path.open("rb") as file:
@@ -41,12 +55,37 @@ class Destination:
     """
 
     def __init__(self, place: str) -> None:
-        self.place, self._store = place, None
-        if is_address(place):
+        self.place, self._store, self._held = place, None, -1
+        folder = local_folder(place)
+        if folder is None:
             self._store, self._root = _opened(place)
         else:
-            self._root = os.path.abspath(place)
+            self._root = str(folder)
         self.known = self._listed()
+
+    def hold(self) -> None:
+        """Let no other archive be written to this folder until :meth:`close`. Raises ArchiveError if one is."""
+        if self._store is not None or self._held >= 0:
+            return
+        try:
+            Path(self._root).mkdir(parents=True, exist_ok=True)
+            self._held = os.open(self._root, os.O_RDONLY)
+        except OSError as error:
+            raise ArchiveError(f"{self.place}: cannot be written: {error.strerror}; choose another one") from error
+        try:
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.close()
+            raise ArchiveError(f"{self.place}: another archive is being written there; wait for its end") from None
+        except OSError:  # network file systems lock no folders
+            return
+        self.known = self._listed()
+
+    def close(self) -> None:
+        """Let others write."""
+        if self._held >= 0:
+            os.close(self._held)
+        self._held = -1
 
     def _listed(self) -> dict[str, str]:
         try:
@@ -95,8 +134,8 @@ class Destination:
             raise ArchiveError(f"{self.place}: cannot write {name}: {error}; run again, it goes on") from error
 
     def list_in_manifest(self, digests: dict[str, str], scratch: Path) -> None:
-        """Write the manifest: what it listed before, and these files."""
-        self.known |= digests
+        """Write the manifest: what it lists now, which others may have added to, and these files."""
+        self.known = self._listed() | digests
         text = "".join(f"{digest}  {name}\n" for name, digest in sorted(self.known.items()))
         made = scratch / MANIFEST
         made.write_text(text)

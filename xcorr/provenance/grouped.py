@@ -122,6 +122,22 @@ def near(of: Lineage, start: str, depth: int | None, most: int) -> tuple[Lineage
     return part(of, reached), len(beside) - len(reached)
 
 
+def downstream(of: Lineage, start: str) -> Lineage:
+    """Return what was made with a node, without what else that was made from."""
+    users: dict[str, list[str]] = {}
+    for a, e in of.used:
+        users.setdefault(e, []).append(a)
+    for e, a in of.generated:
+        users.setdefault(a, []).append(e)
+    reached, todo = {start}, deque([start])
+    while todo:
+        for other in users.get(todo.popleft(), ()):
+            if other not in reached:
+                reached.add(other)
+                todo.append(other)
+    return part(of, reached)
+
+
 def path(of: Lineage, start: str, end: str) -> Lineage:
     """Return the shortest way between two nodes. Raises ProvenanceError if there is none."""
     beside = _neighbours(of)

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from xcorr.provenance.store import ProvenanceError
+from xcorr.pes.reading.files import CAMPAIGN_MARK
+from xcorr.provenance.destination import is_address, sha256
+from xcorr.provenance.store import ProvenanceError, reading
 from xcorr.results.where import ConditionError, Where
 
 RUN = ("id", "begun", "ended", "status", "level", "mapping", "workers", "user", "host", "software", "settings_hash")
@@ -19,16 +21,27 @@ INVOCATION = ("id", "element", "instance", "worker", "seq", "port", "input", "be
 ITEM = ("id", "run", "element", "port", "at", "kind", "bytes", "metadata")
 KEPT = ("key", "item", "run", "path", "bytes", "sha256", "rule")
 INPUT = ("path", "bytes", "mtime_ns", "sha256")
+RUNNING, STOPPED = "running", "stopped"
 SCANNED = 20_000  # items whose metadata one answer compares with a condition
 TIMELINE_BINS = 200
 
 Row = dict[str, Any]
+Kept = tuple[Path, Row]  # a file, and what is recorded of it
 Place = Sequence[Any] | None  # the key of the last row of the part before
 
 
-def runs(store: sqlite3.Connection) -> list[Row]:
-    """Return all runs, the last one first."""
-    return _rows(store, RUN, f"SELECT {', '.join(RUN)} FROM run ORDER BY id DESC", ())
+def runs(store: sqlite3.Connection, is_running: bool) -> list[Row]:
+    """Return all runs, the last one first. ``is_running``: the campaign is being run now."""
+    found = _rows(store, RUN, f"SELECT {', '.join(RUN)} FROM run ORDER BY id DESC", ())
+    for k, row in enumerate(found):
+        _name_stopped(row, is_running and k == 0)
+    return found
+
+
+def _name_stopped(row: Row, is_running: bool) -> None:
+    """Say of a run that was killed that it was stopped, which it could not say itself."""
+    if row["status"] == RUNNING and not is_running:
+        row["status"] = STOPPED
 
 
 def require_run(store: sqlite3.Connection, number: int) -> None:
@@ -38,10 +51,11 @@ def require_run(store: sqlite3.Connection, number: int) -> None:
         raise ProvenanceError(f"no run {number}; there are {there[0]} to {there[-1]}" if there else "there is no run")
 
 
-def run(store: sqlite3.Connection, number: int) -> Row:
+def run(store: sqlite3.Connection, number: int, is_running: bool) -> Row:
     """Return one run: its elements, totals and settings. Raises ProvenanceError if there is no such run."""
     require_run(store, number)
     found = _rows(store, RUN, f"SELECT {', '.join(RUN)} FROM run WHERE id = ?", (number,))
+    _name_stopped(found[0], is_running and number == last_run(store))
     elements = f"SELECT {', '.join(ELEMENT)} FROM element WHERE run = ? ORDER BY rowid"
     if store.execute("SELECT count(*) FROM temp.sqlite_master WHERE name = 'element'").fetchone()[0]:
         elements = elements.replace(" ORDER BY rowid", "")  # a view, while a run goes on
@@ -164,13 +178,42 @@ def kept(store: sqlite3.Connection) -> list[Row]:
 
 
 def kept_path(campaign: Path, recorded: str) -> Path:
-    """Return where a kept item is now: where it was recorded, or in the campaign if that was moved since."""
+    """Return where a kept item is now.
+
+    That is in this campaign, if it is there or was recorded in the campaign that this one is a copy of; otherwise where
+    it was recorded.
+    """
     path = Path(recorded)
-    if path.is_file():
-        return path
-    parts = path.parts
-    moved = (campaign.joinpath(*parts[k:]) for k in range(1, len(parts)))
-    return next((p for p in moved if p.is_file()), path)
+    here = [campaign.absolute().joinpath(*path.parts[k:]) for k in range(1, len(path.parts) - 1)]
+    for k, own in enumerate(here):
+        if own.is_file() or Path(*path.parts[: k + 1], CAMPAIGN_MARK).is_file():
+            return own
+    return path
+
+
+def kept_files(campaign: Path, store: sqlite3.Connection) -> tuple[list[Kept], int]:
+    """Return every kept file of a campaign with what was recorded of it last, and how many are kept at addresses."""
+    rows = kept(store)
+    own = [row for row in rows if not is_address(row["path"])]
+    found = {kept_path(campaign, row["path"]): row for row in sorted(own, key=lambda row: row["run"])}
+    return list(found.items()), len(rows) - len(own)
+
+
+def what_is_lost(path: Path, row: Row) -> str:
+    """Return what is wrong with a kept file, or an empty text."""
+    if not path.is_file():
+        return f"{path}: was kept, and is gone"
+    return "" if sha256(path) == row["sha256"] else f"{path}: is not what was kept: its SHA-256 differs"
+
+
+def kept_that_are_lost(campaign: Path) -> list[str]:
+    """Return a line for each kept file of a campaign that is gone or changed. No run makes those again by itself."""
+    try:
+        with reading(campaign) as store:
+            files, _ = kept_files(campaign, store)
+    except ProvenanceError:  # nothing was recorded, or the store is damaged, which is a problem of its own
+        return []
+    return [text for path, row in files if (text := what_is_lost(path, row))]
 
 
 def archives(store: sqlite3.Connection) -> list[Row]:

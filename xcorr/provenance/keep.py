@@ -17,6 +17,7 @@ from xcorr.provenance.recorder import metadata_of
 from xcorr.provenance.store import INSERTS, ProvenanceError, create, worker_file
 from xcorr.results.where import Where
 from xcorr.settings.sections import Keep
+from xcorr.store.folder import recorded_hash
 
 Products = Mapping[str, Mapping[str, Product]]  # by element and port
 
@@ -53,10 +54,14 @@ def products_of(elements: Iterable[tuple[str, Any]]) -> dict[str, Mapping[str, P
 
 
 class KeepItems(Observer):
-    """Keeps the items that rules ask for, each in the folder of its rule, relative to the campaign."""
+    """Keeps the items that rules ask for, each in the folder of its rule, relative to the campaign.
+
+    At an address, each campaign has a folder of its own, named after the campaign and its settings.
+    """
 
     def __init__(self, campaign: Path, run: int, rules: Sequence[Keep]) -> None:
         self.campaign, self.run, self.rules = campaign, run, tuple(rules)
+        self.name = f"{campaign.name.removesuffix('.xcorr')}-{recorded_hash(campaign)[:8]}"
 
     def at_work(self, plan: Plan, worker: int) -> Observer:
         """Return the keeper of a worker."""
@@ -86,9 +91,10 @@ class _OfWorker(Observer):
         temporary = folder / f".{file}.{os.getpid()}.part"
         product.write(item, temporary)
         digest, size = sha256(temporary), temporary.stat().st_size
-        path = f"{rule.folder.rstrip('/')}/{rule.element}/{file}" if far else str(folder / file)
+        inside = f"{self.of.name}/{rule.element}/{file}"
+        path = f"{rule.folder.rstrip('/')}/{inside}" if far else str(folder / file)
         if far:  # before the row, which must not name a file that does not exist
-            self._far(rule.folder).put(temporary, f"{rule.element}/{file}")
+            self._far(rule.folder).put(temporary, inside)
             temporary.unlink()
         else:
             rename_synced(temporary, folder / file)

@@ -155,6 +155,11 @@ def reading(campaign: Path) -> Iterator[sqlite3.Connection]:
         )
     database = open_to_read((folder / NAME).resolve())
     try:
+        database.execute("SELECT count(*) FROM sqlite_master")
+    except sqlite3.DatabaseError as error:
+        database.close()
+        raise ProvenanceError(f"{folder / NAME} cannot be read: {error}; xcorr verify says what is damaged") from error
+    try:
         waiting = sorted(folder.glob("run-*.sqlite"))
         if len(waiting) > ATTACHED:
             _log.warning("%d workers are writing; the answer includes only %d of them", len(waiting), ATTACHED)

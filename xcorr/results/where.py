@@ -63,6 +63,11 @@ class Where:
         ):
             raise ConditionError(f"condition {text!r}: is neither true nor false; allowed are {ALLOWED}")
 
+    @property
+    def plain(self) -> str:
+        """The condition as a text that can be put in brackets beside others."""
+        return ast.unparse(self._tree)
+
     def _check(self, node: ast.AST) -> None:
         if isinstance(node, ast.Name):
             if node.id not in self.fields:

@@ -268,7 +268,9 @@ class Keep:
     port: str = option("output", "Output port of the element.")
     condition: str = option("", "Condition on the metadata of the items to keep. Default: all items are kept.")
     folder: str = option(
-        "kept", "Folder for the kept items, relative to the campaign, or an address such as s3://bucket/prefix."
+        "kept",
+        "Folder for the kept items, relative to the campaign; or an address such as s3://bucket/prefix, where each "
+        "campaign has a folder of its own.",
     )
 
 

@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from xcorr.results.pair_table import FIELDS
 from xcorr.results.selection import Selection
+from xcorr.results.where import Where
 
 LAST_NS = 1 << 62
 Codes = Annotated[str, Field(max_length=2000, description="Codes separated by commas; * and ? stand for any letters.")]
@@ -88,8 +90,8 @@ class Pairs(OfStack):
         return self
 
     def selection(self) -> Selection:
-        """Return the selection that the parameters stand for."""
-        conditions = [f"({self.where})"] if self.where.strip() else []
+        """Return the selection that the parameters stand for. Raises ConditionError for a condition that is none."""
+        conditions = [f"({Where(self.where, FIELDS).plain})"] if self.where.strip() else []
         for name in ("distance_km", "snr", "symmetry", "n_windows"):
             for end, sign in (("min", ">="), ("max", "<=")):
                 if (value := getattr(self, f"{name}_{end}")) is not None:

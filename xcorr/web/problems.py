@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import sqlite3
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -76,6 +77,9 @@ def add_handlers(app: FastAPI) -> None:
         status = next((s for kind, s in STATUS.items() if isinstance(error, kind)), 500)
         return answer(request, status, str(error), {"Retry-After": str(RETRY_S)} if status == 503 else None)
 
+    async def of_database(request: Request, error: sqlite3.Error) -> Response:
+        return answer(request, 500, f"a database of this campaign: {error}; xcorr verify says what is damaged")
+
     async def of_system(request: Request, error: OSError) -> Response:
         return answer(request, 500, f"{error}; xcorr verify says what is damaged")
 
@@ -92,6 +96,7 @@ def add_handlers(app: FastAPI) -> None:
         Problem: problem,
         XcorrError: of_xcorr,
         OSError: of_system,
+        sqlite3.Error: of_database,
         RequestValidationError: invalid,
         HTTPException: http,
         Exception: broken,

@@ -49,6 +49,11 @@ def serve(
             f"--host {host}: other hosts would reach the server; name how they call it with --allow-host NAME, or "
             "leave --host out"
         )
+    if root_path and not root_path.startswith("/"):
+        raise ServeError(f"--root-path {root_path}: write it with a slash first, as /{root_path}")
+    for given in hosts:
+        if given.partition("://")[2] or (given.rpartition(":")[2].isdigit() and given.count(":") == 1):
+            raise ServeError(f"--allow-host {given}: write the name alone, without scheme and port")
     token = os.environ.get(TOKEN) or secrets.token_urlsafe(24)
     if len(token) < LEAST_TOKEN:
         raise ServeError(f"{TOKEN}: a token of {len(token)} letters can be guessed; it needs at least {LEAST_TOKEN}")
@@ -56,7 +61,9 @@ def serve(
     logging.getLogger("uvicorn.error").addHandler(logging.StreamHandler())
     bound = _bound(host, port)
     name = f"[{host}]" if ":" in host else (hosts[0] if host not in LOOPBACK else host)
-    say(f"http://{name}:{bound.getsockname()[1]}{root_path}/?token={quote(token)}")
+    say(f"http://{name}:{bound.getsockname()[1]}/?token={quote(token)}")
+    if root_path:
+        say(f"behind the proxy: https://{hosts[0] if hosts else 'HOST'}{root_path}/?token={quote(token)}")
     how: dict[str, Any] = {"log_level": "warning", "access_log": False, "server_header": False, "root_path": root_path}
     config = uvicorn.Config(app, timeout_graceful_shutdown=GRACE_S, **how)
     uvicorn.Server(config).run(sockets=[bound])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -91,8 +92,8 @@ def _account(one: Campaign, request: Request, asked: AvailabilityPage) -> dict[s
 
 def _log_lines(one: Campaign, station: str) -> list[str]:
     """Return the last lines of the workers' logs that name a station."""
-    found = []
+    found, named = [], re.compile(rf"(?<![\w.]){re.escape(station)}(?!\w)")
     for path in sorted((one.folder / "logs").glob("worker-*.log")):
         with path.open(errors="replace") as lines:
-            found += [line.rstrip() for line in lines if station in line][-LOG_LINES:]
+            found += [line.rstrip() for line in lines if named.search(line)][-LOG_LINES:]
     return found[-LOG_LINES:]

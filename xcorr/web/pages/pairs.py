@@ -50,11 +50,12 @@ def pairs(one: Served, request: Request, asked: Annotated[PairsPage, Query()]) -
     for name, of in facets["classes"].items():
         low, high, _ = CLASSES[name]
         of["links"] = [
-            base + query(given, **{low: _low(of["edges"][k], name), high: _high(of["edges"], k + 1, name)})
-            for k in range(len(of["counts"]))
+            base + query(given, **{low: _low(of["edges"][k], name), high: _high(of["edges"], k + 1, name)}) if n else ""
+            for k, n in enumerate(of["counts"])
         ]
     for of in facets["networks"]:
-        of["link"] = base + query(given, net=",".join(dict.fromkeys(of["networks"].split("-"))))
+        first_net, second_net = of["ends"]
+        of["link"] = base + query(given, where=_of_networks(first_net, second_net, asked.where))
     shown = [table.pair(int(r)) for r in ordered[first : first + asked.limit]]
     for row in shown:
         row["link"] = _address(one, request, row["station_1"], row["station_2"]) + query(_of_stack(asked))
@@ -63,7 +64,7 @@ def pairs(one: Served, request: Request, asked: Annotated[PairsPage, Query()]) -
     return page(
         request, "pairs.html", "Pairs", one, "/pairs",
         ways(request, one, "/pairs", {k: v for k, v in given.items() if k != "quantity"}, _python(asked, table.of),
-             f"xcorr export CAMPAIGN --format csv -o pairs.csv{_options(asked)}"),
+             _listed(asked)),
         asked=asked, rows=shown, names=LISTED, total=len(rows), first=first, facets=facets, classes=CLASSES,
         next=base + query(given, next=token_of(after, stamp)) if after < len(rows) else "",
         sorts={n: base + query(given, sort=f"-{n}" if asked.sort == n else n) for n in LISTED},
@@ -85,6 +86,14 @@ def _high(edges: list[float], k: int, name: str) -> Any:
     return int(np.ceil(edges[k])) - 1 if name == "n_windows" else float(np.nextafter(edges[k], -np.inf))
 
 
+def _of_networks(first: str, second: str, where: str) -> str:
+    """Return a condition for pairs between two networks, together with another one."""
+    orders = dict.fromkeys(((first, second), (second, first)))
+    either = [f"network_1 == {a!r} and network_2 == {b!r}" for a, b in orders]
+    both = f"({' or '.join(either)})"
+    return f"({where}) and {both}" if where.strip() else both
+
+
 def _of_stack(asked: Any) -> dict[str, str]:
     return {k: getattr(asked, k) for k in ("components", "stack", "band")}
 
@@ -104,10 +113,19 @@ def _options(asked: Any) -> str:
     found = asked.selection()
     parts = [f"--pairs {shlex.quote(p)}" for p in found.pairs]
     parts += [f"--network {shlex.quote(n)}" for n in found.networks]
-    parts += [f"--azimuth {found.azimuth_deg[0]:g} {found.azimuth_deg[1]:g}"] if found.azimuth_deg else []
+    parts += [f"--azimuth {found.azimuth_deg[0]!r} {found.azimuth_deg[1]!r}"] if found.azimuth_deg else []
     parts += [f"--where {shlex.quote(found.where)}"] if found.where else []
     named = (("--components", asked.components), ("--stack", asked.stack), ("--band", asked.band))
     return "".join(f" {p}" for p in [*parts, *(f"{n} {shlex.quote(v)}" for n, v in named if v)])
+
+
+def _listed(asked: Any) -> str:
+    """Return the command that lists the pairs selected, or exports them if conditions alone do not select them."""
+    found = asked.selection()
+    if found.pairs or found.networks or found.azimuth_deg:
+        return f"xcorr export CAMPAIGN --format csv -o pairs.csv{_options(asked)}"
+    options = _options(asked) if found.where else f" --where 'distance_km >= 0'{_options(asked)}"
+    return f"xcorr prov query CAMPAIGN{options}"
 
 
 class MatrixClick(MatrixOf, Click):
@@ -151,7 +169,7 @@ def pair(one: Served, a: str, b: str, request: Request, asked: Annotated[OnePair
     given = {"components": components, "stack": stack, "band": asked.band, "insist": asked.insist or ""}
     told, files, verdicts = _lineage(one, a, b, components, stack, asked.band)
     pairs = results.dataset("pairs")[row : row + 1]
-    facts = [(k.replace("_", " "), f"{v:.6g}" if isinstance(v, float) else v) for k, v in found.attrs.items()]
+    facts = [(k.replace("_", " "), f"{v:.6g}" if isinstance(v, float) else v) for k, v in found.attrs.items() if v == v]
     here = _address(one, request, a, b)
 
     def to_pairs(name: str) -> str:
@@ -201,6 +219,12 @@ def _lineage(one: Campaign, a: str, b: str, components: str, stack: str, band: s
     return sentences(grouped(whole, "station")), (files[:10], len(files)), verdicts
 
 
+def _lags(asked: GatherOf) -> str:
+    """Return the option of the command line for the lags shown, which lie around zero there."""
+    ends = [abs(lag) for lag in (asked.lag_min, asked.lag_max) if lag]
+    return f" --max-lag {max(ends):g}" if ends else ""
+
+
 class GatherPage(GatherOf, Click):
     """The gather page, and where its picture was clicked."""
 
@@ -222,8 +246,9 @@ def gather(one: Served, request: Request, asked: Annotated[GatherPage, Query()])
         problem = str(error)
     return page(
         request, "gather.html", "Gather", one, "/gather",
-        ways(request, one, "/gather", given, f"r.gather({table.of[0]!r})  # [pair, lag]",
-             f"xcorr plot CAMPAIGN{_options(asked)} --velocity {shlex.quote(asked.velocities or '2,3')}"),
+        ways(request, one, "/gather", given,
+             f"chosen = {_python(asked, table.of)}\nr.gather({table.of[0]!r}, rows=chosen.index)  # [pair, lag]",
+             f"xcorr plot CAMPAIGN{_options(asked)}{_lags(asked)} --velocity {shlex.quote(asked.velocities or '2,3')}"),
         asked=asked, given=given, query=query(given), total=len(rows), problem=problem, results=one.results(),
         of=table.of, width=size[0], height=size[1],
     )  # fmt: skip

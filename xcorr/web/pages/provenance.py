@@ -18,13 +18,14 @@ from xcorr.provenance.destination import is_address
 from xcorr.provenance.grouped import kind_of, sentences
 from xcorr.provenance.store import ProvenanceError, reading
 from xcorr.results.where import ConditionError, Where
-from xcorr.web.answers import offset_of, token_of
+from xcorr.store import lock
+from xcorr.web.answers import fresh, offset_of, token_of
 from xcorr.web.campaigns import DRAWING, OF_STORE, Campaign, heavy
 from xcorr.web.pages.preview import preview
 from xcorr.web.pages.render import home, page, query, ways
 from xcorr.web.parameters import Asked
 from xcorr.web.routes import Served
-from xcorr.web.routes.history import kept_row, timeline
+from xcorr.web.routes.history import kept_item, timeline
 from xcorr.web.routes.lineage import LineageOf, shown, whole
 
 router = APIRouter()
@@ -68,12 +69,14 @@ def lineage(one: Served, request: Request, asked: Annotated[LineageOf, Query()])
             values = {"problem": str(error)}
     kind = next((name for name in ("file", "item", "pair") if getattr(asked, name)), "pair")
     what = f"--{kind} {shlex.quote(getattr(asked, kind) or 'XX.A-XX.B')}"
+    toward = f", direction={asked.direction!r}" if asked.direction else ""
+    way = f" --direction {asked.direction}" if asked.direction else ""
     return page(
         request, "lineage.html", "Lineage", one, "/lineage",
         ways(request, one, "/lineage", given,
              f"from pathlib import Path\nfrom xcorr.provenance.ask import lineage\nlineage(Path({one.folder.name!r}), "
-             f"pair={asked.pair or None!r}, path={asked.file or None!r}, item={asked.item or None!r})",
-             f"xcorr prov CAMPAIGN {what} --format svg -o lineage.svg"),
+             f"pair={asked.pair or None!r}, path={asked.file or None!r}, item={asked.item or None!r}{toward})",
+             f"xcorr prov CAMPAIGN {what}{way} --format svg -o lineage.svg"),
         asked=asked, given=given, query=query(given), named=named,
         values={"problem": "", "sentences": [], **values},
         listed=LISTED, folder=shlex.quote(one.folder.name),
@@ -94,7 +97,7 @@ def runs(one: Served, request: Request, asked: Annotated[Asked, Query()]) -> Res
     """Show the runs of a campaign."""
     try:
         with reading(one.folder) as store:
-            found = history.runs(store)
+            found = history.runs(store, lock.is_running(one.folder))
     except ProvenanceError:
         found = []
     for run in found:
@@ -111,7 +114,7 @@ def run(
 ) -> Response:
     """Show one run: timeline by worker, totals, what was skipped, settings compared with the run before."""
     with reading(one.folder) as store:
-        found = history.run(store, n)
+        found = history.run(store, n, lock.is_running(one.folder))
         skipped, _ = history.activity(store, n, "", "skipped", None, 100)
         open_ones, _ = history.activity(store, n, "", "under way", None, 100)
         before = store.execute("SELECT settings FROM run WHERE id < ? ORDER BY id DESC LIMIT 1", (n,)).fetchone()
@@ -197,8 +200,9 @@ def _metadata(one: Campaign) -> Iterator[dict[str, Any]]:
 
 
 @router.get("/c/{c}/kept/{key}.png")
-def picture(one: Served, key: str, asked: Annotated[Asked, Query()]) -> Response:
+def picture(one: Served, key: str, request: Request, asked: Annotated[Asked, Query()]) -> Response:
     """Draw a kept item."""
-    path = one.inside(str(history.kept_path(one.folder, kept_row(one, key)["path"])))
+    path, digest = kept_item(one, key)
+    headers = fresh(request, digest)
     with heavy(), DRAWING:
-        return Response(preview(path), 200, {"Cache-Control": "private, max-age=3600"}, "image/png")
+        return Response(preview(path), 200, headers, "image/png")

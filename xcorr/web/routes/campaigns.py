@@ -136,18 +136,19 @@ async def _events(one: Campaign, request: Request, last: str, once: bool) -> Asy
 
 
 @router.get(API + "/{c}/report", responses=produces("text/html"))
-def report(one: Served, asked: Annotated[Asked, Query()]) -> Response:
+def report(one: Served, request: Request, asked: Annotated[Asked, Query()]) -> Response:
     """Give the report page of the last run."""
-    return _file(one, "report.html", {"Content-Security-Policy": REPORT_CSP})
+    headers = fresh(request, one.stamp("report.html"))
+    return _file(one, "report.html", {**headers, "Content-Security-Policy": REPORT_CSP})
 
 
 @router.get(API + "/{c}/xcorr.h5", responses={**produces("application/x-hdf5"),
     206: {"description": "A part, by Range.", "content": {"application/x-hdf5": {}}},
     416: {"description": "The range is not in the file.", "content": {"text/plain": {}}}
 })  # fmt: skip
-def result_file(one: Served, asked: Annotated[Asked, Query()]) -> Response:
+def result_file(one: Served, request: Request, asked: Annotated[Asked, Query()]) -> Response:
     """Give the result file. The series are in shards beside it; ``xcorr pack`` makes it self-contained."""
-    return _file(one, RESULTS, {}, f"{one.name}.h5")
+    return _file(one, RESULTS, fresh(request, one.stamp(RESULTS)), f"{one.name}.h5")
 
 
 def _file(one: Campaign, name: str, headers: dict[str, str], called: str | None = None) -> Response:

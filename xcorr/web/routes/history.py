@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request
@@ -10,9 +11,11 @@ from pydantic import Field
 
 from xcorr.core import installed
 from xcorr.provenance import history
+from xcorr.provenance.destination import sha256
 from xcorr.provenance.keep import products_of
 from xcorr.provenance.store import reading
 from xcorr.results.pair_table import FIELDS
+from xcorr.store import lock
 from xcorr.web.answers import as_json, fresh, listing, offset_of, place_of, produces, token_of
 from xcorr.web.campaigns import OF_STORE, Campaign
 from xcorr.web.parameters import Asked, Listed
@@ -30,17 +33,17 @@ PARTIAL: dict[int | str, dict[str, Any]] = {
 @router.get(API + "/{c}/runs", responses=produces("application/json"))
 def runs(one: Served, request: Request, asked: Annotated[Asked, Query()]) -> Response:
     """List the runs of a campaign, the last one first."""
-    headers = fresh(request, one.stamp(*OF_STORE))
+    headers = fresh(request, f"{one.stamp(*OF_STORE)} {lock.is_running(one.folder)}")
     with reading(one.folder) as store:
-        return as_json({"runs": history.runs(store)}, headers)
+        return as_json({"runs": history.runs(store, lock.is_running(one.folder))}, headers)
 
 
 @router.get(API + "/{c}/runs/{n}", responses=produces("application/json"))
 def run(one: Served, n: Number, request: Request, asked: Annotated[Asked, Query()]) -> Response:
     """Give one run: elements with parameters and hashes, totals by instance, settings, and how busy workers were."""
-    headers = fresh(request, one.stamp(*OF_STORE))
+    headers = fresh(request, f"{one.stamp(*OF_STORE)} {lock.is_running(one.folder)}")
     with reading(one.folder) as store:
-        found = history.run(store, n)
+        found = history.run(store, n, lock.is_running(one.folder))
     return as_json({**found, "timeline": timeline(one, n)}, headers)
 
 
@@ -68,9 +71,10 @@ def activity(one: Served, n: Number, request: Request, asked: Annotated[Invocati
     headers = fresh(request, one.stamp(*OF_STORE))
     with reading(one.folder) as store:
         history.require_run(store, n)
-        place = _keys(place_of(asked.next, "activity"))
+        what = f"activity {n} {asked.element} {asked.status}"
+        place = _keys(place_of(asked.next, what))
         rows, after = history.activity(store, n, asked.element, asked.status, place, asked.limit)
-    return _part(request, asked, rows, after, "activity", headers, history.INVOCATION, asked.format)
+    return _part(request, asked, rows, after, what, headers, history.INVOCATION, asked.format)
 
 
 def _keys(place: Any) -> Any:
@@ -122,12 +126,13 @@ def items(one: Served, request: Request, asked: Annotated[Items, Query()]) -> Re
     with reading(one.folder) as store:
         number = asked.run or history.last_run(store)
         history.require_run(store, number)
-        place = _keys(place_of(asked.next, "items"))
+        what = f"items {number} {asked.element} {asked.where}"
+        place = _keys(place_of(asked.next, what))
         rows, after = history.items(store, number, asked.element, asked.where, place, asked.limit)
     if not rows and after:  # nothing among those compared yet: not the end
-        following = token_of(after, "items")
+        following = token_of(after, what)
         return as_json({"total": None, "count": 0, "left_out": None, "next": following, "items": []}, headers)
-    return _part(request, asked, rows, after, "items", headers, history.ITEM, asked.format)
+    return _part(request, asked, rows, after, what, headers, history.ITEM, asked.format)
 
 
 @router.get(API + "/{c}/items/{item:path}", responses=produces("application/json"))
@@ -161,21 +166,26 @@ def kept(one: Served, request: Request, asked: Annotated[Kept, Query()]) -> Resp
 
 
 @router.get(API + "/{c}/kept/{key}", responses={**produces("application/octet-stream"), **PARTIAL})
-def kept_file(one: Served, key: str, asked: Annotated[Asked, Query()]) -> Response:
+def kept_file(one: Served, key: str, request: Request, asked: Annotated[Asked, Query()]) -> Response:
     """Give the bytes of a kept item."""
-    found = kept_row(one, key)
-    path = one.inside(str(history.kept_path(one.folder, found["path"])))
-    headers = {"X-Checksum-SHA256": found["sha256"], "Content-Disposition": "attachment"}
+    path, digest = kept_item(one, key)
+    headers = {**fresh(request, digest), "X-Checksum-SHA256": digest, "Content-Disposition": "attachment"}
     return FileResponse(path, 200, headers, "application/octet-stream")
 
 
-def kept_row(one: Campaign, key: str) -> dict[str, Any]:
-    """Return what is recorded of a kept item. Raises Problem 404 if there is none with this key."""
+def kept_item(one: Campaign, key: str) -> tuple[FilePath, str]:
+    """Return the file of a kept item, and its SHA-256.
+
+    Raises Problem 404 if there is none with this key in the campaign, 500 if the file is not what was kept.
+    """
     with reading(one.folder) as store:
-        for row in history.kept(store):
-            if row["key"] == key:
-                return row
-    raise Problem(404, f"no kept item {key!r}; /kept lists them")
+        found = next((row for row in history.kept(store) if row["key"] == key), None)
+    if found is None:
+        raise Problem(404, f"no kept item {key!r}; /kept lists them")
+    path, digest = one.inside(str(history.kept_path(one.folder, found["path"]))), str(found["sha256"])
+    if sha256(path) != digest:
+        raise Problem(500, f"{path.name} is not what was kept: its SHA-256 differs")
+    return path, digest
 
 
 class Inputs(Listed):

@@ -12,7 +12,7 @@ from pydantic import Field
 from xcorr.provenance import document
 from xcorr.provenance.campaign_lineage import CampaignLineage
 from xcorr.provenance.grouped import as_json as plain
-from xcorr.provenance.grouped import grouped, near, path, sentences
+from xcorr.provenance.grouped import downstream, grouped, near, path, sentences
 from xcorr.provenance.lineage import Lineage, item_lineage
 from xcorr.web.answers import as_json, fresh, produces
 from xcorr.web.campaigns import Campaign, heavy
@@ -37,7 +37,7 @@ class LineageOf(OfStack):
     """Of what, and how much of it."""
 
     pair: str = Field("", max_length=200, description="XX.A-XX.B: the lineage of this pair's stack.")
-    file: str = Field("", max_length=4000, description="Path of a waveform file: what was made with it.")
+    file: str = Field("", max_length=4000, description="A waveform file, as /inputs lists it: what was made with it.")
     item: str = Field("", max_length=400, description="Name of a recorded item.")
     direction: Literal["", "back", "forward"] = Field("", description="To inputs or to results; for items.")
     depth: int | None = Field(None, ge=0, le=100, description="Most steps from the product.")
@@ -101,7 +101,8 @@ def whole(one: Campaign, asked: LineageOf) -> tuple[Lineage, str]:
         return item_lineage(one.folder, asked.item, asked.direction or "back"), asked.item
     with CampaignLineage(one.folder, one.results()) as of:
         if asked.file:
-            return of.of_file(asked.file), f"file:{os.path.abspath(asked.file)}"
+            start = f"file:{os.path.abspath(asked.file)}"
+            return downstream(of.of_file(asked.file), start), start
         first, second = pair_ends(one, asked.pair)
         components, stack = asked.components or one.main_components(), asked.stack or one.results().main_stack
         found = of.of_pair(first, second, components, stack, asked.band)

@@ -75,8 +75,9 @@ def counted(table: PairTable, rows: np.ndarray) -> dict[str, Any]:
     code = np.minimum(*ends) * len(networks) + np.maximum(*ends)
     of = np.bincount(code, minlength=len(networks) ** 2)
     by_network = [
-        {"networks": f"{networks[k // len(networks)]}-{networks[k % len(networks)]}", "count": int(of[k])}
+        {"networks": f"{a}-{b}", "ends": [a, b], "count": int(of[k])}
         for k in np.argsort(-of, kind="stable")[:100]
+        for a, b in [(str(networks[k // len(networks)]), str(networks[k % len(networks)]))]
         if of[k]
     ]
     classes = {}

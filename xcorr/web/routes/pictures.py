@@ -38,6 +38,7 @@ class GatherOf(Pairs):
         "trace", description="Scale each trace to its maximum, or all to the largest."
     )
     bins: int = Field(MOST_ROWS, ge=1, le=2000, description="Most rows; neighbours of more pairs are averaged.")
+    sample: int = Field(0, ge=0, le=MOST_PAIRS, description="Draw so many pairs, evenly by distance. 0: all.")
     velocities: str = Field("", max_length=100, description="Lines of these velocities in km/s, such as 2,3,4.")
 
 
@@ -58,11 +59,14 @@ def gather(one: Served, request: Request, asked: Annotated[Gather, Query()]) -> 
 def gather_picture(one: Campaign, asked: GatherOf) -> tuple[Framed, np.ndarray]:
     """Return the picture of the pairs chosen, and their rows in the order shown. Raises Problem 413 for too many."""
     table, rows = chosen(one, asked)
+    rows = rows[np.argsort(table["distance_km"][rows], kind="stable")]  # unknown distances come last
+    if asked.sample and len(rows) > asked.sample:
+        rows = rows[np.linspace(0, len(rows) - 1, asked.sample).round().astype(int)]
     if len(rows) > MOST_PAIRS:
         raise Problem(
             413,
             f"{len(rows):,} pairs; a gather shows at most {MOST_PAIRS:,}. Narrow by sta1, net, distance_km_max, "
-            "snr_min or where",
+            "snr_min or where, or draw a sample",
         )
     results, (components, stack, band) = one.results(), table.of
     first, last = float(results.lags_s[0]), float(results.lags_s[-1])
@@ -72,7 +76,6 @@ def gather_picture(one: Campaign, asked: GatherOf) -> tuple[Framed, np.ndarray]:
         raise Problem(
             400, f"lag_min = {low:g} is not smaller than lag_max = {high:g}; lags are {first:g} to {last:g} s"
         )
-    rows = rows[np.argsort(table["distance_km"][rows], kind="stable")]  # unknown distances come last
     made = figures.heat_gather(
         results,
         rows,
