@@ -9,6 +9,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -54,9 +55,11 @@ class CampaignLineage:
         """Return itself."""
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Close the files, and forget what was looked up; it refers to this object, which would stay in memory."""
-        self._open.close()
+        self._open.__exit__(kind, error, trace)  # the store says of an error whether it is damaged
         del self._account, self._ends, self._shards_of
 
     @functools.cached_property

@@ -49,6 +49,10 @@ class ProvenanceError(XcorrError, LookupError):
     """Provenance does not exist or cannot be used, or a question is not valid."""
 
 
+class DamagedStore(ProvenanceError):
+    """The store of provenance cannot be read."""
+
+
 def folder_of(campaign: Path) -> Path:
     """Return the folder of a campaign's provenance."""
     return campaign / FOLDER
@@ -146,7 +150,7 @@ def record_archive(campaign: Path, row: tuple[float, str, str, int, int, str]) -
 def reading(campaign: Path) -> Iterator[sqlite3.Connection]:
     """Open the store of a campaign for reading, together with the files of workers that are not in the store yet.
 
-    Raises ProvenanceError if there is no store.
+    Raises ProvenanceError if there is no store, and DamagedStore when it turns out that it cannot be read.
     """
     folder = folder_of(campaign)
     if not (folder / NAME).exists():
@@ -154,11 +158,6 @@ def reading(campaign: Path) -> Iterator[sqlite3.Connection]:
             f"there is no provenance in {str(campaign)!r}; xcorr run records it, unless provenance.level = 'off'"
         )
     database = open_to_read((folder / NAME).resolve())
-    try:
-        database.execute("SELECT count(*) FROM sqlite_master")
-    except sqlite3.DatabaseError as error:
-        database.close()
-        raise ProvenanceError(f"{folder / NAME} cannot be read: {error}; xcorr verify says what is damaged") from error
     try:
         waiting = sorted(folder.glob("run-*.sqlite"))
         if len(waiting) > ATTACHED:
@@ -178,5 +177,7 @@ def reading(campaign: Path) -> Iterator[sqlite3.Connection]:
                 # SQLite looks for temporary names first, so queries see all parts
                 database.execute(f"CREATE TEMP VIEW {table} AS {union}")
         yield database
+    except sqlite3.DatabaseError as error:
+        raise DamagedStore(f"{folder / NAME} cannot be read: {error}; xcorr verify says what is damaged") from error
     finally:
         database.close()

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from xcorr.core import XcorrError
 from xcorr.core.errors import nearest
-from xcorr.provenance.store import ProvenanceError
+from xcorr.provenance.store import DamagedStore, ProvenanceError
 from xcorr.results.errors import ResultsError
 from xcorr.results.export import ExportError
 from xcorr.results.where import ConditionError
@@ -28,6 +28,7 @@ STATUS: dict[type[XcorrError], int] = {
     ConditionError: 400,
     ResultsError: 400,
     ExportError: 404,
+    DamagedStore: 500,
     ProvenanceError: 404,
     CampaignError: 404,
     LedgerError: 503,
