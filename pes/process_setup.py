@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 
+LARGE = 384  # rows and columns of a product that uses the whole buffer of OpenBLAS
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -2, -3, -8  # glibc's malloc.h
 
 
@@ -26,3 +27,15 @@ def prepare_process() -> None:
         library.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
         library.mallopt(M_TOP_PAD, 64 << 20)
         library.mallopt(M_ARENA_MAX, 1)  # one arena, so that a thread can reuse memory that another has freed
+
+
+def touch_product_buffer() -> None:
+    """Use the whole buffer that OpenBLAS keeps for products in this thread, which takes some milliseconds.
+
+    OpenBLAS prefetches beyond the part that small products use. On virtual machines, where nobody ever wrote to these
+    pages, that makes products up to four times slower.
+    """
+    import numpy as np
+
+    touched = np.ones((LARGE, LARGE), np.float32)
+    np.matmul(touched, touched)

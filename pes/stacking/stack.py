@@ -13,17 +13,16 @@ from xcorr.core import GenericPE, IterativePE
 from xcorr.pes.correlating.layout import Layout
 from xcorr.pes.correlating.snr import quality
 from xcorr.pes.items import Float32, Float64
-from xcorr.pes.preparing.orient import rotated, stored_pairs
+from xcorr.pes.preparing.orient import stored_pairs
 from xcorr.pes.stacking.methods import Stacking, stacked
 from xcorr.pes.stacking.sums import Sums
 from xcorr.pes.stacking.sums_file import SUMS, read_sums
 from xcorr.pes.storing.open_shards import OpenShards
+from xcorr.pes.storing.read_series import Series, read_series, series_of, stored_parts
 from xcorr.pes.storing.shards import chunk_shape, series_path
 
 SUMS_BYTES = 192 << 20  # of the sums of a range of rows: a shard is opened once for each range
 RANGE_BYTES = 32 << 20  # of the series that a stack method gets at once
-
-Series = tuple[Float32, np.ndarray]  # [piece, row, lag], and their numbers of windows [piece, row]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -198,9 +197,9 @@ class StackRows(IterativePE):
             found = {pair: Sums.zeros(rows.stop - rows.start, self.shape.lags) for pair in pairs}
         rows = slice(request.first_row - request.offset, request.stop_row - request.offset)
         for _, path in request.shards[request.summed :]:
-            known = {part: _read(shards, path, band, part, rows) for part in _parts(pairs)}
+            known = read_series(shards, path, band, stored_parts(pairs), rows)
             for pair, sums in found.items():
-                sums.add(*_of_pair(known, pair, request.azimuth_deg))
+                sums.add(*series_of(known, pair, request.azimuth_deg))
         return found
 
     def _means(
@@ -229,9 +228,9 @@ class StackRows(IterativePE):
         begin = request.first_row - request.offset
         rows = slice(begin + part.start, begin + part.stop)
         for chunk, path in request.shards:
-            known = {p: _read(shards, path, band, p, rows) for p in stored_pairs(pair)}
+            known = read_series(shards, path, band, stored_pairs(pair), rows)
             at = slice(chunk * subs, (chunk + 1) * subs)
-            series[at], n[at] = _of_pair(known, pair, request.azimuth_deg[part])
+            series[at], n[at] = series_of(known, pair, request.azimuth_deg[part])
         return series, n
 
     def _single(self, shards: OpenShards, request: StackRequest, band: str, pair: str) -> StackedRows:
@@ -246,23 +245,3 @@ class StackRows(IterativePE):
             snr = even = np.full(n.shape, np.nan, np.float32)
         by_method = dict.fromkeys(self.methods, snr[0]), dict.fromkeys(self.methods, even[0])
         return StackedRows(request.first_row, band, pair, {}, None, n[0], *by_method)
-
-
-def _parts(pairs: Sequence[str]) -> list[str]:
-    """Return the component pairs in the shards from which pairs are made."""
-    return list(dict.fromkeys(part for pair in pairs for part in stored_pairs(pair)))
-
-
-def _read(shards: OpenShards, path: str, band: str, pair: str, rows: slice) -> Series:
-    shard = shards[path]
-    return shard[series_path(band, pair)][:, rows], shard[series_path(band, pair, "series_n_windows")][:, rows]
-
-
-def _of_pair(known: Mapping[str, Series], pair: str, azimuth_deg: Float64) -> Series:
-    """Return the series of a pair; of R, T and Z from those of Z, N and E (n is 0 if a component has none)."""
-    parts = stored_pairs(pair)
-    if parts == (pair,):
-        return known[pair]
-    n = np.min([known[p][1] for p in parts], axis=0)
-    n = np.where(np.isfinite(azimuth_deg), n, 0)
-    return rotated({p: known[p][0] for p in parts}, azimuth_deg, pair), n

@@ -70,7 +70,7 @@ def restack(folder: Path, assignments: Sequence[str] = (), insist: bool = False)
             if roster is None:
                 raise folders.CampaignError(f"{folder} has no shards to stack")
             require_series(folder, ledger)
-            _require_all(folder, ledger)
+            require_all(folder, ledger)
             folders.freeze_settings(folder, settings)
             with (
                 publishing(folder, settings.run.mapping, ledger.counts) as published,
@@ -90,7 +90,7 @@ def _of_inputs(settings: Settings) -> dict[str, Any]:
     return {name: values for name, values in settings.as_dict().items() if name not in ("stack", "run")}
 
 
-def _require_all(folder: Path, ledger: Ledger) -> None:
+def require_all(folder: Path, ledger: Ledger) -> None:
     """Raise CampaignError if shards are lacking: new stacks would silently be of less than those there are."""
     import h5py
 

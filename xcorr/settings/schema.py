@@ -18,6 +18,7 @@ from xcorr.settings.sections import (
     FurtherBand,
     Insert,
     Keep,
+    Monitor,
     Normalize,
     Provenance,
     Quality,
@@ -73,6 +74,7 @@ class Settings:
     bands: tuple[FurtherBand, ...] = ()
     keep: tuple[Keep, ...] = ()
     insert: tuple[Insert, ...] = ()
+    monitor: tuple[Monitor, ...] = ()
 
     def __post_init__(self) -> None:
         from xcorr.settings.rules import check  # imported here, because rules imports this module
@@ -200,7 +202,7 @@ class Settings:
         """Return the settings that decide the series: without places and times of data, stacks, run and provenance."""
         plain = self.as_dict()
         # without inserts, so that campaigns from before [[insert]] keep their hash
-        for key in ("provenance", "keep", *([] if self.insert else ["insert"])):
+        for key in ("provenance", "keep", "monitor", *([] if self.insert else ["insert"])):
             del plain[key]
         plain["run"] = {"fft": self.run.fft, "arrays": self.run.arrays}
         plain["stack"] = {"substack_s": self.stack.substack_s}

@@ -17,9 +17,15 @@ from xcorr.core.errors import nearest
 from xcorr.core.files import read_text
 from xcorr.pes.reading.source import absolute
 from xcorr.settings.schema import Settings, SettingsError
-from xcorr.settings.sections import FurtherBand, Insert, Keep
+from xcorr.settings.sections import FurtherBand, Insert, Keep, Monitor
 
-LISTS: dict[str, Any] = {"bands": FurtherBand, "keep": Keep, "insert": Insert}  # tables that may be repeated
+LISTS: dict[str, Any] = {
+    "bands": FurtherBand,
+    "keep": Keep,
+    "insert": Insert,
+    "monitor": Monitor,
+}  # tables that may be repeated
+NAMED = {"monitor"}  # lists of tables that have names, by which --set finds them
 SECTIONS: dict[str, Any] = {f.name: type(f.default) for f in dataclasses.fields(Settings) if f.name not in LISTS}
 KINDS = {**SECTIONS, **LISTS}
 Plain = dict[str, Any]
@@ -48,6 +54,15 @@ LISTS_EXAMPLE = """# Further bands of the spectra, each with its own series and 
 # element = "Scale"
 # after = "ConditionStation"
 # parameters = { factor = 2.0 }
+
+# Velocity changes that xcorr monitor measures, each with a name.
+# [[monitor]]
+# name = "coda"
+# method = "stretching"
+# lag_s = [20.0, 80.0]
+# reference = "period"
+# reference_start = "2024-01-01"
+# reference_end = "2024-04-01"
 """
 
 
@@ -88,7 +103,7 @@ def override(plain: Plain, assignments: Iterable[str]) -> Plain:
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         section, dot, key = name.strip().partition(".")
-        if not (equals and dot and key) or section in LISTS:
+        if not (equals and dot and key) or section in LISTS.keys() - NAMED:
             raise SettingsError(f"--set {assignment!r}: write section.key=value, for example condition.rate_hz=1")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
@@ -96,8 +111,29 @@ def override(plain: Plain, assignments: Iterable[str]) -> Plain:
             value = text.strip()
         except RecursionError:
             raise SettingsError(f"--set {name.strip()}: the value is nested too deeply") from None
-        merged.setdefault(section, {})[key] = value
+        if section in NAMED:
+            merged[section] = _in_tables(section, merged.get(section, ()), key, value)
+        else:
+            merged.setdefault(section, {})[key] = value
     return merged
+
+
+def _in_tables(section: str, tables: Iterable[Plain], key: str, value: Any) -> list[Plain]:
+    """Return tables with a key set in all of them, or for ``NAME.key`` in that of a name, which is made if need be.
+
+    >>> _in_tables("monitor", [{"name": "coda"}], "late.method", "mwcs")
+    [{'name': 'coda'}, {'name': 'late', 'method': 'mwcs'}]
+    """
+    found = [dict(table) for table in tables]
+    name, dot, inner = key.rpartition(".")
+    default = LISTS[section]().name
+    chosen = [table for table in found if not dot or table.get("name", default) == name]
+    if not chosen:
+        chosen = [{"name": name or default}]
+        found += chosen
+    for table in chosen:
+        table[inner] = value
+    return found
 
 
 def build(plain: Mapping[str, Any]) -> Settings:
@@ -254,7 +290,7 @@ def to_toml(plain: Plain, comment: bool = False) -> str:
     for section, keys in plain.items():
         if section in LISTS:
             for table in keys:
-                lines += [f"[[{section}]]", *(f"{key} = {_toml(value)}" for key, value in table.items()), ""]
+                lines += [f"[[{section}]]", *(f"{key} = {_toml(v)}" for key, v in table.items() if v is not None), ""]
             continue
         if comment:
             lines.append(f"# {SECTIONS[section].__doc__}")

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from xcorr.core.files import rename_synced
+from xcorr.pes.monitoring.monitor import WriteMonitor
+from xcorr.pes.monitoring.monitor_file import NAME as MONITOR
 from xcorr.pes.reading.files import CAMPAIGN_MARK
 from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.pes.stacking.result_file import WriteResults
@@ -23,7 +25,7 @@ from xcorr.store.ledger import Ledger
 from xcorr.store.ledger_reader import LedgerReader
 
 STATIONS = "stations.xml"  # metadata that came from the source itself
-MARKED = (RESULTS, SUMS, CAMPAIGN_MARK, STATIONS, "report.json", "report.html", "provenance/store.sqlite")
+MARKED = (RESULTS, SUMS, MONITOR, CAMPAIGN_MARK, STATIONS, "report.json", "report.html", "provenance/store.sqlite")
 DIFFERS = "damaged, or not what the last run made"
 
 
@@ -31,8 +33,19 @@ class WriteMarkedResults(WriteResults):
     """Writes results as :class:`WriteResults` does. It enters the mark of each file before the file is visible."""
 
     def _publish(self, temporary: Path, name: str) -> None:
-        with contextlib.closing(Ledger(Path(self.folder))) as ledger:
-            publish(ledger, temporary, Path(self.folder, name))
+        _publish_marked(temporary, Path(self.folder, name))
+
+
+class WriteMarkedMonitor(WriteMonitor):
+    """Writes velocity changes as :class:`WriteMonitor` does. It enters the mark of the file before it is visible."""
+
+    def _publish(self, temporary: Path, name: str) -> None:
+        _publish_marked(temporary, Path(self.folder, name))
+
+
+def _publish_marked(temporary: Path, final: Path) -> None:
+    with contextlib.closing(Ledger(final.parent)) as ledger:
+        publish(ledger, temporary, final)
 
 
 def publish(ledger: Ledger, temporary: Path, final: Path) -> None:

@@ -1,0 +1,156 @@
+"""Measures one pair by stretching, with each kind of reference."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from xcorr.pes.items import Float32, Float64
+from xcorr.pes.monitoring.interpolation import SLOTS, Stretcher
+from xcorr.pes.monitoring.inversion import inverted
+from xcorr.pes.monitoring.lag_windows import cubes, sides_of
+from xcorr.pes.monitoring.measurement import Measurement
+from xcorr.pes.monitoring.precision import centre_and_duration, weaver_error
+from xcorr.pes.monitoring.stretching import Products, Slots, best, group_size, products, products_of_each
+
+Found = dict[str, np.ndarray]  # dvv, error, coefficient, odd and difference, [piece]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pair:
+    """What is compared of one pair: pieces [piece, lag] in their slots, and the lags (samples) and limits (s).
+
+    ``spectrum`` is the central frequency and the duration of its references that :func:`weaver_error` takes.
+    """
+
+    pieces: Float32
+    slots: Slots
+    window: tuple[int, int]
+    limits_s: tuple[float, float]
+    spectrum: tuple[Float64, Float64]
+
+
+class ByStretching:
+    """Stretching with the parameters of a measurement, for series of one rate and largest lag (samples)."""
+
+    def __init__(self, how: Measurement, rate_hz: float, max_lag: int, window: tuple[int, int]) -> None:
+        self.how, self.rate_hz, self.max_lag = how, rate_hz, max_lag
+        self.stretches = how.stretches
+        self._stretch = Stretcher(window, how.window.sides, self.stretches, max_lag)
+        self.group = group_size(len(self._stretch.lags), how.steps)
+
+    def stretched(self, references: Float32, first_slot: int = 0) -> Float32:
+        """Return references [row, lag] stretched, [row, lag, step]; rows without data are zeros.
+
+        At most SLOTS rows are multiplied at once, the first one in the slot ``first_slot`` of them.
+        """
+        padded = np.zeros((SLOTS, references.shape[1]), np.float32)
+        rows = slice(first_slot, first_slot + len(references))
+        padded[rows] = np.nan_to_num(references)
+        return self._stretch(padded)[rows]
+
+    def spectra(self, references: Float32) -> tuple[Float64, Float64]:
+        """Return central frequencies (Hz) and durations (s), [row], of references [row, lag]."""
+        return centre_and_duration(np.nan_to_num(references[:, self._stretch.lags + self.max_lag]), self.rate_hz)
+
+    def fixed(self, pair: Pair, stretched: Float32) -> Found:
+        """Return what one reference, stretched [lag, step], says of the pieces."""
+        sides = self._sides(pair, stretched)
+        found = self._of(functools.reduce(Products.__add__, sides).coefficients(), pair)
+        if self.how.compare_sides:
+            left, right = (best(side.coefficients(), self.stretches)[0][pair.slots.at] for side in sides)
+            found["difference"] = right - left
+        return found
+
+    def several(self, pair: Pair, references: Float32, stretched: list[Float32]) -> Found:
+        """Return what several references [reference, lag] say together (Sens-Schönfelder et al. 2014, GJI 197).
+
+        Each is compared with the mean of all, and its coefficients are moved by the velocity change between the two.
+        The mean of the coefficients of all references then has one maximum for each piece.
+        """
+        total = np.zeros((pair.slots.count, len(self.stretches)))
+        there = np.flatnonzero(np.isfinite(references[:, 0]))
+        if not len(there):
+            return self._of(total.astype(np.float32), pair)
+        base = references[there].mean(axis=0, dtype=np.float64).astype(np.float32)
+        slots = Slots(np.arange(len(there)), -(-len(there) // self.group) * self.group, self.group)
+        as_pieces = dataclasses.replace(pair, pieces=references[there], slots=slots)
+        moves = self.fixed(as_pieces, self.stretched(base[None])[0])["dvv"]
+        for move, k in zip(moves, there, strict=True):
+            values = functools.reduce(Products.__add__, self._sides(pair, stretched[k])).coefficients()
+            total += _at(values, self.stretches, (1 + self.stretches) / (1 + move) - 1)
+        return self._of((total / len(there)).astype(np.float32), pair)
+
+    def rolling(self, pair: Pair, references: Float32) -> Found:
+        """Return what references [piece, lag], one for each piece, say of the pieces."""
+        values = np.empty((pair.slots.count, len(self.stretches)), np.float32)
+        everything = slice(0, references.shape[1])
+        known = pair.slots.put(references, [everything])[0]
+        own = pair.slots.put(pair.pieces, self._lags(pair))
+        for low in range(0, pair.slots.count, self.group):
+            group = slice(low, low + self.group)
+            stretched = self.stretched(known[group])
+            sides = [
+                products_of_each(part[group], stretched[:, self._stretch.rows_of(a, b)])
+                for part, (a, b) in zip(own, self._ranges(pair), strict=True)
+            ]
+            values[group] = functools.reduce(Products.__add__, sides).coefficients()
+        return self._of(values, dataclasses.replace(pair, spectrum=self.spectra(references)))
+
+    def without(self, pair: Pair, times_s: Float64) -> Found:
+        """Return the velocity changes that fit those between all pieces best."""
+        count = len(pair.pieces)
+        changes, errors, coefficients = (np.full((count, count), np.nan) for _ in range(3))
+        reach = self.how.reference.length_s or np.inf
+        for k in np.flatnonzero(np.isfinite(pair.pieces[:, 0])):
+            reference = pair.pieces[k]
+            found = self.fixed(pair, self.stretched(reference[None], int(pair.slots.at[k]) % self.group)[0])
+            good = (found["odd"] == 0) & (np.abs(times_s - times_s[k]) <= reach) & (np.arange(count) != k)
+            changes[k, good], errors[k, good] = found["dvv"][good], found["error"][good]
+            coefficients[k, good] = found["coefficient"][good]
+        how = self.how.reference
+        dvv, error = inverted(changes, errors, times_s, how.smooth_s, how.strength)
+        known = np.isfinite(coefficients)
+        with np.errstate(invalid="ignore"):
+            mean = np.where(known, coefficients, 0).sum(axis=0) / known.sum(axis=0)
+        return {"dvv": dvv, "error": error, "coefficient": mean, "odd": np.zeros(count, np.uint8)}
+
+    def _ranges(self, pair: Pair) -> list[tuple[int, int]]:
+        """Return the ranges of lags that are multiplied: those of each side, or both together if they touch."""
+        found = sides_of(pair.window, self.how.window.sides)
+        is_one = len(found) > 1 and found[0][1] + 1 == found[1][0] and not self.how.compare_sides
+        return [(found[0][0], found[1][1])] if is_one else found
+
+    def _lags(self, pair: Pair) -> list[slice]:
+        """Return where the lags of each side are in the series."""
+        return [slice(a + self.max_lag, b + self.max_lag + 1) for a, b in self._ranges(pair)]
+
+    def _sides(self, pair: Pair, stretched: Float32) -> list[Products]:
+        own = pair.slots.put(pair.pieces, self._lags(pair))
+        return [
+            products(part, stretched[self._stretch.rows_of(a, b)])
+            for part, (a, b) in zip(own, self._ranges(pair), strict=True)
+        ]
+
+    def _of(self, values: Float32, pair: Pair) -> Found:
+        """Return maxima of coefficients [slot, step], with Weaver's error."""
+        dvv, coefficient, odd = (found[pair.slots.at] for found in best(values, self.stretches))
+        error = weaver_error(coefficient, *pair.spectrum, cubes(pair.limits_s, self.how.window.sides))
+        return {"dvv": dvv, "error": error, "coefficient": coefficient, "odd": odd}
+
+
+def _at(values: Float32, stretches: Float64, wanted: Float64) -> Float64:
+    """Return coefficients [piece, step] at other stretches, by cubic interpolation; beyond the ends, the last value."""
+    place = np.clip((wanted - stretches[0]) / (stretches[1] - stretches[0]), 0, len(stretches) - 1)
+    first = np.clip(np.floor(place).astype(int) - 1, 0, len(stretches) - 4)
+    t = place - first
+    taps = (
+        -(t - 1) * (t - 2) * (t - 3) / 6,
+        t * (t - 2) * (t - 3) / 2,
+        -t * (t - 1) * (t - 3) / 2,
+        t * (t - 1) * (t - 2) / 6,
+    )
+    total: Float64 = sum(values[:, first + k] * tap for k, tap in enumerate(taps))
+    return total

@@ -1,0 +1,211 @@
+"""The monitoring pass: reads series from the shards and measures velocity changes, one range of rows at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xcorr.core import GenericPE, IterativePE
+from xcorr.core.files import rename_synced
+from xcorr.pes.items import Float32, Float64
+from xcorr.pes.monitoring.measure import Measurer, SeriesOfRows, Values
+from xcorr.pes.monitoring.measurement import Measurement
+from xcorr.pes.monitoring.monitor_file import NAME, REFERENCE, MonitorTables, assemble, remove_parts, write_part
+from xcorr.pes.process_setup import prepare_process, touch_product_buffer
+from xcorr.pes.storing.open_shards import OpenShards
+from xcorr.pes.storing.read_series import Series, read_series, series_of, stored_parts
+from xcorr.pes.storing.shards import require_space
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MonitorRequest:
+    """Rows ``first_row ... stop_row - 1`` of the campaign, all of one strip that begins at row ``offset``.
+
+    ``shards`` holds (chunk, path) in order; ``azimuth_deg`` and ``distance_m`` [row] those of the pairs.
+    """
+
+    first_row: int
+    stop_row: int
+    offset: int
+    shards: tuple[tuple[int, str], ...]
+    azimuth_deg: Float64
+    distance_m: Float64
+
+    @property
+    def identity(self) -> str:
+        """First and last row."""
+        return f"{self.first_row}-{self.stop_row - 1}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MonitorJob:
+    """A measurement of a run, of one component pair and a ``band`` of the series.
+
+    ``wanted`` pieces (numbers) are measured, which needs those of ``needed`` too. ``window``: first and last lag
+    (samples) that any pair needs. ``rows`` are the pairs that are measured, in order. ``known_references``: the
+    references are those of the file that is replaced.
+    """
+
+    name: str
+    components: str
+    band: str
+    how: Measurement
+    wanted: np.ndarray
+    needed: np.ndarray
+    window: tuple[int, int]
+    rows: np.ndarray
+    known_references: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MeasuredRows:
+    """What was measured of a range of rows: values [piece, row] and references, by their paths in the file."""
+
+    first_row: int
+    values: Mapping[str, np.ndarray]
+
+    @property
+    def identity(self) -> str:
+        """The first row."""
+        return str(self.first_row)
+
+
+class MonitorSource(GenericPE):
+    """The source of the monitoring pass: writes monitor requests."""
+
+    def __init__(self, requests: Sequence[MonitorRequest]) -> None:
+        super().__init__()
+        self._add_output("output")
+        self.requests = requests
+
+    def process(self, inputs: dict[str, Any]) -> None:
+        """Write every request."""
+        for request in self.requests:
+            self.write("output", request)
+
+
+class MeasureRows(IterativePE):
+    """Reads the series of a range of rows and measures velocity changes: one :class:`MeasuredRows` for a range.
+
+    ``rate_hz`` and ``max_lag`` (samples) are those of the series, ``times_ns`` [piece, 2] starts and ends of all pieces
+    of the campaign, ``substacks`` the pieces of a chunk. All measurements share one reading of the series.
+    """
+
+    stateless = True
+
+    def __init__(
+        self,
+        folder: str,
+        jobs: Sequence[MonitorJob],
+        rate_hz: float,
+        max_lag: int,
+        times_ns: np.ndarray,
+        substacks: int = 1,
+    ) -> None:
+        super().__init__()
+        self.folder, self.jobs, self.rate_hz, self.max_lag = folder, tuple(jobs), rate_hz, max_lag
+        self.times_ns, self.substacks = times_ns, substacks
+
+    def _preprocess(self) -> None:
+        prepare_process()
+        touch_product_buffer()
+        step = int(self.times_ns[0, 1] - self.times_ns[0, 0])
+        self._measurers = [Measurer(job.how, self.rate_hz, self.max_lag, job.window, step) for job in self.jobs]
+
+    def process(self, inputs: dict[str, Any]) -> None:
+        """Measure one range."""
+        request: MonitorRequest = inputs["input"]
+        found: dict[str, np.ndarray] = {}
+        for band, pair in dict.fromkeys((job.band, job.components) for job in self.jobs):
+            ours = [k for k, job in enumerate(self.jobs) if (job.band, job.components) == (band, pair)]
+            needed = np.unique(np.concatenate([self.jobs[k].needed for k in ours]))
+            series, n = self._read(request, band, pair, needed)
+            for k in ours:
+                found |= self._measured(self.jobs[k], self._measurers[k], request, needed, series, n)
+        self.write("output", MeasuredRows(request.first_row, found))
+
+    def _read(self, request: MonitorRequest, band: str, pair: str, needed: np.ndarray) -> Series:
+        """Return the series of some pieces (numbers), [piece, row, lag], NaN where there are no windows."""
+        rows = slice(request.first_row - request.offset, request.stop_row - request.offset)
+        shape = len(needed), rows.stop - rows.start
+        series, n = np.full((*shape, 2 * self.max_lag + 1), np.nan, np.float32), np.zeros(shape, np.int32)
+        parts = stored_parts([pair])
+        chunks = set((needed // self.substacks).tolist())
+        shards = OpenShards(self.folder)
+        try:
+            for chunk, path in request.shards:
+                if chunk in chunks:
+                    there, windows = series_of(read_series(shards, path, band, parts, rows), pair, request.azimuth_deg)
+                    pieces = chunk * self.substacks + np.arange(self.substacks)
+                    at = np.searchsorted(needed, pieces)
+                    inside = np.flatnonzero(needed[np.minimum(at, len(needed) - 1)] == pieces)
+                    series[at[inside]], n[at[inside]] = there[inside], windows[inside]
+        finally:
+            shards.close()
+        series[n == 0] = np.nan
+        return series, n
+
+    def _measured(
+        self,
+        job: MonitorJob,
+        measurer: Measurer,
+        request: MonitorRequest,
+        needed: np.ndarray,
+        series: Float32,
+        n: np.ndarray,
+    ) -> dict[str, np.ndarray]:
+        own = np.searchsorted(needed, job.needed)
+        if len(own) < len(needed):
+            series, n = series[own], n[own]
+        skipped = np.isin(np.arange(request.first_row, request.stop_row), job.rows, invert=True)
+        distances = np.where(skipped, np.nan, request.distance_m if job.how.window.velocity_km_s else 0.0)
+        of = SeriesOfRows(series, n, self.times_ns[job.needed], distances, request.first_row)
+        path = f"{job.name}/{job.components}"
+        references = self._known(path, request) if job.known_references else measurer.references(of)
+        values: Values = measurer(of, np.searchsorted(job.needed, job.wanted), references)
+        found = {f"{path}/{name}": value for name, value in values.items()}
+        if job.how.reference.kind == "period":
+            found[f"{path}/{REFERENCE}"] = np.where(skipped[:, None], np.float32(np.nan), references[0])
+        return found
+
+    def _known(self, path: str, request: MonitorRequest) -> Float32:
+        import h5py
+
+        with h5py.File(Path(self.folder, NAME)) as file:
+            known: Float32 = file[f"{path}/{REFERENCE}"][request.first_row : request.stop_row][None]
+        return known
+
+
+class WriteMonitor(GenericPE):
+    """Writes the file of velocity changes from :class:`MeasuredRows`; it becomes visible when complete."""
+
+    def __init__(self, folder: str, tables: MonitorTables) -> None:
+        super().__init__()
+        self._add_input("input", grouping="global")
+        self.folder, self.tables = folder, tables
+
+    def _preprocess(self) -> None:
+        t, folder = self.tables, Path(self.folder)
+        each = len(t.pieces) * len(t.pairs) * 4
+        require_space(folder, 2 * each * sum(len(table.fields) for table in t.tables))
+
+    def process(self, inputs: dict[str, Any]) -> None:
+        """Keep the values of a range of rows."""
+        item: MeasuredRows = inputs["input"]
+        write_part(Path(self.folder), self.tables.key, item.first_row, item.values)
+
+    def _postprocess(self) -> None:
+        folder = Path(self.folder)
+        temporary = folder / f".{NAME}.{os.getpid()}.part"
+        assemble(folder, self.tables, temporary)
+        self._publish(temporary, NAME)
+        remove_parts(folder)
+
+    def _publish(self, temporary: Path, name: str) -> None:
+        """Make a finished file visible."""
+        rename_synced(temporary, Path(self.folder, name))

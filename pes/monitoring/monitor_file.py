@@ -1,0 +1,200 @@
+"""``monitor.h5``: velocity changes [piece, pair] of every measurement and component pair.
+
+A run writes what it has measured of each range of rows to a file of its own. These files are put together at the end,
+so that a run that was interrupted goes on where it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xcorr.core import XcorrError
+from xcorr.core.files import rename_synced
+from xcorr.pes.monitoring.flags import NO_DATA, WORDS
+
+FORMAT, VERSION = "xcorr-monitor", 1
+NAME, PARTS = "monitor.h5", "monitor.parts"
+CHUNK = (512, 64)  # pieces and pairs of an HDF5 chunk
+REFERENCE = "reference"
+MEANING = {
+    "dvv": "relative velocity change; positive: the medium is faster, waves arrive earlier",
+    "error": "standard error of dvv",
+    "coefficient": "correlation coefficient (stretching) or coherence at the best fit",
+    "n_windows": "number of windows of the piece or moving stack",
+    "flag": "sum of " + ", ".join(f"{number}: {text}" for number, text in WORDS.items()),
+    "difference": "dvv of positive lags less that of negative lags",
+    "delay_s": "delay at lag zero (s); waves arrive later at both signs of the lag if positive",
+}
+FILLS: dict[str, Any] = {"n_windows": 0, "flag": NO_DATA}
+PIECES = [("start_ns", "i8"), ("end_ns", "i8"), ("shards", "S32")]
+
+
+class MonitorError(XcorrError, RuntimeError):
+    """A file of measurements that cannot be used."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A measurement of one component pair in the file: its name, fields, and what it was made with (attributes)."""
+
+    measurement: str
+    components: str
+    fields: tuple[str, ...]
+    about: Mapping[str, Any]
+
+    @property
+    def path(self) -> str:
+        """The group in the file."""
+        return f"{self.measurement}/{self.components}"
+
+
+@dataclasses.dataclass(frozen=True)
+class MonitorTables:
+    """What the file holds besides values.
+
+    ``pieces`` and ``pairs`` are tables of the campaign; ``tables`` are measured now, those of ``wanted`` [table] pieces
+    (numbers), the others are copied from the file that is replaced; ``kept`` are groups of that file that are copied
+    whole. ``key`` names the work, so that parts of other work are not taken for parts of this one.
+    """
+
+    stations: np.ndarray
+    pairs: np.ndarray
+    pieces: np.ndarray
+    tables: tuple[Table, ...]
+    wanted: tuple[np.ndarray, ...]
+    kept: tuple[str, ...]
+    attributes: Mapping[str, Any]
+    lags: int
+    key: str
+
+
+def part_path(folder: Path, key: str, first_row: int) -> Path:
+    """Return where the values of a range of rows are kept until all are there."""
+    return folder / PARTS / key / f"{first_row}.npz"
+
+
+def write_part(folder: Path, key: str, first_row: int, values: Mapping[str, np.ndarray]) -> None:
+    """Keep the values of a range of rows, by ``measurement/components/field``."""
+    path = part_path(folder, key, first_row)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with temporary.open("wb") as file:
+        np.savez(file, **values)  # type: ignore[arg-type]  # names of arrays, not its option
+    rename_synced(temporary, path)
+
+
+def parts_there(folder: Path, key: str) -> set[int]:
+    """Return the first rows of the ranges that are kept and whole. What is damaged is removed."""
+    found = set()
+    for path in (folder / PARTS / key).glob("*.npz"):
+        try:
+            with zipfile.ZipFile(path) as file:
+                is_whole = file.testzip() is None
+        except (zipfile.BadZipFile, OSError, ValueError):
+            is_whole = False
+        if is_whole and path.stem.isdigit():
+            found.add(int(path.stem))
+        else:
+            path.unlink()
+    return found
+
+
+def remove_parts(folder: Path, besides: str = "") -> None:
+    """Remove parts of other work than ``besides``."""
+    for path in (folder / PARTS).glob("*"):
+        if path.name != besides:
+            shutil.rmtree(path)
+    if (folder / PARTS).is_dir() and not any((folder / PARTS).iterdir()):
+        (folder / PARTS).rmdir()
+
+
+def assemble(folder: Path, of: MonitorTables, temporary: Path) -> None:
+    """Put all parts, and what is copied from the file that is replaced, together in a new file."""
+    import h5py
+
+    old_path = folder / NAME
+    with h5py.File(temporary, "w", libver="latest") as file:
+        file.attrs.update({"format": FORMAT, "version": VERSION, **of.attributes})
+        for name in ("stations", "pairs", "pieces"):
+            table = getattr(of, name)
+            file.create_dataset(name, data=table, **({"chunks": True, "fletcher32": True} if table.size else {}))
+        for table in of.tables:
+            _add(file, table, of)
+        copied = {table.path: _old_pieces(of, wanted) for table, wanted in zip(of.tables, of.wanted, strict=True)}
+        if of.kept or any(len(new) for new, _ in copied.values()):
+            with h5py.File(old_path) as old:
+                for name in of.kept:
+                    old.copy(name, file)
+                at = {start: k for k, start in enumerate(old["pieces"]["start_ns"].tolist())}
+                for table, (new, starts) in zip(of.tables, copied.values(), strict=True):
+                    if len(new):
+                        _copy(old[table.path], file[table.path], new, np.array([at[s] for s in starts.tolist()]))
+        for first_row, values in _parts(folder, of.key):
+            for table, wanted in zip(of.tables, of.wanted, strict=True):
+                for name in (*table.fields, REFERENCE):
+                    if (value := values.get(f"{table.path}/{name}")) is not None:
+                        _write(file[table.path][name], value, first_row, wanted)
+
+
+def _add(file: Any, table: Table, of: MonitorTables) -> None:
+    shape = len(of.pieces), len(of.pairs)
+    group = file.create_group(table.path)
+    group.attrs.update(table.about)
+    chunks = tuple(max(1, min(a, b)) for a, b in zip(CHUNK, shape, strict=True))
+    for name in table.fields:
+        kind = {"n_windows": "i4", "flag": "u1"}.get(name, "f4")
+        fill = FILLS.get(name, np.nan)
+        made = group.create_dataset(name, shape, kind, chunks=chunks, fletcher32=True, fillvalue=fill)
+        made.attrs["meaning"] = MEANING[name]
+    rows = max(1, min(shape[1], (128 << 10) // (4 * of.lags)))
+    how = {"chunks": (rows, of.lags), "fletcher32": True, "fillvalue": np.nan}
+    group.create_dataset(REFERENCE, (shape[1], of.lags), "f4", **how)
+
+
+def _old_pieces(of: MonitorTables, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of the pieces that are copied, and their starts."""
+    new = np.setdiff1d(np.arange(len(of.pieces)), wanted)
+    return new, of.pieces["start_ns"][new]
+
+
+def _copy(old: Any, group: Any, new: np.ndarray, before: np.ndarray) -> None:
+    """Copy the values of some pieces, and all references, some pairs at a time."""
+    for name, data in group.items():
+        for low in range(0, data.shape[-1 if name != REFERENCE else 0], CHUNK[1] * 16):
+            part = slice(low, low + CHUNK[1] * 16)
+            if name == REFERENCE:
+                data[part] = old[name][part]
+            else:
+                _write(data, old[name][:, part][before], low, new)
+
+
+def _write(data: Any, values: np.ndarray, first_row: int, pieces: np.ndarray) -> None:
+    """Write values [piece, row] of some pieces, or references [row, lag]; pieces that follow one another at once."""
+    if data.name.endswith(REFERENCE):
+        data[first_row : first_row + len(values)] = values
+        return
+    rows = slice(first_row, first_row + values.shape[1])
+    if not len(pieces):
+        return
+    breaks = np.flatnonzero(np.diff(pieces) != 1) + 1
+    for low, high in itertools.pairwise([0, *breaks.tolist(), len(pieces)]):
+        data[pieces[low] : pieces[high - 1] + 1, rows] = values[low:high]
+
+
+def _parts(folder: Path, key: str) -> Iterator[tuple[int, Mapping[str, np.ndarray]]]:
+    for path in sorted((folder / PARTS / key).glob("*.npz"), key=lambda p: int(p.stem)):
+        try:
+            with np.load(path) as values:
+                yield int(path.stem), dict(values)
+        except (zipfile.BadZipFile, OSError, ValueError) as error:
+            path.unlink(missing_ok=True)
+            raise MonitorError(f"{path}: is damaged ({error}) and was removed; run xcorr monitor again") from error

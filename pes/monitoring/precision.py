@@ -1,0 +1,46 @@
+"""The precision of a velocity change: the error that noise gives it (Weaver et al. 2011)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from xcorr.pes.items import Float64
+from xcorr.pes.transforms.fft import next_fast_len
+
+
+def weaver_error(coefficient: np.ndarray, centre_hz: Float64, duration_s: Float64, cubes_s3: float) -> Float64:
+    """Return the standard error of dv/v by Weaver, Hadziioannou, Larose & Campillo (2011, GJI 185, 1384-1392)::
+
+        sigma = sqrt(1 - X^2) / (2 X) * sqrt(6 sqrt(pi / 2) T / (omega^2 (t2^3 - t1^3)))
+
+    Parameters
+    ----------
+    coefficient : X, the correlation coefficient at the best stretch. NaN and values of 0 or less give NaN.
+    centre_hz : the central frequency, omega / (2 pi).
+    duration_s : T, the inverse of the bandwidth: the autocorrelation of the waveform has the envelope exp(-t²/T²).
+    cubes_s3 : t2³ - t1³, from the first to the last lag; twice that where both sides are compared.
+    """
+    x = np.where(coefficient > 0, np.minimum(coefficient, 1.0), np.nan)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        lags = 6 * np.sqrt(np.pi / 2) * duration_s / ((2 * np.pi * centre_hz) ** 2 * cubes_s3)
+        error: Float64 = np.sqrt(1 - x**2) / (2 * x) * np.sqrt(lags)
+    return error
+
+
+def centre_and_duration(waveforms: np.ndarray, rate_hz: float) -> tuple[Float64, Float64]:
+    """Return the central frequency (Hz) and T (s), both [row], of waveforms [row, lag] for :func:`weaver_error`.
+
+    With P the power spectrum and w = 2 pi f, the paper's derivation has ``omega²`` as the mean of w² over P, and the
+    integral of the squared envelope, T sqrt(pi / 2), as that of w² P² divided by those of w² P and of P, for every
+    spectrum; for one that is flat over a width B, T is sqrt(2 / pi) / B. The squared power of a short piece of a coda
+    scatters as an exponential distribution does, so that its mean is twice that of the spectrum: it is halved.
+    """
+    size = next_fast_len(waveforms.shape[-1])
+    tapered = waveforms * np.hanning(waveforms.shape[-1] + 2)[1:-1]
+    power = np.abs(np.fft.rfft(tapered, size, axis=-1)) ** 2
+    frequency = np.fft.rfftfreq(size, 1 / rate_hz)
+    step, squared = frequency[1], (2 * np.pi * frequency) ** 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        whole, moment = power.sum(-1), (power * squared).sum(-1)
+        width = (power**2 * squared).sum(-1) / 2 / (moment * whole * step)
+        return np.sqrt(moment / whole) / (2 * np.pi), width * np.sqrt(2 / np.pi)

@@ -1,0 +1,218 @@
+"""Decides what a monitoring run measures, and what it keeps of the file that there is."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from xcorr.network.survey import Survey
+from xcorr.pes.monitoring.lag_windows import require_window
+from xcorr.pes.monitoring.measure import window_of_all
+from xcorr.pes.monitoring.measurement import Measurement
+from xcorr.pes.monitoring.monitor import MonitorJob, MonitorRequest
+from xcorr.pes.monitoring.monitor_file import NAME, PIECES, MonitorTables, Table
+from xcorr.pes.parameters import ParameterError
+from xcorr.pes.storing.shards import chunk_shape, digest_of
+from xcorr.results import Results
+from xcorr.results.pair_table import PairTable
+from xcorr.results.selection import Selection
+from xcorr.settings import Settings, SettingsError
+from xcorr.settings.monitoring import components_of, measurement_of
+from xcorr.settings.recipe import Recipe
+from xcorr.settings.sections import Monitor
+from xcorr.store.derived import is_ours, unreadable
+from xcorr.store.ledger import Ledger
+from xcorr.store.ledger_schema import Shard
+from xcorr.store.software import software
+from xcorr.store.tables import piece_table
+
+RANGE_BYTES = 256 << 20  # of the series that a worker reads at once
+SCHEME = 1  # changes when a new version would measure other values: measurements of older ones are made again
+
+
+@dataclasses.dataclass(frozen=True)
+class MonitorPlan:
+    """What is measured: jobs, the requests for rows, and what the file holds besides."""
+
+    jobs: tuple[MonitorJob, ...]
+    requests: tuple[MonitorRequest, ...]
+    tables: MonitorTables
+
+
+@dataclasses.dataclass(frozen=True)
+class _Old:
+    """What the present file says of itself: fingerprint by group, and the shards of each piece, by its start."""
+
+    fingerprints: Mapping[str, str]
+    shards: Mapping[int, bytes]
+
+
+def monitor_plan(folder: Path, recipe: Recipe, found: Survey, results: Results, ledger: Ledger) -> MonitorPlan | None:
+    """Return what is to be measured, or None if everything is up to date. Raises SettingsError for what cannot be."""
+    settings, shards = recipe.settings, ledger.shards()
+    pieces = _pieces(settings, shards)
+    pairs, stations = results.dataset("pairs"), results.dataset("stations")
+    of_pairs = hashlib.blake2b(pairs[["station_1", "station_2", "distance_m"]].tobytes(), digest_size=16)
+    of_pairs.update(stations["id"].tobytes())
+    old = _old(folder, ledger)
+    jobs: list[MonitorJob] = []
+    groups: list[Table] = []
+    for of in settings.monitor:
+        how = measurement_of(settings, of)
+        rows = _rows(results, of)
+        about = {"settings": json.dumps(dataclasses.asdict(of)), "pieces": len(pieces)}
+        text = repr(
+            (SCHEME, how, of.band, recipe.max_lag, settings.condition.rate_hz, rows.tolist(), of_pairs.hexdigest())
+        )
+        about["fingerprint"] = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        for pair in components_of(settings, of):
+            table = Table(of.name, pair, how.fields, about)
+            wanted = _wanted(how, pieces, old if old.fingerprints.get(table.path) == about["fingerprint"] else None)
+            groups.append(table)
+            jobs.append(_job(of, pair, how, wanted, pieces, rows, pairs, recipe))
+    if not any(len(job.wanted) for job in jobs) and set(old.shards) == set(pieces["start_ns"].tolist()):
+        return None
+    working = [job for job in jobs if len(job.wanted)]
+    named = {table.path for table in groups}
+    kept = tuple(name for name in old.fingerprints if name not in named)
+    key = hashlib.blake2b(
+        repr([(t.path, t.about["fingerprint"], j.wanted.tolist()) for t, j in zip(groups, jobs, strict=True)]).encode()
+        + pieces.tobytes(),
+        digest_size=16,
+    ).hexdigest()
+    made = MonitorTables(
+        stations,
+        pairs,
+        pieces,
+        tuple(groups),
+        tuple(job.wanted for job in jobs),
+        kept,
+        {"software": software(), "settings_hash": settings.hash(), "substack_s": settings.substack_s},
+        2 * recipe.max_lag + 1,
+        key,
+    )
+    return MonitorPlan(tuple(working), tuple(_requests(recipe, found, shards, pairs, working)), made)
+
+
+def _pieces(settings: Settings, shards: list[Shard]) -> np.ndarray:
+    """Return the table of pieces, with a digest of the shards that each is in."""
+    of_chunk = defaultdict(list)
+    for shard in shards:
+        of_chunk[shard.start_ns].append((shard.name, shard.id))
+    starts = sorted(of_chunk)
+    times = piece_table(settings, starts)
+    table = np.zeros(len(times), PIECES)
+    table["start_ns"], table["end_ns"] = times["start_ns"], times["end_ns"]
+    digests = [hashlib.blake2b(digest_of(sorted(of_chunk[s])).encode(), digest_size=16).hexdigest() for s in starts]
+    table["shards"] = np.repeat(np.array(digests, "S32"), len(times) // max(1, len(starts)))
+    return table
+
+
+def _old(folder: Path, ledger: Ledger) -> _Old:
+    import h5py
+
+    path = folder / NAME
+    if not path.exists() or not is_ours(ledger, path) or unreadable(path):
+        return _Old({}, {})
+    with h5py.File(path) as file:
+        groups = {
+            f"{name}/{pair}": str(group.attrs["fingerprint"])
+            for name, of in file.items()
+            if isinstance(of, h5py.Group)
+            for pair, group in of.items()
+        }
+        table = file["pieces"][...]
+    return _Old(groups, dict(zip(table["start_ns"].tolist(), table["shards"].tolist(), strict=True)))
+
+
+def _wanted(how: Measurement, pieces: np.ndarray, old: _Old | None) -> np.ndarray:
+    """Return the pieces (numbers) whose values are not in the file, or were of other shards there."""
+    every = np.arange(len(pieces))
+    if old is None:
+        return every
+    starts, digests = pieces["start_ns"].tolist(), pieces["shards"].tolist()
+    length = int(pieces["end_ns"][0] - pieces["start_ns"][0])
+    changed = [s for s, d in zip(starts, digests, strict=True) if old.shards.get(s) != d]
+    changed += [s for s in old.shards if s not in set(starts)]
+    if not changed:
+        return every[:0]
+    start, end = how.reference.start_ns, how.reference.end_ns
+    in_period = how.reference.kind == "period" and any(start <= s and s + length <= end for s in changed)
+    if how.needs_all() or in_period:
+        return every
+    moved = np.sort(np.array(changed))
+    # a value depends on the pieces that begin in the span before its end
+    first = pieces["end_ns"] - np.maximum(how.reach_ns(), length)
+    touched = np.searchsorted(moved, first) < np.searchsorted(moved, pieces["end_ns"])
+    return np.flatnonzero(touched)
+
+
+def _job(
+    of: Monitor,
+    pair: str,
+    how: Measurement,
+    wanted: np.ndarray,
+    pieces: np.ndarray,
+    rows: np.ndarray,
+    pairs: np.ndarray,
+    recipe: Recipe,
+) -> MonitorJob:
+    """Return what is measured of one component pair. Raises SettingsError if lags that it needs are not there."""
+    rate, distances = recipe.settings.condition.rate_hz, pairs["distance_m"][rows]
+    largest = how.epsilon_max if how.method == "stretching" else 0.0
+    try:
+        require_window(how.window, distances, largest, rate, recipe.max_lag)
+    except ParameterError as error:
+        raise SettingsError(f"[[monitor]] {of.name}: {error}") from None
+    is_new = len(wanted) == len(pieces)
+    first = np.searchsorted(pieces["start_ns"], pieces["end_ns"][wanted] - how.reach_ns())
+    spans = np.zeros(len(pieces) + 1, np.int64)  # +1 where what a value depends on begins, -1 after its piece
+    np.add.at(spans, np.minimum(first, wanted), 1)
+    np.add.at(spans, wanted + 1, -1)
+    needed = np.arange(len(pieces)) if is_new else np.flatnonzero(np.cumsum(spans[:-1]) > 0)
+    known = how.reference.kind == "period" and not is_new
+    return MonitorJob(of.name, pair, of.band, how, wanted, needed, window_of_all(how, distances, rate), rows, known)
+
+
+def _rows(results: Results, of: Monitor) -> np.ndarray:
+    """Return the rows of the pairs that are measured, in order."""
+    chosen = Selection(of.distance_km, None, of.pairs, (), of.where)
+    components = of.components[0] if of.components and of.components[0] in results.components else results.components[0]
+    rows = np.sort(chosen.rows(PairTable(results, components)))
+    if not len(rows):
+        raise SettingsError(f"[[monitor]] {of.name}: no pair is chosen by pairs, distance_km and where")
+    return rows
+
+
+def _requests(
+    recipe: Recipe, found: Survey, shards: list[Shard], pairs: np.ndarray, jobs: list[MonitorJob]
+) -> list[MonitorRequest]:
+    """Return requests that cover the rows of all jobs, each of rows of one strip."""
+    number = {start: k for k, start in enumerate(sorted({s.start_ns for s in shards}))}
+    rows = np.unique(np.concatenate([job.rows for job in jobs])) if jobs else np.empty(0, np.int64)
+    most = max((len(job.needed) for job in jobs), default=1)
+    lags = 2 * recipe.max_lag + 1
+    requests: list[MonitorRequest] = []
+    for g in found.generations:
+        for strip in g.layout.strips:
+            inside = g.layout.strip_rows(strip)
+            start, stop = inside.start + g.first_row, inside.stop + g.first_row
+            own = tuple((number[s.start_ns], s.path) for s in shards if (s.generation, s.strip) == (g.number, strip))
+            together = chunk_shape(lags, len(inside))[0]  # a range ends where a chunk of HDF5 does: both are read whole
+            size = max(1, RANGE_BYTES // (4 * lags * most) // together) * together
+            for first in range(start, stop, size):
+                end = min(first + size, stop)
+                low, high = np.searchsorted(rows, (first, end))
+                if low < high:
+                    one, after = int(rows[low]), int(rows[high - 1]) + 1
+                    part = pairs[one:after]
+                    requests.append(
+                        MonitorRequest(one, after, start, tuple(sorted(own)), part["azimuth_deg"], part["distance_m"])
+                    )
+    return requests
