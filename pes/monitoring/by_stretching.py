@@ -10,9 +10,9 @@ import numpy as np
 from xcorr.pes.items import Float32, Float64
 from xcorr.pes.monitoring.interpolation import SLOTS, Stretcher
 from xcorr.pes.monitoring.inversion import inverted
-from xcorr.pes.monitoring.lag_windows import cubes, sides_of
+from xcorr.pes.monitoring.lag_windows import lags_of, sides_of
 from xcorr.pes.monitoring.measurement import Measurement
-from xcorr.pes.monitoring.precision import centre_and_duration, weaver_error
+from xcorr.pes.monitoring.precision import centre_and_duration, cubes_of_energy, weaver_error
 from xcorr.pes.monitoring.stretching import Products, Slots, best, group_size, products, products_of_each
 
 Found = dict[str, np.ndarray]  # dvv, error, coefficient, odd and difference, [piece]
@@ -20,16 +20,15 @@ Found = dict[str, np.ndarray]  # dvv, error, coefficient, odd and difference, [p
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Pair:
-    """What is compared of one pair: pieces [piece, lag] in their slots, and the lags (samples) and limits (s).
+    """What is compared of one pair: pieces [piece, lag] in their slots, at lags of a window (samples).
 
-    ``spectrum`` is the central frequency and the duration of its references that :func:`weaver_error` takes.
+    ``precision``: what :func:`weaver_error` takes of its references, besides the coefficient.
     """
 
     pieces: Float32
     slots: Slots
     window: tuple[int, int]
-    limits_s: tuple[float, float]
-    spectrum: tuple[Float64, Float64]
+    precision: tuple[Float64, Float64, Float64]
 
 
 class ByStretching:
@@ -55,6 +54,11 @@ class ByStretching:
         """Return central frequencies (Hz) and durations (s), [row], of references [row, lag]."""
         return centre_and_duration(np.nan_to_num(references[:, self._stretch.lags + self.max_lag]), self.rate_hz)
 
+    def cubes(self, references: Float32, window: tuple[int, int]) -> Float64:
+        """Return what the lags of a window (samples) mean for the precision, [row] (s³), of references [row, lag]."""
+        lags = lags_of(window, self.how.window.sides)
+        return cubes_of_energy(np.nan_to_num(references[:, lags + self.max_lag]), lags / self.rate_hz)
+
     def fixed(self, pair: Pair, stretched: Float32) -> Found:
         """Return what one reference, stretched [lag, step], says of the pieces."""
         sides = self._sides(pair, stretched)
@@ -62,6 +66,12 @@ class ByStretching:
         if self.how.compare_sides:
             left, right = (best(side.coefficients(), self.stretches)[0][pair.slots.at] for side in sides)
             found["difference"] = right - left
+        return found
+
+    def coefficients(self, pair: Pair, stretched: Float32) -> Float32:
+        """Return the correlation coefficients [piece, step] with one reference, stretched [lag, step]."""
+        whole = functools.reduce(Products.__add__, self._sides(pair, stretched))
+        found: Float32 = whole.coefficients()[pair.slots.at]
         return found
 
     def several(self, pair: Pair, references: Float32, stretched: list[Float32]) -> Found:
@@ -97,7 +107,8 @@ class ByStretching:
                 for part, (a, b) in zip(own, self._ranges(pair), strict=True)
             ]
             values[group] = functools.reduce(Products.__add__, sides).coefficients()
-        return self._of(values, dataclasses.replace(pair, spectrum=self.spectra(references)))
+        precision = *self.spectra(references), self.cubes(references, pair.window)
+        return self._of(values, dataclasses.replace(pair, precision=precision))
 
     def without(self, pair: Pair, times_s: Float64) -> Found:
         """Return the velocity changes that fit those between all pieces best."""
@@ -137,7 +148,7 @@ class ByStretching:
     def _of(self, values: Float32, pair: Pair) -> Found:
         """Return maxima of coefficients [slot, step], with Weaver's error."""
         dvv, coefficient, odd = (found[pair.slots.at] for found in best(values, self.stretches))
-        error = weaver_error(coefficient, *pair.spectrum, cubes(pair.limits_s, self.how.window.sides))
+        error = weaver_error(coefficient, *pair.precision)
         return {"dvv": dvv, "error": error, "coefficient": coefficient, "odd": odd}
 
 

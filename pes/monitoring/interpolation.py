@@ -77,9 +77,10 @@ class Stretcher:
         outputs = np.concatenate([columns.ravel(), columns[beyond]])
         factors = np.concatenate([np.where(beyond, 2 * values, values).ravel(), -values[beyond]])
         low, high = int(inputs.min()), int(inputs.max())
-        matrix = np.zeros((high - low + 1, at.size))
-        np.add.at(matrix, (inputs - low, outputs), factors)
-        return _Part(slice(low + self.max_lag, high + self.max_lag + 1), part, matrix.astype(np.float32))
+        shape = high - low + 1, at.size
+        flat = np.bincount((inputs - low) * at.size + outputs, factors, shape[0] * shape[1])
+        matrix = flat.reshape(shape).astype(np.float32)
+        return _Part(slice(low + self.max_lag, high + self.max_lag + 1), part, matrix)
 
     def __call__(self, references: Float32, out: Float32 | None = None) -> Float32:
         """Return references [row, lag] stretched, [row, lag wanted, step]. At most SLOTS rows give the same bits."""

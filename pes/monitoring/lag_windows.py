@@ -83,12 +83,6 @@ def lags_of(window: tuple[int, int], sides: str) -> np.ndarray:
     return np.concatenate([np.arange(low, high + 1) for low, high in sides_of(window, sides)])
 
 
-def cubes(limits_s: tuple[float, float], sides: str) -> float:
-    """Return the sum over sides of ``t2^3 - t1^3``, on which the precision depends (s³)."""
-    first, last = limits_s
-    return (last**3 - first**3) * (2 if sides == "both" else 1)
-
-
 def require_window(window: LagWindow, distances_m: Float64, epsilon_max: float, rate_hz: float, max_lag: int) -> None:
     """Raise ParameterError if the lags of a pair are not all there; the text names the numbers of the farthest."""
     known = distances_m[np.isfinite(distances_m)]

@@ -64,32 +64,38 @@ class Measurer:
 
         The other pieces serve in moving stacks and rolling references. ``references`` are those of :meth:`references`.
         """
-        moved, windows = self._moved(of, wanted)
+        moved, windows = self.moved(of, wanted)
         rows = of.series.shape[1]
         found = {name: np.zeros((len(wanted), rows), KINDS.get(name, np.float32)) for name in self.how.fields}
         group = self._stretching.group if self._stretching is not None else 1
         slots = Slots.of(of.times_ns[wanted, 0], self.step_ns, group)
         stretched, batch = list[Float32](), slice(0, rows)
-        spectra = (np.empty(0), np.empty(0))
+        whole, spectra = np.empty((0, 0), np.float32), (np.empty(0), np.empty(0))
         for row in range(rows):
             slot = (of.first_row + row) % SLOTS
             if self._stretching is not None and (row == 0 or slot == 0):  # the next batch of references
                 batch = slice(row, min(row + SLOTS - slot, rows))
                 stretched = [self._stretching.stretched(one, slot) for one in references[:, batch]]
-                spectra = self._spectra(of, references, batch)
+                whole = self._whole(of, references, batch)
+                spectra = self._stretching.spectra(whole)
             limits = self.how.window.limits_s(float(of.distances_m[row]))
             if not np.isfinite(limits[1]):
                 values: Found = {}
             else:
                 window = self.how.window.samples(float(of.distances_m[row]), self.rate_hz)
-                at = slice(row - batch.start, row - batch.start + 1)
-                pair = Pair(moved[:, row], slots, window, limits, (spectra[0][at], spectra[1][at]))
-                values = self._of_pair(pair, of, row, wanted, references, [s[row - batch.start] for s in stretched])
+                if self._stretching is None:
+                    values = self._by_phase(moved[:, row], references[0, row], window)
+                else:
+                    at = slice(row - batch.start, row - batch.start + 1)
+                    precision = spectra[0][at], spectra[1][at], self._stretching.cubes(whole[at], window)
+                    pair = Pair(moved[:, row], slots, window, precision)
+                    own = [one[row - batch.start] for one in stretched]
+                    values = self._of_pair(self._stretching, pair, of, row, wanted, references, own)
             for name, value in self._flagged(values, windows[:, row]).items():
                 found[name][:, row] = value
         return found
 
-    def _moved(self, of: SeriesOfRows, wanted: np.ndarray) -> tuple[Float32, np.ndarray]:
+    def moved(self, of: SeriesOfRows, wanted: np.ndarray) -> tuple[Float32, np.ndarray]:
         """Return what is compared: pieces, or moving stacks that end with them. Pieces without windows stay NaN."""
         n = of.n[wanted]
         if not self.how.moving_s:
@@ -101,6 +107,7 @@ class Measurer:
 
     def _of_pair(
         self,
+        by: ByStretching,
         pair: Pair,
         of: SeriesOfRows,
         row: int,
@@ -108,23 +115,21 @@ class Measurer:
         references: Float32,
         stretched: list[Float32],
     ) -> Found:
-        if self._stretching is None:
-            return self._by_phase(pair, references[0, row])
         kind = self.how.reference.kind
         if kind == "rolling":
-            return self._stretching.rolling(pair, self._rolling_references(of, row, wanted))
+            return by.rolling(pair, self._rolling_references(of, row, wanted))
         if kind == "none":
-            return self._stretching.without(pair, of.times_ns[wanted].mean(axis=1) / S)
+            return by.without(pair, of.times_ns[wanted].mean(axis=1) / S)
         if kind == "several":
-            return self._stretching.several(pair, references[:, row], stretched)
-        return self._stretching.fixed(pair, stretched[0])
+            return by.several(pair, references[:, row], stretched)
+        return by.fixed(pair, stretched[0])
 
-    def _spectra(self, of: SeriesOfRows, references: Float32, rows: slice) -> tuple[Float64, Float64]:
-        """Return central frequencies and durations of references; without any, of the mean of all pieces."""
-        assert self._stretching is not None
+    def _whole(self, of: SeriesOfRows, references: Float32, rows: slice) -> Float32:
+        """Return the sum of the references, or without any the mean of all pieces, [row, lag], for their spectra."""
         if self.how.reference.kind == "none":
-            return self._stretching.spectra(mean(of.series[:, rows], of.n[:, rows])[0])
-        return self._stretching.spectra(np.nansum(references[:, rows], axis=0, initial=0))
+            return mean(of.series[:, rows], of.n[:, rows])[0]
+        whole: Float32 = np.nansum(references[:, rows], axis=0, initial=0)
+        return whole
 
     def _rolling_references(self, of: SeriesOfRows, row: int, wanted: np.ndarray) -> Float32:
         how = self.how.reference
@@ -132,22 +137,22 @@ class Measurer:
         only = slice(row, row + 1)
         return means(of.series[:, only], of.n[:, only], Spans(spans.first[wanted], spans.stop[wanted]))[0][:, 0]
 
-    def _by_phase(self, pair: Pair, reference: Float32) -> Found:
+    def _by_phase(self, pieces: Float32, reference: Float32, window: tuple[int, int]) -> Found:
         """Return what the phases of cross-spectra say of the pieces."""
         if self.how.method == "mwcs":
             how = self.how.mwcs
             assert how is not None
-            of = mwcs.delays(pair.pieces, reference, pair.window, self.how.window.sides, self.rate_hz, how)
+            of = mwcs.delays(pieces, reference, window, self.how.window.sides, self.rate_hz, how)
             dvv, error, coefficient, delay = mwcs.slopes(of, how)
             highest = how.band_hz[1]
         else:
             by = self.how.wavelet
             assert by is not None
-            of_lags = pair.window, self.how.window.sides, self.rate_hz, by
-            dvv, error, coefficient, delay = wavelet.slopes(pair.pieces, reference, *of_lags)
+            of_lags = window, self.how.window.sides, self.rate_hz, by
+            dvv, error, coefficient, delay = wavelet.slopes(pieces, reference, *of_lags)
             highest = by.band_hz[1]
         with np.errstate(invalid="ignore"):  # waves that moved further may be taken for those one cycle away
-            odd = np.where(np.abs(dvv) * pair.limits_s[1] * highest > HALF_CYCLE, EDGE, 0)
+            odd = np.where(np.abs(dvv) * window[1] / self.rate_hz * highest > HALF_CYCLE, EDGE, 0)
         return {"dvv": dvv, "error": error, "coefficient": coefficient, "delay_s": delay, "odd": odd}
 
     def _flagged(self, values: Found, windows: np.ndarray) -> Values:

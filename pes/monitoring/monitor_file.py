@@ -133,7 +133,7 @@ def assemble(folder: Path, of: MonitorTables, temporary: Path) -> None:
         if of.kept or any(len(new) for new, _ in copied.values()):
             with h5py.File(old_path) as old:
                 for name in of.kept:
-                    old.copy(name, file)
+                    _keep(old, file, name, of)
                 at = {start: k for k, start in enumerate(old["pieces"]["start_ns"].tolist())}
                 for table, (new, starts) in zip(of.tables, copied.values(), strict=True):
                     if len(new):
@@ -160,6 +160,21 @@ def _add(file: Any, table: Table, of: MonitorTables) -> None:
     group.create_dataset(REFERENCE, (shape[1], of.lags), "f4", **how)
 
 
+def _keep(old: Any, file: Any, name: str, of: MonitorTables) -> None:
+    """Copy a group of the file that is replaced. Pieces and pairs that it does not know have no data."""
+    group = file.create_group(name)
+    group.attrs.update(old[name].attrs)
+    before = old["pieces"]["start_ns"]
+    _, new, at = np.intersect1d(of.pieces["start_ns"], before, return_indices=True)
+    for field, data in old[name].items():
+        is_reference = field == REFERENCE
+        shape = (len(of.pairs), of.lags) if is_reference else (len(of.pieces), len(of.pairs))
+        chunks = tuple(max(1, min(a, b)) for a, b in zip(data.chunks, shape, strict=True))
+        made = group.create_dataset(field, shape, data.dtype, chunks=chunks, fletcher32=True, fillvalue=data.fillvalue)
+        made.attrs.update(data.attrs)
+    _copy(old[name], group, new, at)
+
+
 def _old_pieces(of: MonitorTables, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the numbers of the pieces that are copied, and their starts."""
     new = np.setdiff1d(np.arange(len(of.pieces)), wanted)
@@ -169,8 +184,9 @@ def _old_pieces(of: MonitorTables, wanted: np.ndarray) -> tuple[np.ndarray, np.n
 def _copy(old: Any, group: Any, new: np.ndarray, before: np.ndarray) -> None:
     """Copy the values of some pieces, and all references, some pairs at a time."""
     for name, data in group.items():
-        for low in range(0, data.shape[-1 if name != REFERENCE else 0], CHUNK[1] * 16):
-            part = slice(low, low + CHUNK[1] * 16)
+        rows = old[name].shape[0 if name == REFERENCE else 1]  # pairs that came later are behind these
+        for low in range(0, rows, CHUNK[1] * 16):
+            part = slice(low, min(low + CHUNK[1] * 16, rows))
             if name == REFERENCE:
                 data[part] = old[name][part]
             else:

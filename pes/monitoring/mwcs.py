@@ -18,6 +18,7 @@ from xcorr.pes.transforms.fft import next_fast_len
 TAPER = 0.85  # share of a window that is tapered, both ends together (Clarke et al. 2011)
 NEARLY_ONE = 1 - 1e-6  # coherence of this and more has one weight
 LEAST_ERROR_S = 1e-6  # so that a window without any error does not outweigh all others
+INDEPENDENT = 0.6  # share of a tapered window after which the next one tells something else
 AT_ONCE = 1 << 21  # values of spectra held at once
 
 
@@ -35,7 +36,7 @@ class Mwcs:
     band_hz: tuple[float, float]
     window_s: float
     step_s: float
-    smooth_bins: int = 5
+    smooth_bins: int = 2
     least_coherence: float = 0.5
     most_error_s: float = 0.1
     most_delay_s: float = 1.0
@@ -51,7 +52,8 @@ class Mwcs:
 class Delays:
     """Delays of correlations against a reference, [piece, window]: ``delay_s``, ``error_s``, ``coherence``.
 
-    ``lag_s`` [window] is the middle of each window. A positive delay: the waves arrive later than in the reference.
+    ``lag_s`` [window] is the centre of each window's energy in the reference. A positive delay: the waves arrive later
+    than in the reference.
     """
 
     lag_s: np.ndarray
@@ -65,7 +67,8 @@ def delays(
 ) -> Delays:
     """Return the delays of pieces [piece, lag] against a reference [lag]; ``window`` in samples, the last one included.
 
-    Weights, slope of the phase and error are those of equations 5 to 8 of Clarke et al. (2011).
+    Weights, slope of the phase and error are those of Clarke et al. (2011). The delay of a window in which waves decay
+    is that at the centre of its energy, which lies before its middle.
     """
     middle = len(reference) // 2
     length, step = round(how.window_s * rate_hz), max(1, round(how.step_s * rate_hz))
@@ -87,7 +90,10 @@ def delays(
     for low in range(0, len(pieces), together):
         part = slice(low, low + together)
         found[:, part] = _of_spectra(known, spectra(pieces[part]), inside, 2 * np.pi * frequency[inside], how)
-    return Delays((starts + (length - 1) / 2) / rate_hz, *found)
+    energy = (reference[columns].astype(np.float64) * taper) ** 2
+    with np.errstate(invalid="ignore"):
+        lag = (energy * (columns - middle)).sum(axis=-1) / energy.sum(axis=-1)
+    return Delays(lag / rate_hz, *found)
 
 
 def _of_spectra(known: np.ndarray, own: np.ndarray, inside: np.ndarray, omega: np.ndarray, how: Mwcs) -> np.ndarray:
@@ -117,6 +123,7 @@ def slopes(found: Delays, how: Mwcs) -> tuple[Float64, Float64, Float64, Float64
         counts &= np.abs(found.delay_s) <= how.most_delay_s
         weight = np.where(counts, 1 / np.maximum(found.error_s, LEAST_ERROR_S) ** 2, 0.0)
         slope, delay, error = line(found.lag_s, found.delay_s, weight, how.through_origin)
+        error *= np.sqrt(max(1.0, INDEPENDENT * how.window_s / how.step_s))  # windows that overlap tell the same
         coherence = np.where(counts, found.coherence, 0.0).sum(-1) / counts.sum(-1)
     return -slope, error, np.where(np.isnan(slope), np.nan, coherence), delay
 

@@ -8,7 +8,7 @@ from xcorr.pes.items import Float64
 from xcorr.pes.transforms.fft import next_fast_len
 
 
-def weaver_error(coefficient: np.ndarray, centre_hz: Float64, duration_s: Float64, cubes_s3: float) -> Float64:
+def weaver_error(coefficient: np.ndarray, centre_hz: Float64, duration_s: Float64, cubes_s3: Float64) -> Float64:
     """Return the standard error of dv/v by Weaver, Hadziioannou, Larose & Campillo (2011, GJI 185, 1384-1392)::
 
         sigma = sqrt(1 - X^2) / (2 X) * sqrt(6 sqrt(pi / 2) T / (omega^2 (t2^3 - t1^3)))
@@ -18,13 +18,27 @@ def weaver_error(coefficient: np.ndarray, centre_hz: Float64, duration_s: Float6
     coefficient : X, the correlation coefficient at the best stretch. NaN and values of 0 or less give NaN.
     centre_hz : the central frequency, omega / (2 pi).
     duration_s : T, the inverse of the bandwidth: the autocorrelation of the waveform has the envelope exp(-t²/T²).
-    cubes_s3 : t2³ - t1³, from the first to the last lag; twice that where both sides are compared.
+    cubes_s3 : t2³ - t1³, from the first to the last lag; of both sides, where both are compared.
     """
     x = np.where(coefficient > 0, np.minimum(coefficient, 1.0), np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
         lags = 6 * np.sqrt(np.pi / 2) * duration_s / ((2 * np.pi * centre_hz) ** 2 * cubes_s3)
         error: Float64 = np.sqrt(1 - x**2) / (2 * x) * np.sqrt(lags)
     return error
+
+
+def cubes_of_energy(waveforms: np.ndarray, lags_s: Float64) -> Float64:
+    """Return t2³ - t1³ (s³), [row], for waveforms [row, lag] whose energy is not the same at all lags.
+
+    The paper has waves of one amplitude. Its derivation, with amplitudes of any kind and noise of one amplitude, has
+    three times the mean square lag, weighted by energy, times the length of all lags; for one amplitude this is
+    t2³ - t1³. Early lags then count more in a decaying coda, and the error is larger.
+    """
+    energy = np.square(waveforms, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        mean = (energy * lags_s**2).sum(axis=-1) / energy.sum(axis=-1)
+    found: Float64 = 3 * mean * len(lags_s) * np.abs(lags_s[1] - lags_s[0])
+    return found
 
 
 def centre_and_duration(waveforms: np.ndarray, rate_hz: float) -> tuple[Float64, Float64]:

@@ -91,7 +91,7 @@ class Products:
 
 
 def _inverse_root(squares_of: np.ndarray) -> Float32:
-    found = np.zeros(len(squares_of))
+    found = np.zeros(squares_of.shape)
     np.divide(1, np.sqrt(squares_of), out=found, where=squares_of > 0)
     return found.astype(np.float32)
 

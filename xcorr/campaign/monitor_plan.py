@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,13 +15,13 @@ from xcorr.pes.monitoring.lag_windows import require_window
 from xcorr.pes.monitoring.measure import window_of_all
 from xcorr.pes.monitoring.measurement import Measurement
 from xcorr.pes.monitoring.monitor import MonitorJob, MonitorRequest
-from xcorr.pes.monitoring.monitor_file import NAME, PIECES, MonitorTables, Table
+from xcorr.pes.monitoring.monitor_file import NAME, MonitorTables, Table
 from xcorr.pes.parameters import ParameterError
-from xcorr.pes.storing.shards import chunk_shape, digest_of
+from xcorr.pes.storing.shards import chunk_shape
 from xcorr.results import Results
 from xcorr.results.pair_table import PairTable
 from xcorr.results.selection import Selection
-from xcorr.settings import Settings, SettingsError
+from xcorr.settings import SettingsError
 from xcorr.settings.monitoring import components_of, measurement_of
 from xcorr.settings.recipe import Recipe
 from xcorr.settings.sections import Monitor
@@ -30,7 +29,7 @@ from xcorr.store.derived import is_ours, unreadable
 from xcorr.store.ledger import Ledger
 from xcorr.store.ledger_schema import Shard
 from xcorr.store.software import software
-from xcorr.store.tables import piece_table
+from xcorr.store.tables import pieces_of_shards
 
 RANGE_BYTES = 256 << 20  # of the series that a worker reads at once
 SCHEME = 1  # changes when a new version would measure other values: measurements of older ones are made again
@@ -56,7 +55,7 @@ class _Old:
 def monitor_plan(folder: Path, recipe: Recipe, found: Survey, results: Results, ledger: Ledger) -> MonitorPlan | None:
     """Return what is to be measured, or None if everything is up to date. Raises SettingsError for what cannot be."""
     settings, shards = recipe.settings, ledger.shards()
-    pieces = _pieces(settings, shards)
+    pieces = pieces_of_shards(settings, shards)
     pairs, stations = results.dataset("pairs"), results.dataset("stations")
     of_pairs = hashlib.blake2b(pairs[["station_1", "station_2", "distance_m"]].tobytes(), digest_size=16)
     of_pairs.update(stations["id"].tobytes())
@@ -98,20 +97,6 @@ def monitor_plan(folder: Path, recipe: Recipe, found: Survey, results: Results, 
         key,
     )
     return MonitorPlan(tuple(working), tuple(_requests(recipe, found, shards, pairs, working)), made)
-
-
-def _pieces(settings: Settings, shards: list[Shard]) -> np.ndarray:
-    """Return the table of pieces, with a digest of the shards that each is in."""
-    of_chunk = defaultdict(list)
-    for shard in shards:
-        of_chunk[shard.start_ns].append((shard.name, shard.id))
-    starts = sorted(of_chunk)
-    times = piece_table(settings, starts)
-    table = np.zeros(len(times), PIECES)
-    table["start_ns"], table["end_ns"] = times["start_ns"], times["end_ns"]
-    digests = [hashlib.blake2b(digest_of(sorted(of_chunk[s])).encode(), digest_size=16).hexdigest() for s in starts]
-    table["shards"] = np.repeat(np.array(digests, "S32"), len(times) // max(1, len(starts)))
-    return table
 
 
 def _old(folder: Path, ledger: Ledger) -> _Old:

@@ -18,6 +18,8 @@ KINDS = {  # figures besides the record section, and what they show
     "availability": "Draw the share of windows used, by component of a station and chunk.",
 }
 
+MONITORING = ("monitor", "similarity", "interferogram")  # figures of velocity changes
+
 
 def _kinds(command: Any) -> Any:
     for name, text in reversed(KINDS.items()):
@@ -29,6 +31,18 @@ def _kinds(command: Any) -> Any:
 @click.argument("results", type=EXISTING)
 @click.option("--pair", nargs=2, metavar="NET.STA NET.STA", help="Draw one pair, and its series over time.")
 @_kinds
+@click.option(
+    "--monitor", metavar="NAMES", help="Draw velocity changes of these measurements, such as coda,late or all."
+)
+@click.option("--similarity", metavar="NAME", help="With --pair: draw its coefficients by stretch and date.")
+@click.option("--interferogram", metavar="NAME", help="With --pair: draw its series by date, and the lags compared.")
+@click.option(
+    "--mean",
+    "mean",
+    type=click.Choice(["median", "mean", "weighted", "trimmed"]),
+    default="median",
+    help="--monitor: how the pairs are put together.",
+)
 @stack_options
 @selection_options
 @click.option("--velocity", help="Lines of these velocities in the record section (km/s), such as 2,3,4.")
@@ -54,7 +68,11 @@ def plot(results: Path, output: Path | None, **given: Any) -> None:
         if given[name] is not None and not np.isfinite(given[name]).all():
             raise click.BadParameter(f"--{name.replace('_', '-')}: must be finite")
     folder = results if results.is_dir() else results.parent
-    figure, name = _drawn(chosen[0] if chosen else "section", results, folder, given)
+    kind = next((name for name in MONITORING if given[name]), "")
+    if kind and chosen and chosen != ["pair"]:
+        raise click.UsageError(f"--{kind} and --{chosen[0]} are different figures; give one of them")
+    drawn = _monitoring(kind, results, given) if kind else None
+    figure, name = drawn or _drawn(chosen[0] if chosen else "section", results, folder, given)
     target = output or folder / f"{name}.png"
     figures.save(figure, target)
     click.echo(f"wrote {target}")
@@ -97,6 +115,29 @@ def _drawn(kind: str, results: Path, folder: Path, given: dict[str, Any]) -> tup
         lines = velocities and "v" + "-".join(f"{v:g}" for v in velocities)
         drawn = figures.record_section(found, components, given["max_lag"], stack, band, selection, velocities, insist)
         return drawn, _named(kind, *what, lag, *pairs, lines)
+
+
+def _monitoring(kind: str, results: Path, given: dict[str, Any]) -> tuple[Any, str]:
+    """Return a figure of velocity changes, and the name of its file."""
+    from xcorr.results import Results, figures
+    from xcorr.results.pair_table import PairTable
+
+    components, pair, names = given["components"] or "", given["pair"], given[kind].split(",")
+    if kind != "monitor" and not pair:
+        raise click.UsageError(f"--{kind} needs --pair NET.STA NET.STA")
+    called = _named(kind, "+".join(names), components, "-".join(pair or ()), *_selected(given))
+    with Results(results) as found:
+        if kind != "monitor":
+            draw = figures.similarity if kind == "similarity" else figures.interferogram
+            return draw(found, pair[0], pair[1], names[0], components), called
+        rows = None
+        if not pair and _selected(given):
+            chosen = selection_of(
+                **{name: given[name] for name in ("distance", "azimuth", "pairs", "networks", "where")}
+            )
+            rows = chosen.rows(PairTable(found, components or found.components[0]))
+        wanted = () if names == ["all"] else names
+        return figures.velocity_changes(found, wanted, components, pair, rows, given["mean"]), called
 
 
 def _selected(given: dict[str, Any]) -> list[str]:

@@ -79,6 +79,7 @@ def compare(first: Path, second: Path) -> None:
 @stack_options
 @selection_options
 @click.option("--pair", nargs=2, metavar="NET.STA NET.STA", help="Export one pair.")
+@click.option("--monitor", "measurement", help="Export the velocity changes of a measurement: csv or netcdf.")
 @click.option("--series", is_flag=True, help="Export the series, not the stacks.")
 @click.option("--reverse", is_flag=True, help="Positive lag: from station 2 to 1, as in ObsPy, yam and dispel4py.")
 def export(
@@ -90,6 +91,7 @@ def export(
     components: str | None,
     insist: bool,
     pair: tuple[str, str] | None,
+    measurement: str | None,
     series: bool,
     reverse: bool,
     **selected: Any,
@@ -105,6 +107,12 @@ def export(
         if pair:
             found.row(*pair)  # raises an error that says what there is
             wanted = dataclasses.replace(wanted, pairs=(*wanted.pairs, "-".join(pair)))
+        if measurement is not None:
+            from xcorr.results.monitoring import export_changes
+
+            count = export_changes(found, output, kind, measurement, components or "", wanted)
+            click.echo(f"wrote the velocity changes of {count} pair(s) to {output}")
+            return
         stack = None if series else which or found.main_stack
         listed = components.replace(" ", "").split(",") if components else ()
         count = write(found, output, kind, stack, reverse, band, listed, wanted, insist)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pandas
     import xarray
 
+    from xcorr.results.monitoring import Monitoring
     from xcorr.settings import Settings
 
 
@@ -307,6 +308,13 @@ class Results:
             "back_azimuth_deg": back_azimuth,
             "lag_convention": self.attributes["lag_convention"],
         }
+
+    @property
+    def monitoring(self) -> Monitoring:
+        """The velocity changes that ``xcorr monitor`` has measured. Raises ResultsError if there are none."""
+        from xcorr.results.monitoring import Monitoring
+
+        return Monitoring(self.path.parent)
 
     def dataset(self, name: str) -> np.ndarray:
         """Return a whole dataset of the file."""

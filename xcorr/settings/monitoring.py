@@ -14,7 +14,7 @@ from xcorr.pes.reading.times import time_ns
 from xcorr.settings.schema import Settings, SettingsError
 from xcorr.settings.sections import Monitor
 
-PERIODS, STEPS = 4, 4  # of the default window of moving-window cross-spectra: its length in periods, its steps
+PERIODS, STEPS = 2, 4  # of the default window of moving-window cross-spectra: its length in periods, its steps
 
 
 def measurement_of(settings: Settings, of: Monitor) -> Measurement:

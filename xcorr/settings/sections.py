@@ -318,9 +318,11 @@ class Monitor:
     band_hz: tuple[float, float] | None = option(
         None, "mwcs, wavelet: frequencies whose phases count. Default: the band of the series."
     )
-    window_s: float | None = option(None, "mwcs: length of a window. Default: 4 periods of the lowest frequency.")
+    window_s: float | None = option(None, "mwcs: length of a window. Default: 2 periods of the lowest frequency.")
     step_s: float | None = option(None, "mwcs: distance of windows. Default: a quarter of window_s.")
-    smooth_bins: int = option(5, "mwcs: half width of the smoothing of spectra.", least=0, most=1000)
+    smooth_bins: int = option(
+        2, "mwcs: half width of the smoothing of spectra. More bins bias dv/v to smaller values.", least=0, most=1000
+    )
     least_coherence: float = option(0.5, "mwcs: of windows, wavelet: of pieces, that count.", least=0, most=1)
     most_error_s: float = option(0.1, "mwcs: largest error of a delay that counts.", least=0)
     most_delay_s: float = option(1.0, "mwcs: largest delay that counts.", least=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +11,7 @@ import numpy as np
 from xcorr.network.pairs import geometry
 from xcorr.network.station_list import Station
 from xcorr.network.survey import Survey
+from xcorr.pes.monitoring.monitor_file import PIECES
 from xcorr.pes.reading.source import CODE_LENGTH
 from xcorr.pes.reading.waveform import NS
 from xcorr.pes.stacking.result_file import Tables
@@ -84,6 +87,20 @@ def piece_table(settings: Settings, starts: Sequence[int]) -> np.ndarray:
     size, count = settings.substack_s * NS, settings.data.chunk_s // settings.substack_s
     begins = [start + k * size for start in starts for k in range(count)]
     return np.array([(s, s + size) for s in begins], [("start_ns", "i8"), ("end_ns", "i8")])
+
+
+def pieces_of_shards(settings: Settings, shards: Sequence[Shard]) -> np.ndarray:
+    """Return the table of pieces of ``monitor.h5``: starts, ends, and a digest of the shards that each is in."""
+    of_chunk = defaultdict(list)
+    for shard in shards:
+        of_chunk[shard.start_ns].append((shard.name, shard.id))
+    starts = sorted(of_chunk)
+    times = piece_table(settings, starts)
+    table = np.zeros(len(times), PIECES)
+    table["start_ns"], table["end_ns"] = times["start_ns"], times["end_ns"]
+    digests = [hashlib.blake2b(digest_of(sorted(of_chunk[s])).encode(), digest_size=16).hexdigest() for s in starts]
+    table["shards"] = np.repeat(np.array(digests, "S32"), len(times) // max(1, len(starts)))
+    return table
 
 
 def tables(recipe: Recipe, found: Survey, pairs: np.ndarray, starts: Sequence[int], shards: Sequence[Shard]) -> Tables:

@@ -10,17 +10,19 @@ from typing import Any
 
 from xcorr.observers.published import RUNNING, read_progress
 from xcorr.pes.items import WINDOWS_USED
+from xcorr.pes.monitoring.monitor_file import NAME as MONITOR
 from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.pes.stacking.sums_file import SUMS
 from xcorr.pes.storing.shards import ShardBusy, ShardError, compact_name, digest_of, name_of, part_names, read_shard
 from xcorr.settings import Settings
 from xcorr.store import doubts, lock
 from xcorr.store import folder as campaign
-from xcorr.store.derived import DIFFERS, MARKED, differs, looks_marked, read_stacks, unreadable
+from xcorr.store.derived import DIFFERS, MARKED, damage, differs, looks_marked, read_stacks, unreadable
 from xcorr.store.ledger_reader import SEAL, LedgerError, LedgerReader
 from xcorr.store.reconcile import files_of, looks_known, redundant
 from xcorr.store.report import read_report
 from xcorr.store.sqlite_files import open_to_read
+from xcorr.store.tables import pieces_of_shards
 
 
 def problems(folder: Path, quick: bool = False) -> Iterator[str]:
@@ -99,10 +101,14 @@ def _in_all(folder: Path, settings: Settings, ledger: LedgerReader | None, damag
         for name in MARKED:
             if any(line.startswith(name) for line in told) or name == RESULTS:
                 continue
+            if name == MONITOR and not (folder / name).exists():
+                continue
             if not (folder / name).exists() and not looks_marked(ledger, folder / name):
                 lean = name == SUMS and not settings.stack.keep_series
                 yield f"{name}: missing" + (", and the series from which it was made were not kept" if lean else "")
-            elif name != SUMS and (folder / name).exists() and differs(ledger, folder / name):
+            elif name == MONITOR and (text := damage(ledger, folder / name)):
+                yield f"{name}: {text}; xcorr monitor measures what is in it again"
+            elif name not in (SUMS, MONITOR) and (folder / name).exists() and differs(ledger, folder / name):
                 yield f"{name}: {DIFFERS}"
     if not lock.is_running(folder):  # a run has unfinished files of its own
         if ledger is not None:
@@ -116,6 +122,22 @@ def behind(folder: Path) -> list[str]:
         return [f"{method}: {what}" for method, what in read_stacks(folder).behind().items()]
     except (OSError, KeyError):  # no results, or damaged ones, which are problems
         return []
+
+
+def monitor_behind(folder: Path) -> str:
+    """Return what ``monitor.h5`` lacks of the series that the campaign has; an empty text if nothing."""
+    import h5py
+
+    if not (folder / MONITOR).exists():
+        return ""
+    try:
+        with h5py.File(folder / MONITOR) as file, contextlib.closing(LedgerReader(folder)) as ledger:
+            now = pieces_of_shards(campaign.frozen_settings(folder), ledger.shards())
+            known = set(map(tuple, file["pieces"][["start_ns", "shards"]].tolist()))
+    except (OSError, KeyError, LedgerError):  # damaged, which is a problem
+        return ""
+    lacking = sum(row not in known for row in map(tuple, now[["start_ns", "shards"]].tolist()))
+    return f"velocity changes lack {lacking} of {len(now)} pieces, or are of others" if lacking else ""
 
 
 def _expected(ledger: LedgerReader) -> dict[str, None]:

@@ -39,8 +39,8 @@ def with_defaults(draw: Callable[P, R]) -> Callable[P, R]:
     return drawn
 
 
-def new_figure(width: float, height: float, rows: int = 1) -> tuple[Any, Any]:
-    """Return a figure (inches) and its axes, without pyplot, which keeps its figures open."""
+def new_figure(width: float, height: float, rows: int = 1, heights: tuple[float, ...] | None = None) -> tuple[Any, Any]:
+    """Return a figure (inches) and its axes, without pyplot, which keeps its figures open. ``heights`` are relative."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -52,7 +52,7 @@ def new_figure(width: float, height: float, rows: int = 1) -> tuple[Any, Any]:
 
     figure = Picture(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows)
+    return figure, figure.subplots(rows, height_ratios=heights)
 
 
 def encoded(figure: Any, kind: str) -> bytes:

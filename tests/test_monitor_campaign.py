@@ -1,0 +1,354 @@
+"""From waveforms of a medium that changes to its curve: on all mappings, interrupted, growing, damaged, exported."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pytest
+from changing_medium import SETTINGS, truth, write_changing
+
+from xcorr import results
+from xcorr.campaign import monitor as module
+from xcorr.campaign.monitor import monitor
+from xcorr.campaign.run import run_campaign
+from xcorr.core.errors import XcorrError
+from xcorr.pes.monitoring.monitor_file import NAME, PARTS
+from xcorr.results.errors import ResultsError
+from xcorr.results.monitoring import network
+from xcorr.settings import SettingsError
+from xcorr.settings.toml import build, load, override, to_toml
+from xcorr.store.folder import CampaignError
+from xcorr.store.verify import problems
+
+DAYS = 60
+PERIOD = {"reference": "period", "reference_start": "2024-01-01", "reference_end": "2024-01-21"}
+TABLES = [
+    {"name": "late", "lag_s": [10.0, 50.0], "epsilon_max": 0.01, **PERIOD},
+    {"name": "moving", "lag_s": [10.0, 50.0], "epsilon_max": 0.01, "moving_s": 3 * 86_400, **PERIOD},
+    {"name": "rolling", "lag_s": [10.0, 50.0], "epsilon_max": 0.01, "reference": "rolling",
+     "reference_length_s": 4 * 86_400, "reference_gap_s": 86_400},
+    {"name": "phases", "method": "mwcs", "lag_s": [10.0, 50.0], "window_s": 20.0, **PERIOD},
+    {"name": "waves", "method": "wavelet", "lag_s": [10.0, 50.0], "band_hz": [0.15, 0.5], **PERIOD},
+]  # fmt: skip
+
+
+def made(folder, stations, days, hours, first=0, tables=TABLES):
+    """A campaign of the changing medium, without velocity changes measured yet."""
+    codes = write_changing(folder / "sds", stations, days, hours)
+    (folder / "stations.txt").write_text("".join(f"XX {code}\n" for code in codes))
+    plain = {name: dict(keys) for name, keys in SETTINGS.items()}
+    plain["data"]["source"] = f"sds:{folder / 'sds'}"
+    plain["monitor"] = tables
+    assert run_campaign(folder / "stations.txt", folder / "c.xcorr", build(plain)).exit_code == 0
+    return folder / "c.xcorr"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Six stations and sixty days, measured."""
+    campaign = made(tmp_path_factory.mktemp("whole"), 6, DAYS, 6.0)
+    monitor(campaign)
+    return campaign
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Three stations and twelve days, not measured."""
+    return made(tmp_path_factory.mktemp("small"), 3, 12, 2.0)
+
+
+def values(campaign):
+    """Every dataset of the file, as bytes."""
+    found = {}
+    with h5py.File(campaign / NAME) as file:
+        file.visititems(lambda name, data: found.update({name: data[...].tobytes()} if hasattr(data, "dtype") else {}))
+    return found
+
+
+def test_the_curve_comes_back(whole):
+    """A step of -0.2 % and a drift of 0.1 %: every method has them, pair by pair within its errors."""
+    expected = truth(DAYS)
+    with results.open(whole) as r, r.monitoring as of:
+        for name in ("late", "phases", "waves"):
+            changes = of.get(name)
+            assert (changes["flag"].values == 0).mean() > 0.99, name
+            off = changes["dvv"].values - expected[:, None]
+            off -= off[:20].mean(axis=0)  # of the reference
+            scatter = off / changes["error"].values
+            assert scatter.std() < 2, name
+            together = network(changes).isel(group=0)["dvv"].values
+            together -= together[:20].mean() - expected[:20].mean()
+            assert np.abs(together - expected).max() < 6e-4, name
+            step = together[31:40].mean() - together[20:29].mean()
+            assert step == pytest.approx(expected[31:40].mean() - expected[20:29].mean(), abs=1.5e-4), name
+        rolling = network(of.get("rolling"))["dvv"].values[0]
+        assert rolling[30] == pytest.approx(-0.002, abs=4e-4)
+        assert np.abs(rolling[40:]).max() < 6e-4
+
+
+def test_all_mappings_give_the_same_bits(whole, tmp_path, invoke):
+    expected = values(whole)
+    for mapping in ("threads", "processes"):
+        shutil.copytree(whole, tmp_path / mapping)
+        (tmp_path / mapping / NAME).unlink()
+        answer = invoke("monitor", tmp_path / mapping, "-m", mapping, "-n", 2)
+        assert answer.exit_code == 0, answer.output
+        assert values(tmp_path / mapping) == expected, mapping
+
+
+def test_mpi_gives_the_same_bits(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "mpi")
+    (tmp_path / "mpi" / NAME).unlink()
+    command = ["mpiexec", "-n", "3", sys.executable, "-m", "xcorr", "monitor", str(tmp_path / "mpi"), "-m", "mpi"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert values(tmp_path / "mpi") == values(whole)
+
+
+def test_what_is_up_to_date_is_not_measured(whole):
+    before = (whole / NAME).stat()
+    assert monitor(whole).tables == 0
+    assert (whole / NAME).stat() == before
+    assert list(problems(whole)) == []
+
+
+def grown(small, tmp_path, upto):
+    """A campaign of the first days; returns it and a function that adds the others."""
+    folder = tmp_path / "grown"
+    shutil.copytree(small.parent, folder)
+    shutil.rmtree(folder / "c.xcorr")
+    plain = {**build(load(small / "campaign.toml")).as_dict()}
+    plain["data"]["source"] = f"sds:{folder / 'sds'}"
+    later = [path for path in folder.rglob("*.2024.*") if int(path.name[-3:]) > upto]
+    for path in later:
+        path.rename(path.with_name("." + path.name))
+
+    def run():
+        assert run_campaign(folder / "stations.txt", folder / "c.xcorr", build(plain), refresh=True).exit_code == 0
+        return monitor(folder / "c.xcorr")
+
+    def add(day):
+        for path in later:
+            if int(path.name[-3:]) == day:
+                path.with_name("." + path.name).rename(path)
+        return run()
+
+    run()
+    return folder / "c.xcorr", add
+
+
+def test_new_days_cost_a_day_and_change_no_other(small, tmp_path):
+    """Day after day, or all at once: the same bits, and only what depends on new days is measured."""
+    tables = [{**t, "reference_end": "2024-01-06"} if "reference_end" in t else t for t in TABLES]
+    shutil.copytree(small.parent, tmp_path / "all")
+    assignments = [
+        f"monitor.{t['name']}.{key}={value!r}" for t in tables for key, value in t.items() if key == "reference_end"
+    ]
+    small = tmp_path / "all" / "c.xcorr"
+    monitor(small, assignments)
+    campaign, add = grown(small, tmp_path, 8)
+    for day, most in ((9, 2), (10, 2), (12, 2), (11, 7)):  # SDS files may go on into the next day, so that it is there
+        assert add(day).pieces <= most, "only the new day, or what moving stacks and references have of it"
+    assert values(campaign) == values(small)
+    assert list(problems(campaign)) == []
+
+
+def test_absent_days_change_no_bits_of_others(whole, tmp_path):
+    """A tenth of the days gone: the others, as far as they do not depend on them, keep their bits."""
+    folder = tmp_path / "gaps"
+    shutil.copytree(whole.parent, folder)
+    shutil.rmtree(folder / "c.xcorr")
+    gone = [24, 33, 34, 41, 50, 58]  # numbers of days, from 0
+    for path in folder.rglob("*.2024.*"):
+        if int(path.name[-3:]) - 1 in gone:
+            path.unlink()
+    plain = build(load(whole / "campaign.toml")).as_dict()
+    plain["data"]["source"] = f"sds:{folder / 'sds'}"
+    assert run_campaign(folder / "stations.txt", folder / "c.xcorr", build(plain)).exit_code == 0
+    monitor(folder / "c.xcorr")
+    kept = [day for day in range(DAYS) if day not in gone]
+    with h5py.File(whole / NAME) as all_days, h5py.File(folder / "c.xcorr" / NAME) as some:
+        starts = some["pieces"]["start_ns"].tolist()
+        place = {
+            day: starts.index(int(start)) for day, start in enumerate(all_days["pieces"]["start_ns"]) if day in kept
+        }
+        for table, reach in (("late", 0), ("moving", 2), ("rolling", 5), ("phases", 0), ("waves", 0)):
+            for field, data in some[table]["ZZ"].items():
+                if field == "reference":
+                    assert data[...].tobytes() == all_days[table]["ZZ"][field][...].tobytes()
+                    continue
+                for day, at in place.items():
+                    if not set(range(day - reach, day)) & set(gone):
+                        assert data[at].tobytes() == all_days[table]["ZZ"][field][day].tobytes(), (table, field, day)
+
+
+def test_interrupted_and_resumed_is_uninterrupted(whole, tmp_path, monkeypatch):
+    import xcorr.campaign.monitor_plan as plan
+
+    monkeypatch.setattr(plan, "RANGE_BYTES", 0)
+    monkeypatch.setattr(plan, "chunk_shape", lambda lags, rows: (2, lags))
+    campaign = tmp_path / "c.xcorr"
+    shutil.copytree(whole, campaign)
+    (campaign / NAME).unlink()
+    real, written = module.WriteMarkedMonitor.process, []
+
+    def process(self, inputs):
+        if len(written) == 4:
+            raise OSError("the machine stopped")
+        written.append(1)
+        real(self, inputs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.WriteMarkedMonitor, "process", process)
+        with pytest.raises(XcorrError, match="the machine stopped"):
+            monitor(campaign)
+    parts = sorted((campaign / PARTS).rglob("*.npz"))
+    assert len(parts) == 4
+    parts[1].write_bytes(parts[1].read_bytes()[:-200])
+    data = bytearray(parts[2].read_bytes())
+    data[len(data) // 2] ^= 1
+    parts[2].write_bytes(bytes(data))
+    done = monitor(campaign)
+    assert done.resumed == 2, "a cut and an altered part are measured again"
+    assert values(campaign) == values(whole)
+    assert not (campaign / PARTS).exists()
+
+
+@pytest.mark.parametrize("mapping", ["sequential", "processes"])
+def test_killed_at_any_time(whole, tmp_path, mapping):
+    campaign = tmp_path / "c.xcorr"
+    shutil.copytree(whole, campaign)
+    (campaign / NAME).unlink()
+    command = [sys.executable, "-m", "xcorr", "monitor", str(campaign), "-m", mapping, "-n", "2"]
+    for wait_s in (0.8, 1.6, 2.2):
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        time.sleep(wait_s)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert values(campaign) == values(whole)
+    assert list(problems(campaign)) == []
+
+
+def test_other_settings_measure_anew_and_keep_what_is_not_asked_for(small, tmp_path, invoke):
+    campaign = tmp_path / "c.xcorr"
+    shutil.copytree(small, campaign)
+    monitor(campaign)
+    before = values(campaign)
+    answer = invoke("monitor", campaign, "--set", "monitor.late.epsilon_max=0.005")
+    assert "1 measurement(s)" in answer.output
+    after = values(campaign)
+    assert {n.partition("/")[0] for n in before if after[n] != before[n]} == {"late"}
+    config = tmp_path / "other.toml"
+    config.write_text('[[monitor]]\nname = "second"\nlag_s = [5.0, 40.0]\n')
+    assert invoke("monitor", campaign, "-c", config).exit_code == 0
+    with results.open(campaign) as r:
+        assert set(r.monitoring.names) == {"late", "moving", "rolling", "phases", "waves", "second"}
+        assert r.monitoring.settings("late").epsilon_max == 0.005
+    refused = invoke("monitor", campaign, "--set", "condition.rate_hz=1")
+    assert refused.exit_code == 2
+    assert "only settings of monitor and run" in refused.output
+
+
+def test_damage_is_told_and_measured_again(small, tmp_path):
+    campaign = tmp_path / "c.xcorr"
+    shutil.copytree(small, campaign)
+    monitor(campaign)
+    expected = values(campaign)
+    data = bytearray((campaign / NAME).read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    (campaign / NAME).write_bytes(bytes(data))
+    assert any(NAME in text for text in problems(campaign))
+    monitor(campaign)
+    assert values(campaign) == expected
+    assert list(problems(campaign)) == []
+
+
+def test_results_say_what_was_measured(whole, invoke, tmp_path):
+    with results.open(whole) as r:
+        of = r.monitoring
+        changes = of.get("late", pairs=["XX.M00-XX.M01", "XX.M03-XX.M01"])
+        assert changes.sizes == {"time": DAYS, "pair": 2}
+        assert changes["pair"].values.tolist() == ["XX.M00-XX.M01", "XX.M01-XX.M03"]
+        table = of.table("late")
+        assert len(table) == DAYS * 15
+        row = table[(table["pair"] == "XX.M00-XX.M01") & (table["time"] == "2024-01-05")]
+        assert row["dvv"].item() == changes["dvv"].values[4, 0]
+        with pytest.raises(ResultsError, match="did you mean 'late'"):
+            of.get("lat")
+        with pytest.raises(ResultsError, match="no pair"):
+            of.get("late", pairs=["XX.M00-XX.M99"])
+        values = of.similarity(r, "XX.M00", "XX.M01", "late")
+        top = values["epsilon"].values[values.values.argmax(axis=1)]
+        assert np.abs(top - changes["dvv"].values[:, 0]).max() <= 1e-4
+    assert invoke("export", whole, "--monitor", "late", "--format", "csv", "-o", tmp_path / "x.csv").exit_code == 0
+    text = (tmp_path / "x.csv").read_text().splitlines()
+    assert len(text) == 1 + DAYS * 15
+    assert text[0].startswith("pair,start,end,dvv,error,coefficient,n_windows,flag")
+    assert invoke("export", whole, "--monitor", "late", "--format", "netcdf", "-o", tmp_path / "x.nc").exit_code == 0
+    import xarray
+
+    with xarray.open_dataset(tmp_path / "x.nc", engine="h5netcdf") as found:
+        assert found["dvv"].shape == (DAYS, 15)
+        assert "faster" in found["dvv"].attrs["long_name"]
+    refused = invoke("export", whole, "--monitor", "late", "--format", "sac", "-o", tmp_path / "y")
+    assert "csv or netcdf" in refused.output
+
+
+def test_figures(whole, invoke, tmp_path):
+    pair = ("--pair", "XX.M00", "XX.M01")
+    for k, options in enumerate(
+        (("--monitor", "all"), ("--monitor", "late,waves", *pair), ("--similarity", "late", *pair),
+         ("--interferogram", "late", *pair), ("--monitor", "late", "--where", "distance_km > 0", "--mean", "weighted"))
+    ):  # fmt: skip
+        answer = invoke("plot", whole, *options, "-o", tmp_path / f"{k}.png")
+        assert answer.exit_code == (1 if "--where" in options else 0), answer.output  # there are no coordinates
+    assert invoke("plot", whole, "--similarity", "late").exit_code == 2
+    assert "coefficients by stretch" in invoke("plot", whole, "--similarity", "waves", *pair).output
+
+
+def test_what_cannot_be_measured_is_said(small, tmp_path, invoke):
+    campaign = tmp_path / "c.xcorr"
+    shutil.copytree(small, campaign)
+    for given, words in (
+        ("monitor.late.lag_s=[5.0, 59.9]", "stretched by 1"),
+        ("monitor.late.components=['NN']", "must be pairs that can be made"),
+        ("monitor.late.band='low'", "there are no further bands"),
+        ("monitor.late.moving_s=60.0", "at least the length of a piece"),
+        ("monitor.late.reference_start='x'", "is not a time"),
+        ("monitor.late.pairs=['XX.Q*-XX.*']", "no pair is chosen"),
+        ("monitor.late.steps=4", "must be at least 5"),
+        ("monitor.late.stpes=5", "did you mean"),
+        ("monitor.pairs.lag_s=[5.0, 9.0]", "name of a table"),
+    ):
+        refused = invoke("monitor", campaign, "--set", given)
+        assert refused.exit_code == 2, (given, refused.output)
+        assert words in refused.output, (given, refused.output)
+    assert not (campaign / NAME).exists()
+    with pytest.raises(ResultsError, match="xcorr monitor measures"):
+        results.open(campaign).monitoring  # noqa: B018
+    plain = override(build(load(small / "campaign.toml")).as_dict(), ["stack.keep_series=false"])
+    folder = tmp_path / "sums.xcorr"
+    assert run_campaign(small.parent / "stations.txt", folder, build(plain)).exit_code == 0
+    with pytest.raises(CampaignError, match="series were not kept"):
+        monitor(folder)
+    with pytest.raises(SettingsError):
+        build({**plain, "monitor": [{"name": "a b"}]})
+
+
+def test_settings_of_monitoring_make_no_other_campaign(small):
+    with_tables = build(load(small / "campaign.toml"))
+    plain = with_tables.as_dict()
+    del plain["monitor"]
+    assert build(plain).hash() == with_tables.hash()
+    import tomllib
+
+    assert build(tomllib.loads(to_toml(with_tables.as_dict()))) == with_tables

@@ -1,0 +1,312 @@
+"""Velocity changes of a campaign, read from ``monitor.h5``: labelled arrays, tables, networks, clocks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xcorr.core.errors import nearest
+from xcorr.pes.monitoring.by_stretching import ByStretching, Pair
+from xcorr.pes.monitoring.measure import Measurer, SeriesOfRows, window_of_all
+from xcorr.pes.monitoring.monitor_file import FORMAT, NAME
+from xcorr.pes.monitoring.stretching import Slots
+from xcorr.results.errors import ResultsError
+from xcorr.results.pair_table import PairTable
+from xcorr.results.reader import Results
+from xcorr.results.selection import Selection
+
+if TYPE_CHECKING:
+    import pandas
+    import xarray
+
+    from xcorr.settings.sections import Monitor
+
+FIELDS = ("dvv", "error", "coefficient", "n_windows", "flag", "difference", "delay_s")
+UNITS = {"dvv": "1", "error": "1", "difference": "1", "coefficient": "1", "n_windows": "1", "delay_s": "s"}
+MEANS = ("median", "mean", "weighted", "trimmed")
+TRIM = 0.1  # share of the pairs that `trimmed` leaves out at each end
+
+
+class Monitoring:
+    """The velocity changes of a campaign. Raises ResultsError if there are none."""
+
+    def __init__(self, folder: Path) -> None:
+        import h5py
+
+        self.path = folder / NAME
+        if not self.path.is_file():
+            raise ResultsError(f"{folder}: there is no {NAME}; xcorr monitor measures velocity changes")
+        try:
+            self.file = h5py.File(self.path)
+        except OSError as error:
+            raise ResultsError(f"{self.path} cannot be read as HDF5: {error}; xcorr monitor makes it again") from error
+        if self.file.attrs.get("format") != FORMAT:
+            raise ResultsError(f"{self.path} was not written by xcorr monitor")
+        tables = ("stations", "pairs", "pieces")
+        self.names: list[str] = [name for name in self.file if name not in tables]
+
+    def components(self, name: str = "") -> list[str]:
+        """Return the component pairs of a measurement."""
+        return sorted(self.file[self._known(name)])
+
+    def settings(self, name: str = "", components: str = "") -> Monitor:
+        """Return the settings that a measurement was made with."""
+        from xcorr.settings.sections import Monitor
+
+        plain = json.loads(self._group(name, components).attrs["settings"])
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in plain.items()}
+        return Monitor(**values)
+
+    def get(
+        self, name: str = "", components: str = "", pairs: Sequence[str] = (), rows: np.ndarray | None = None
+    ) -> xarray.Dataset:
+        """Return a measurement as a dataset [time, pair].
+
+        Its variables are ``dvv``, ``error``, ``coefficient``, ``n_windows``, ``flag``, and what the measurement has
+        besides. ``time`` is the start of each piece. Default: the first measurement, component pair, and all pairs that
+        were measured. ``pairs`` are names such as ``XX.A-XX.B``, in either order; ``rows`` are those of the campaign.
+        """
+        import xarray
+
+        group = self._group(name, components)
+        stations = self.file["stations"]["id"].astype(str)
+        table, pieces = self.file["pairs"][...], self.file["pieces"][...]
+        named = np.char.add(np.char.add(stations[table["station_1"]], "-"), stations[table["station_2"]])
+        chosen = self._rows(group, named, stations, table, pairs, rows)
+        times = pieces["start_ns"].astype("datetime64[ns]")
+        dims = ("time", "pair")
+        variables = {}
+        for field in FIELDS:
+            if field in group:
+                data = group[field]
+                values = data[:, chosen] if len(chosen) < data.shape[1] else data[...]
+                units = {"units": UNITS[field]} if field in UNITS else {}
+                variables[field] = (dims, values, {"long_name": str(data.attrs["meaning"]), **units})
+        return xarray.Dataset(
+            variables,
+            {
+                "time": times,
+                "end": ("time", pieces["end_ns"].astype("datetime64[ns]")),
+                "pair": named[chosen].astype(object),
+                "station_1": ("pair", stations[table["station_1"][chosen]].astype(object)),
+                "station_2": ("pair", stations[table["station_2"][chosen]].astype(object)),
+                "distance_m": ("pair", table["distance_m"][chosen], {"units": "m"}),
+            },
+            {
+                "measurement": group.parent.name[1:],
+                "components": group.name.rpartition("/")[2],
+                "settings": str(group.attrs["settings"]),
+                "software": str(self.file.attrs["software"]),
+            },
+        )
+
+    def table(self, name: str = "", components: str = "", pairs: Sequence[str] = ()) -> pandas.DataFrame:
+        """Return a measurement as a table with a row for each pair and piece that has data."""
+        return as_table(self.get(name, components, pairs))
+
+    def similarity(self, results: Results, first: str, second: str, name: str = "", components: str = "") -> Any:
+        """Return the coefficients of a pair, [time, epsilon], of which the largest gave ``dvv``, made anew.
+
+        Raises ResultsError for a measurement that has no single reference to stretch.
+        """
+        import xarray
+
+        from xcorr.settings.monitoring import measurement_of
+
+        of = self.settings(name, components)
+        how = measurement_of(results.settings, of)
+        if how.method != "stretching" or how.reference.kind not in ("whole", "period"):
+            raise ResultsError(f"{of.name}: only stretching with one reference has coefficients by stretch")
+        pair = self._group(name, components).name.rpartition("/")[2]
+        series = results.get(first, second, pair, None, of.band)
+        rate = 1 / (results.lags_s[1] - results.lags_s[0])
+        middle, times = len(results.lags_s) // 2, results.pieces.astype("i8")
+        distance = np.array([series.attrs["distance_m"] if of.velocity_km_s else 0.0])
+        window = window_of_all(how, distance, rate)
+        step = int(times[0, 1] - times[0, 0])
+        rows = SeriesOfRows(series.values[:, None], series["n_windows"].values[:, None], times, distance)
+        measurer = Measurer(how, rate, middle, window, step)
+        moved, _ = measurer.moved(rows, np.arange(len(times)))
+        stretching = ByStretching(how, rate, middle, window)
+        slots = Slots.of(times[:, 0], step, stretching.group)
+        one = Pair(moved[:, 0], slots, window, (np.ones(1), np.ones(1), np.ones(1)))
+        values = stretching.coefficients(one, stretching.stretched(measurer.references(rows)[0])[0])
+        coordinates = {"time": results.pieces[:, 0], "epsilon": how.stretches}
+        return xarray.DataArray(values, coordinates, ("time", "epsilon"), "coefficient")
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+    def __enter__(self) -> Monitoring:
+        """Return itself for a ``with`` block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file at the end of a ``with`` block."""
+        self.close()
+
+    def _known(self, name: str) -> str:
+        if name and name not in self.names:
+            there = ", ".join(self.names)
+            raise ResultsError(f"no measurement {name!r}{nearest(name, self.names)}; there are {there}")
+        return name or self.names[0]
+
+    def _group(self, name: str, components: str) -> Any:
+        known, there = self._known(name), self.components(name)
+        chosen = components or ("ZZ" if "ZZ" in there else there[0])
+        if chosen not in there:
+            raise ResultsError(f"{known}: no components {chosen!r}; there are {', '.join(there)}")
+        return self.file[known][chosen]
+
+    def _rows(
+        self,
+        group: Any,
+        named: np.ndarray,
+        stations: np.ndarray,
+        table: np.ndarray,
+        pairs: Sequence[str],
+        rows: np.ndarray | None,
+    ) -> np.ndarray:
+        if rows is not None:
+            return np.asarray(rows)
+        if not len(pairs):
+            return np.flatnonzero((group["n_windows"][...] > 0).any(axis=0))
+        number = {name: k for k, name in enumerate(named.tolist())}
+        for k, (a, b) in enumerate(zip(stations[table["station_2"]], stations[table["station_1"]], strict=True)):
+            number.setdefault(f"{a}-{b}", k)
+        lost = [pair for pair in pairs if pair not in number]
+        if lost:
+            raise ResultsError(f"no pair {lost[0]!r}{nearest(lost[0], number)} in {self.path}")
+        return np.array([number[pair] for pair in pairs])
+
+
+def export_changes(
+    results: Results, target: Path, kind: str, name: str = "", components: str = "", selection: Selection | None = None
+) -> int:
+    """Write a measurement as ``csv`` (a line for each pair and piece with data) or ``netcdf``; return its pairs.
+
+    Raises ResultsError for another kind, a target that exists, or a selection without any pair measured.
+    """
+    if kind not in ("csv", "netcdf"):
+        raise ResultsError(f"velocity changes are exported as csv or netcdf, not as {kind}")
+    if target.exists():
+        raise ResultsError(f"{target} exists already; remove it or choose another target with -o")
+    with results.monitoring as of:
+        rows = None
+        if selection is not None and selection != Selection():
+            there = results.components
+            rows = selection.rows(PairTable(results, components if components in there else there[0]))
+        changes = of.get(name, components, rows=rows)
+    changes = changes.isel(pair=(changes["n_windows"].values > 0).any(axis=0))
+    if not changes.sizes["pair"]:
+        raise ResultsError(f"{name or 'velocity changes'}: no pair with data is selected")
+    if kind == "netcdf":
+        changes.to_netcdf(target, engine="h5netcdf")
+    else:
+        as_table(changes).rename(columns={"time": "start"}).to_csv(target, index=False)
+    return int(changes.sizes["pair"])
+
+
+def as_table(changes: xarray.Dataset) -> pandas.DataFrame:
+    """Return a measurement as a table with a row for each pair and piece that has data, by pair and time."""
+    table = changes.drop_vars(["station_1", "station_2", "distance_m"]).to_dataframe().reset_index()
+    order = ["pair", "time", "end", *(name for name in FIELDS if name in changes)]
+    return table[order][table["n_windows"] > 0].sort_values(["pair", "time"], ignore_index=True)
+
+
+def network(
+    changes: xarray.Dataset,
+    how: str = "median",
+    groups: Sequence[str] | None = None,
+    percentiles: tuple[float, float] = (16, 84),
+    flagged: bool = False,
+) -> xarray.Dataset:
+    """Return what the pairs say together, [group, time]: ``dvv``, its ``error``, ``low``, ``high`` and ``n_pairs``.
+
+    Parameters
+    ----------
+    changes : as :meth:`Monitoring.get` returns it.
+    how : ``median``, ``mean``, ``weighted`` (by 1 / error²), or ``trimmed`` (the mean without the smallest and the
+        largest tenth).
+    groups : the group of each pair, such as its distance range. Default: one group of all.
+    percentiles : that ``low`` and ``high`` are.
+    flagged : also use flagged values.
+
+    ``error`` is the standard error of the mean from the scatter of the pairs (times 1.2533 for the median, as of normal
+    values), for ``weighted`` that of the weights. Raises ResultsError for another ``how``.
+    """
+    import xarray
+
+    if how not in MEANS:
+        raise ResultsError(f"how = {how!r}: must be one of {', '.join(MEANS)}{nearest(how, MEANS)}")
+    good = np.isfinite(changes["dvv"].values) & (flagged | (changes["flag"].values == 0))
+    labels = np.array(["all"] * changes.sizes["pair"] if groups is None else list(groups), object)
+    if len(labels) != changes.sizes["pair"]:
+        raise ResultsError(f"groups: {len(labels)} of them for {changes.sizes['pair']} pairs; give one for each")
+    names = list(dict.fromkeys(labels.tolist()))
+    found = np.full((5, len(names), changes.sizes["time"]), np.nan)
+    for g, name in enumerate(names):
+        inside = good & (labels == name)
+        for k, row in enumerate(inside):
+            errors = changes["error"].values[k][row].astype(float)
+            found[:, g, k] = _together(changes["dvv"].values[k][row].astype(float), errors, how, percentiles)
+    fields = ("dvv", "error", "low", "high", "n_pairs")
+    variables = {field: (("group", "time"), values) for field, values in zip(fields, found, strict=True)}
+    coordinates = {"group": names, "time": changes["time"].values}
+    return xarray.Dataset(variables, coordinates, {**changes.attrs, "how": how})
+
+
+def _together(values: np.ndarray, errors: np.ndarray, how: str, percentiles: tuple[float, float]) -> tuple[Any, ...]:
+    count = len(values)
+    if not count:
+        return np.nan, np.nan, np.nan, np.nan, 0
+    low, high = np.percentile(values, percentiles)
+    scatter = values.std(ddof=1) / np.sqrt(count) if count > 1 else np.nan
+    if how == "median":
+        return np.median(values), 1.2533 * scatter, low, high, count
+    if how == "weighted":
+        weights = 1 / np.maximum(errors, 1e-12) ** 2
+        return (weights * values).sum() / weights.sum(), 1 / np.sqrt(weights.sum()), low, high, count
+    cut = int(TRIM * count) if how == "trimmed" else 0
+    kept = np.sort(values)[cut : count - cut]
+    scatter = kept.std(ddof=1) / np.sqrt(len(kept)) if len(kept) > 1 else np.nan
+    return kept.mean(), scatter, low, high, count
+
+
+def clocks(changes: xarray.Dataset) -> xarray.Dataset:
+    """Return how far the clock of each station was ahead, ``ahead_s`` [time, station], and the misfit ``closure_s``.
+
+    A clock that is ahead delays the correlations of its station by the same time at both signs of the lag, so that
+    ``delay_s`` of a pair is the difference of two clocks, and the delays around three stations add up to nothing.
+    ``closure_s`` [time] is the root mean square of what the clocks do not explain: where it is as large as the delays,
+    these are not of clocks. Only differences are known: the mean of all clocks is 0. Raises ResultsError for a
+    measurement without ``delay_s``, or with fewer than three stations.
+    """
+    import xarray
+
+    if "delay_s" not in changes:
+        raise ResultsError("clocks need a measurement with delay_s: method = 'mwcs' or 'wavelet', not through_origin")
+    first, second = changes["station_1"].values, changes["station_2"].values
+    names = sorted({*first.tolist(), *second.tolist()})
+    if len(names) < 3:
+        raise ResultsError(f"clocks need three stations; there are {len(names)}")
+    number = {name: k for k, name in enumerate(names)}
+    rows = np.zeros((len(first), len(names)))
+    rows[np.arange(len(first)), [number[n] for n in first]] -= 1
+    rows[np.arange(len(first)), [number[n] for n in second]] += 1
+    ahead = np.full((changes.sizes["time"], len(names)), np.nan)
+    closure = np.full(changes.sizes["time"], np.nan)
+    for k, (delay, flag) in enumerate(zip(changes["delay_s"].values, changes["flag"].values, strict=True)):
+        good = np.isfinite(delay) & (flag == 0)
+        known = np.abs(rows[good]).sum(axis=0) > 0
+        if good.sum() >= known.sum() > 2:  # more delays than clocks
+            found = np.linalg.lstsq(rows[good], delay[good].astype(float), rcond=None)[0]
+            ahead[k] = np.where(known, found, np.nan)
+            closure[k] = np.sqrt(np.mean((rows[good] @ found - delay[good]) ** 2))
+    variables = {"ahead_s": (("time", "station"), ahead), "closure_s": ("time", closure)}
+    return xarray.Dataset(variables, {"time": changes["time"].values, "station": names})
