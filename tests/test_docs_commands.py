@@ -17,7 +17,20 @@ CAMPAIGNS = "/api/v1/campaigns"
 PAGES = ["README.md", *(str(p.relative_to(ROOT)) for p in sorted((ROOT / "docs").rglob("*.md")))]
 MENTIONS = {  # of a command, not commands
     f"xcorr {name}"
-    for name in ("run", "plan", "status", "compact", "verify", "stack", "plot", "export", "pack", "serve", "archive")
+    for name in (
+        "run",
+        "plan",
+        "status",
+        "compact",
+        "verify",
+        "stack",
+        "plot",
+        "export",
+        "pack",
+        "serve",
+        "archive",
+        "monitor",
+    )
 }
 ELSEWHERE = {  # and why
     "nimbus.example.org": "needs a cluster of somebody's",
@@ -71,6 +84,8 @@ def folder(tmp_path, monkeypatch, invoke):
     (tmp_path / "stations.txt").write_text(LIST)
     (tmp_path / "mine.py").write_text(file_of("docs/provenance.md", "mine.py", "python"))
     (tmp_path / "scaled.toml").write_text(file_of("docs/provenance.md", "scaled.toml", "toml"))
+    measure = re.search(r"^```toml\n(.*?)^```", (ROOT / "docs/monitoring.md").read_text(), re.S | re.M)[1]
+    (tmp_path / "measure.toml").write_text(measure)
     (tmp_path / "FILE.py").write_text((ROOT / "README.md").read_text().split("```python\n")[2].split("print(")[0])
     return tmp_path
 

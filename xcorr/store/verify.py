@@ -133,10 +133,10 @@ def monitor_behind(folder: Path) -> str:
     try:
         with h5py.File(folder / MONITOR) as file, contextlib.closing(LedgerReader(folder)) as ledger:
             now = pieces_of_shards(campaign.frozen_settings(folder), ledger.shards())
-            known = set(map(tuple, file["pieces"][["start_ns", "shards"]].tolist()))
+            known = {(row["start_ns"], row["shards"]) for row in file["pieces"][...]}
     except (OSError, KeyError, LedgerError):  # damaged, which is a problem
         return ""
-    lacking = sum(row not in known for row in map(tuple, now[["start_ns", "shards"]].tolist()))
+    lacking = sum((row["start_ns"], row["shards"]) not in known for row in now)
     return f"velocity changes lack {lacking} of {len(now)} pieces, or are of others" if lacking else ""
 
 
