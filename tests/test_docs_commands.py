@@ -110,7 +110,7 @@ def arguments(command, mapping, folder):
             (name,) = store.execute("SELECT id FROM product LIMIT 1").fetchone()
         words[words.index("NAME")] = name
     words = [{"FILE": "FILE.py", "MAPPING": mapping, "N": "2"}.get(w, w) for w in words]
-    if (words[0] == "run" or words[:2] == ["workflow", "run"]) and "-m" not in words:
+    if (words[0] in ("run", "monitor") or words[:2] == ["workflow", "run"]) and "-m" not in words:
         words += ["-m", mapping, "-n", "2"]
     return words
 
