@@ -16,7 +16,8 @@ from xcorr.campaign.run import run_campaign
 from xcorr.core import XcorrError
 from xcorr.network.station_list import read_station_list
 from xcorr.settings import Settings
-from xcorr.settings.toml import build, load, to_toml
+from xcorr.settings.toml import build, load
+from xcorr.settings.written import to_toml
 
 LIMIT_S = 20
 VALUES = (b"", b"91", b"-1e300", b"nan", b"inf", b"0", b"40.0 ", b"x", b"2000-01-01T00:00:00", b"\xff")

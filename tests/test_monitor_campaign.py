@@ -1,5 +1,6 @@
 """From waveforms of a medium that changes to its curve: on all mappings, interrupted, growing, damaged, exported."""
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ import time
 
 import h5py
 import numpy as np
+import obspy
 import pytest
 from changing_medium import SETTINGS, truth, write_changing
 
@@ -19,9 +21,11 @@ from xcorr.campaign.run import run_campaign
 from xcorr.core.errors import XcorrError
 from xcorr.pes.monitoring.monitor_file import NAME, PARTS
 from xcorr.results.errors import ResultsError
-from xcorr.results.monitoring import network
+from xcorr.results.networks import network
 from xcorr.settings import SettingsError
-from xcorr.settings.toml import build, load, override, to_toml
+from xcorr.settings.tables import Monitor
+from xcorr.settings.toml import build, load, override
+from xcorr.settings.written import to_toml
 from xcorr.store.folder import CampaignError
 from xcorr.store.verify import problems
 
@@ -353,3 +357,90 @@ def test_settings_of_monitoring_make_no_other_campaign(small):
     import tomllib
 
     assert build(tomllib.loads(to_toml(with_tables.as_dict()))) == with_tables
+
+
+BASE = {"lag_s": [10.0, 50.0], "epsilon_max": 0.01}
+DAY = 86_400.0
+FIVE = {"reference": "period", "reference_start": "2024-01-01", "reference_end": "2024-01-05"}
+KEYS = {  # a value of each key, and what else it needs; both with and without the key are measured
+    "name": ("other", {}),
+    "method": ("mwcs", {}),
+    "components": (["NN"], {"components": ["ZZ"]}),
+    "band": ("low", {}),
+    "lag_s": ([20.0, 40.0], {}),
+    "velocity_km_s": (1.0, {"lag_s": [5.0, 25.0]}),
+    "sides": ("left", {}),
+    "compare_sides": (True, {}),
+    "reference": ("rolling", {"reference_length_s": DAY}),
+    "reference_start": ("2024-01-03", FIVE),
+    "reference_end": ("2024-01-03", FIVE),
+    "reference_length_s": (2 * DAY, {"reference": "rolling", "reference_length_s": DAY, "reference_gap_s": DAY}),
+    "reference_gap_s": (2 * DAY, {"reference": "rolling", "reference_length_s": DAY, "reference_gap_s": DAY}),
+    "smooth_s": (5 * DAY, {"reference": "none", "smooth_s": DAY, "smooth_strength": 1.0}),
+    "smooth_strength": (5.0, {"reference": "none", "smooth_s": DAY}),
+    "moving_s": (2 * DAY, {}),
+    "epsilon_max": (0.001, {}),
+    "steps": (21, {}),
+    "band_hz": ([0.2, 0.5], {"method": "wavelet"}),
+    "window_s": (14.0, {"method": "mwcs"}),
+    "step_s": (9.0, {"method": "mwcs"}),
+    "smooth_bins": (4, {"method": "mwcs"}),
+    "least_coherence": (0.99, {"method": "mwcs"}),
+    "most_error_s": (0.003, {"method": "mwcs"}),
+    "most_delay_s": (0.02, {"method": "mwcs"}),
+    "through_origin": (True, {"method": "mwcs"}),
+    "least_coefficient": (0.999, {}),
+    "least_windows": (1000, {}),
+    "pairs": (["XX.M00-XX.M01"], {}),
+    "distance_km": ([0.0, 25.0], {}),
+    "where": ("n_windows > 0 and distance_km < 25", {}),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def placed(tmp_path_factory):
+    """Three stations with places and two components, eight days, and a further band."""
+    folder = tmp_path_factory.mktemp("placed")
+    codes = write_changing(folder / "sds", 3, 8, 2.0)
+    for path in list((folder / "sds").rglob("*BHZ.D.*")):  # the same ground motion, and noise, as another component
+        north = obspy.read(str(path))
+        for one in north:
+            one.stats.channel = "BHN"
+            own = np.random.default_rng(int(path.name[-3:])).standard_normal(len(one.data)) * one.data.std() / 3
+            one.data = (one.data + own).astype(np.int32)
+        target = path.parent.with_name("BHN.D") / path.name.replace("BHZ", "BHN")
+        target.parent.mkdir(exist_ok=True)
+        north.write(str(target), format="MSEED")
+    rows = [f"XX,{code},40.0,{-100 + 0.2 * k}" for k, code in enumerate(codes)]
+    (folder / "stations.csv").write_text("\n".join(["network,station,latitude,longitude", *rows, ""]))
+    plain = {name: dict(keys) for name, keys in SETTINGS.items()}
+    plain["data"]["source"] = f"sds:{folder / 'sds'}"
+    plain["correlate"]["components"] = ["ZZ", "NN"]
+    plain["bands"] = [{"name": "low", "band_hz": [0.1, 0.3]}]
+    assert run_campaign(folder / "stations.csv", folder / "c.xcorr", build(plain)).exit_code == 0
+    return folder / "c.xcorr"
+
+
+def test_every_key_changes_what_is_measured(placed):
+    assert set(KEYS) == {field.name for field in dataclasses.fields(Monitor)}
+    tables = []
+    for key, (value, others) in KEYS.items():
+        without = {**BASE, **others, "name": f"without_{key}"}
+        tables += [without, {**without, "name": f"with_{key}", key: value}]
+    monitor(placed, (), {"monitor": tables})
+    with h5py.File(placed / NAME) as file:
+
+        def of(name):
+            return {
+                f"{pair}/{field}": data[...].tobytes()
+                for pair, group in file[name].items()
+                for field, data in group.items()
+                if field != "reference"
+            }
+
+        for key, (value, _) in KEYS.items():
+            mine, other = of(value if key == "name" else f"with_{key}"), of(f"without_{key}")
+            assert (mine == other) == (key == "name"), key
+        pair = "ZZ/n_windows"
+        for key in ("pairs", "distance_km", "where"):
+            assert np.frombuffer(of(f"with_{key}")[pair], "i4").astype(bool).mean() < 0.9, key

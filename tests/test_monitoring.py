@@ -22,7 +22,7 @@ from xcorr.pes.monitoring.regression import line
 from xcorr.pes.monitoring.wavelet import Wavelet
 from xcorr.pes.parameters import ParameterError
 from xcorr.results.errors import ResultsError
-from xcorr.results.monitoring import clocks, network
+from xcorr.results.networks import clocks, network
 
 RATE, MAX_LAG, DAY = 4.0, 480, 86_400 * 10**9
 LAGS = np.arange(-MAX_LAG, MAX_LAG + 1) / RATE

@@ -13,6 +13,7 @@ import pytest
 from xcorr import results
 from xcorr.campaign.run import run_campaign
 from xcorr.core import installed
+from xcorr.settings.tables import Monitor
 from xcorr.settings.toml import KINDS, build
 
 START = obspy.UTCDateTime(2024, 3, 1)
@@ -103,6 +104,10 @@ ELSEWHERE = {
             ("condition", "test_a_rule_keeps_exactly_what_it_says"),
             ("folder", "test_a_rule_keeps_exactly_what_it_says"),
         )
+    },
+    **{
+        f"monitor.{field.name}": ("test_monitor_campaign.py", "test_every_key_changes_what_is_measured")
+        for field in dataclasses.fields(Monitor)
     },
     **{
         f"insert.{key}": ("test_seams.py", "test_an_element_of_ones_own_in_the_main_job")

@@ -30,8 +30,9 @@ from xcorr.provenance.runs import Circumstances, changed_elements, describe, rec
 from xcorr.provenance.store import INSERTS, NAME, ProvenanceError, create, folder_of, reading
 from xcorr.results.compare import differences
 from xcorr.results.where import ConditionError, Where
-from xcorr.settings.sections import Keep
-from xcorr.settings.toml import build, load, to_toml
+from xcorr.settings.tables import Keep
+from xcorr.settings.toml import build, load
+from xcorr.settings.written import to_toml
 from xcorr.store import sqlite_files
 from xcorr.store.ledger_reader import LedgerReader
 from xcorr.store.verify import problems

@@ -276,7 +276,7 @@ def test_two_bands_from_one_pass_are_two_runs(tmp_path):
         both = settings(tmp_path / "sds", whiten={"method": method, "band_hz": [0.3, 0.9]})
         import dataclasses
 
-        from xcorr.settings.sections import FurtherBand
+        from xcorr.settings.tables import FurtherBand
 
         both = dataclasses.replace(both, bands=(FurtherBand("low", (0.1, 0.35)), FurtherBand("high", (0.5, 0.95))))
         run_campaign(stations, tmp_path / f"{method}-both.xcorr", both)

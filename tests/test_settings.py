@@ -8,7 +8,8 @@ import pytest
 from xcorr.core import installed
 from xcorr.network.chunks import parse_time
 from xcorr.settings import Settings, SettingsError
-from xcorr.settings.toml import KINDS, build, load, override, to_toml
+from xcorr.settings.toml import KINDS, build, load, override
+from xcorr.settings.written import to_toml
 
 
 def test_defaults_are_valid_and_documented():

@@ -25,7 +25,7 @@ class SeriesOfRows:
     """The series of consecutive rows of a campaign, the first of which is ``first_row``.
 
     ``series`` [piece, row, lag] float32, NaN without windows; ``n`` [piece, row] numbers of windows; ``times_ns``
-    [piece, 2] starts and ends of the pieces in order; ``distances_m`` [row].
+    [piece, 2] starts and ends of the pieces in order; ``distances_m`` [row]. Rows ``skipped`` (numbers) have no data.
     """
 
     series: Float32
@@ -33,6 +33,7 @@ class SeriesOfRows:
     times_ns: np.ndarray
     distances_m: Float64
     first_row: int = 0
+    skipped: frozenset[int] = frozenset()
 
 
 class Measurer:
@@ -79,7 +80,7 @@ class Measurer:
                 whole = self._whole(of, references, batch)
                 spectra = self._stretching.spectra(whole)
             limits = self.how.window.limits_s(float(of.distances_m[row]))
-            if not np.isfinite(limits[1]):
+            if row in of.skipped or not np.isfinite(limits[1]):
                 values: Found = {}
             else:
                 window = self.how.window.samples(float(of.distances_m[row]), self.rate_hz)
@@ -91,7 +92,7 @@ class Measurer:
                     pair = Pair(moved[:, row], slots, window, precision)
                     own = [one[row - batch.start] for one in stretched]
                     values = self._of_pair(self._stretching, pair, of, row, wanted, references, own)
-            for name, value in self._flagged(values, windows[:, row]).items():
+            for name, value in self._flagged(values, windows[:, row] * (row not in of.skipped)).items():
                 found[name][:, row] = value
         return found
 

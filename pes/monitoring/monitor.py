@@ -163,8 +163,8 @@ class MeasureRows(IterativePE):
         if len(own) < len(needed):
             series, n = series[own], n[own]
         skipped = np.isin(np.arange(request.first_row, request.stop_row), job.rows, invert=True)
-        distances = np.where(skipped, np.nan, request.distance_m if job.how.window.velocity_km_s else 0.0)
-        of = SeriesOfRows(series, n, self.times_ns[job.needed], distances, request.first_row)
+        numbers = frozenset(np.flatnonzero(skipped).tolist())
+        of = SeriesOfRows(series, n, self.times_ns[job.needed], request.distance_m, request.first_row, numbers)
         path = f"{job.name}/{job.components}"
         references = self._known(path, request) if job.known_references else measurer.references(of)
         values: Values = measurer(of, np.searchsorted(job.needed, job.wanted), references)

@@ -23,7 +23,7 @@ from xcorr.provenance.runs import recorded
 from xcorr.results import Results
 from xcorr.settings import Settings, SettingsError
 from xcorr.settings.recipe import Recipe
-from xcorr.settings.sections import Monitor
+from xcorr.settings.tables import Monitor
 from xcorr.settings.toml import build, override
 from xcorr.store import folder as folders
 from xcorr.store.derived import WriteMarkedMonitor, settle_all

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from xcorr.mappings.engine import available_cores
 from xcorr.network.survey import Survey
 from xcorr.pes.monitoring.lag_windows import require_window
 from xcorr.pes.monitoring.measure import window_of_all
@@ -24,7 +25,7 @@ from xcorr.results.selection import Selection
 from xcorr.settings import SettingsError
 from xcorr.settings.monitoring import components_of, measurement_of
 from xcorr.settings.recipe import Recipe
-from xcorr.settings.sections import Monitor
+from xcorr.settings.tables import Monitor
 from xcorr.store.derived import is_ours, unreadable
 from xcorr.store.ledger import Ledger
 from xcorr.store.ledger_schema import Shard
@@ -32,6 +33,7 @@ from xcorr.store.software import software
 from xcorr.store.tables import pieces_of_shards
 
 RANGE_BYTES = 256 << 20  # of the series that a worker reads at once
+RANGES = 4  # at least for each worker
 SCHEME = 1  # changes when a new version would measure other values: measurements of older ones are made again
 
 
@@ -80,11 +82,10 @@ def monitor_plan(folder: Path, recipe: Recipe, found: Survey, results: Results, 
     working = [job for job in jobs if len(job.wanted)]
     named = {table.path for table in groups}
     kept = tuple(name for name in old.fingerprints if name not in named)
-    key = hashlib.blake2b(
-        repr([(t.path, t.about["fingerprint"], j.wanted.tolist()) for t, j in zip(groups, jobs, strict=True)]).encode()
-        + pieces.tobytes(),
-        digest_size=16,
-    ).hexdigest()
+    requests = tuple(_requests(recipe, found, shards, pairs, working))
+    work = [(t.path, t.about["fingerprint"], j.wanted.tolist()) for t, j in zip(groups, jobs, strict=True)]
+    ranges = [(r.first_row, r.stop_row) for r in requests]
+    key = hashlib.blake2b(repr((work, ranges)).encode() + pieces.tobytes(), digest_size=16).hexdigest()
     made = MonitorTables(
         stations,
         pairs,
@@ -96,7 +97,7 @@ def monitor_plan(folder: Path, recipe: Recipe, found: Survey, results: Results, 
         2 * recipe.max_lag + 1,
         key,
     )
-    return MonitorPlan(tuple(working), tuple(_requests(recipe, found, shards, pairs, working)), made)
+    return MonitorPlan(tuple(working), requests, made)
 
 
 def _old(folder: Path, ledger: Ledger) -> _Old:
@@ -183,6 +184,7 @@ def _requests(
     rows = np.unique(np.concatenate([job.rows for job in jobs])) if jobs else np.empty(0, np.int64)
     most = max((len(job.needed) for job in jobs), default=1)
     lags = 2 * recipe.max_lag + 1
+    share = -(-len(rows) // (RANGES * (recipe.settings.run.workers or available_cores())))
     requests: list[MonitorRequest] = []
     for g in found.generations:
         for strip in g.layout.strips:
@@ -190,7 +192,7 @@ def _requests(
             start, stop = inside.start + g.first_row, inside.stop + g.first_row
             own = tuple((number[s.start_ns], s.path) for s in shards if (s.generation, s.strip) == (g.number, strip))
             together = chunk_shape(lags, len(inside))[0]  # a range ends where a chunk of HDF5 does: both are read whole
-            size = max(1, RANGE_BYTES // (4 * lags * most) // together) * together
+            size = max(1, min(RANGE_BYTES // (4 * lags * most), share) // together) * together
             for first in range(start, stop, size):
                 end = min(first + size, stop)
                 low, high = np.searchsorted(rows, (first, end))

@@ -29,7 +29,8 @@ from xcorr.pes.storing.shards import name_of
 from xcorr.provenance.runs import Circumstances, Run, recorded
 from xcorr.settings import Settings, SettingsError
 from xcorr.settings.recipe import Recipe
-from xcorr.settings.toml import build, override, to_toml
+from xcorr.settings.toml import build, override
+from xcorr.settings.written import to_toml
 from xcorr.store import folder as folders
 from xcorr.store.derived import damage, is_ours, settle_all
 from xcorr.store.ledger import Ledger

@@ -34,7 +34,7 @@ from xcorr.pes.stacking.stack import StackRequest
 from xcorr.pes.stacking.sums import keeps_sums
 from xcorr.settings import Settings, SettingsError
 from xcorr.settings.recipe import Recipe
-from xcorr.settings.sections import Insert
+from xcorr.settings.tables import Insert
 from xcorr.store.derived import WriteMarkedResults
 from xcorr.store.keep_ledger import KeepLedger
 

@@ -48,7 +48,8 @@ def init(folder: Path, preset: str | None) -> None:
     import tomllib
 
     from xcorr.settings import Settings
-    from xcorr.settings.toml import build, to_toml
+    from xcorr.settings.toml import build
+    from xcorr.settings.written import to_toml
 
     settings, about = Settings(), ""
     if preset is not None:

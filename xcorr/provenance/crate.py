@@ -16,7 +16,7 @@ from typing import Any
 from xcorr.pes.reading.files import CAMPAIGN_MARK
 from xcorr.provenance import document, history
 from xcorr.provenance.store import ProvenanceError, reading
-from xcorr.settings.toml import to_toml
+from xcorr.settings.written import to_toml
 from xcorr.store import lock
 from xcorr.store.folder import frozen_settings
 

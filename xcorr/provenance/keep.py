@@ -16,7 +16,7 @@ from xcorr.provenance.destination import Destination, is_address, sha256
 from xcorr.provenance.recorder import metadata_of
 from xcorr.provenance.store import INSERTS, ProvenanceError, create, worker_file
 from xcorr.results.where import Where
-from xcorr.settings.sections import Keep
+from xcorr.settings.tables import Keep
 from xcorr.store.folder import recorded_hash
 
 Products = Mapping[str, Mapping[str, Product]]  # by element and port

@@ -12,7 +12,7 @@ from xcorr.pes.parameters import ParameterError
 from xcorr.pes.preparing.orient import stored_pairs
 from xcorr.pes.reading.times import time_ns
 from xcorr.settings.schema import Settings, SettingsError
-from xcorr.settings.sections import Monitor
+from xcorr.settings.tables import Monitor
 
 PERIODS, STEPS = 2, 4  # of the default window of moving-window cross-spectra: its length in periods, its steps
 

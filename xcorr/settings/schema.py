@@ -15,10 +15,6 @@ from xcorr.settings.sections import (
     Condition,
     Correlate,
     Data,
-    FurtherBand,
-    Insert,
-    Keep,
-    Monitor,
     Normalize,
     Provenance,
     Quality,
@@ -27,6 +23,7 @@ from xcorr.settings.sections import (
     Whiten,
     Window,
 )
+from xcorr.settings.tables import FurtherBand, Insert, Keep, Monitor
 
 # the settings of version 0.1.0 that decide results; all of them are in the identity of every campaign
 _FIRST = {

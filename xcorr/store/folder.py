@@ -16,8 +16,9 @@ from xcorr.pes.reading.files import CAMPAIGN_MARK
 from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.pes.stacking.sums_file import SUMS
 from xcorr.settings.schema import Settings, SettingsError
-from xcorr.settings.sections import Keep
-from xcorr.settings.toml import build, load, to_toml
+from xcorr.settings.tables import Keep
+from xcorr.settings.toml import build, load
+from xcorr.settings.written import to_toml
 from xcorr.store.ledger_reader import NAME as LEDGER
 from xcorr.store.ledger_reader import LedgerError, LedgerReader
 from xcorr.store.software import kernel, software

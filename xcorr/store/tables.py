@@ -18,7 +18,7 @@ from xcorr.pes.stacking.result_file import Tables
 from xcorr.pes.storing.shards import digest_of
 from xcorr.settings import Settings
 from xcorr.settings.recipe import Recipe
-from xcorr.settings.toml import to_toml
+from xcorr.settings.written import to_toml
 from xcorr.store.ledger_schema import Shard
 from xcorr.store.report import now
 from xcorr.store.software import software

@@ -9,7 +9,7 @@ import numpy as np
 
 from xcorr.results.errors import ResultsError
 from xcorr.results.figures.style import date_axis, days, edges_of, new_figure, with_defaults
-from xcorr.results.monitoring import network
+from xcorr.results.networks import network
 from xcorr.results.reader import Results
 from xcorr.settings.monitoring import measurement_of
 
