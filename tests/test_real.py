@@ -279,3 +279,38 @@ def test_kansas_lineage_names_files_windows_and_settings(kansas):
     series = [n for n in touched.entities if n.startswith("series:")]
     in_days = {d for d in range(7) if path in [p for p, _, _ in by_slot["KS.B4Q8.Z", d]["files"]]}
     assert len(series) == 3 * len(in_days)
+
+
+def test_velocity_changes_by_the_hour(real_data, tmp_path):
+    """The week by the hour: runs, and has gaps where the data have."""
+    from click.testing import CliRunner
+
+    from xcorr.cli.program import main
+
+    (tmp_path / "stations.txt").write_text("".join(f"KS {c}\n" for c in KANSAS))
+    (tmp_path / "m.toml").write_text(
+        '[[monitor]]\nname = "hourly"\nlag_s = [5.0, 60.0]\nmoving_s = 21600\nepsilon_max = 0.05\n'
+        '[[monitor]]\nname = "phases"\nmethod = "mwcs"\nlag_s = [5.0, 60.0]\nwindow_s = 20.0\nmoving_s = 21600\n'
+    )
+    campaign = tmp_path / "stations.xcorr"
+    for words in (
+        ["run", tmp_path / "stations.txt", "--source", f"files:{real_data}/kansas-3c-1hz", "--start", "2022-05-17",
+         "--end", "2022-05-24", "--set", "condition.rate_hz=1", "--set", "condition.band_hz=[0.05,0.4]",
+         "--set", "stack.substack_s=3600", "--set", "window.length_s=1200", "--set", "window.step_s=600"],
+        ["monitor", campaign, "-c", tmp_path / "m.toml"],
+        ["plot", campaign, "--monitor", "all"],
+        ["plot", campaign, "--interferogram", "hourly", "--pair", "KS.A7K2", "KS.C9M3"],
+        ["plot", campaign, "--similarity", "hourly", "--pair", "KS.A7K2", "KS.C9M3"],
+    ):  # fmt: skip
+        done = CliRunner().invoke(main, [str(word) for word in words])
+        assert done.exit_code == 0, done.output
+    with results.open(campaign) as found, found.monitoring as of:
+        changes = of.get("hourly")
+        assert changes.sizes == {"time": 168, "pair": 6}
+        windows = np.stack(
+            [found.get(*p.split("-"), "ZZ", None)["n_windows"].values for p in changes["pair"].values], 1
+        )
+        assert (np.isfinite(changes["dvv"].values) == (windows > 0)).all()
+        good = changes["flag"].values == 0
+        assert 0.5 < good.mean() < 1
+        assert np.abs(np.median(changes["dvv"].values[good])) < 0.01

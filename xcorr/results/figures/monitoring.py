@@ -124,8 +124,9 @@ def interferogram(results: Results, first: str, second: str, name: str = "", com
     below.sharex(top)
     stack = np.average(values[there], axis=0, weights=windows[there])
     top.plot(lags, stack / np.abs(stack).max(), color="black", linewidth=0.7)
-    largest = np.nanmax(np.abs(values), axis=1, keepdims=True)
-    scaled = np.where(there[:, None], values / np.where(largest > 0, largest, 1), np.nan)
+    largest = np.abs(values[there]).max(axis=1, keepdims=True)
+    scaled = np.full(values.shape, np.nan)
+    scaled[there] = values[there] / np.where(largest > 0, largest, 1)
     edges, rows = edges_of(days(results.pieces[:, 0]), days(results.pieces[:, 1]), scaled)
     step = lags[1] - lags[0]
     below.pcolormesh(np.append(lags - step / 2, lags[-1] + step / 2), edges, rows, cmap="seismic", vmin=-1, vmax=1)
