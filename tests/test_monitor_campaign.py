@@ -27,14 +27,14 @@ from xcorr.settings.tables import Monitor
 from xcorr.settings.toml import build, load, override
 from xcorr.settings.written import to_toml
 from xcorr.store.folder import CampaignError
-from xcorr.store.verify import problems
+from xcorr.store.verify import monitor_behind, problems
 
 DAYS = 60
 PERIOD = {"reference": "period", "reference_start": "2024-01-01", "reference_end": "2024-01-21"}
 TABLES = [
-    {"name": "late", "lag_s": [10.0, 50.0], "epsilon_max": 0.01, **PERIOD},
-    {"name": "moving", "lag_s": [10.0, 50.0], "epsilon_max": 0.01, "moving_s": 3 * 86_400, **PERIOD},
-    {"name": "rolling", "lag_s": [10.0, 50.0], "epsilon_max": 0.01, "reference": "rolling",
+    {"name": "late", "lag_s": [10.0, 50.0], "epsilon_max": 0.01, "steps": 101, **PERIOD},
+    {"name": "moving", "lag_s": [10.0, 50.0], "epsilon_max": 0.01, "steps": 101, "moving_s": 3 * 86_400, **PERIOD},
+    {"name": "rolling", "lag_s": [10.0, 50.0], "epsilon_max": 0.01, "steps": 101, "reference": "rolling",
      "reference_length_s": 4 * 86_400, "reference_gap_s": 86_400},
     {"name": "phases", "method": "mwcs", "lag_s": [10.0, 50.0], "window_s": 20.0, **PERIOD},
     {"name": "waves", "method": "wavelet", "lag_s": [10.0, 50.0], "band_hz": [0.15, 0.5], **PERIOD},
@@ -67,12 +67,11 @@ def small(tmp_path_factory):
 
 
 def values(campaign):
-    """Every dataset of the file, as bytes; of pieces without the shards, which have other names in every campaign."""
+    """Every dataset of the file, as bytes, without the shards, which have other names in every campaign."""
     found = {}
     with h5py.File(campaign / NAME) as file:
         file.visititems(lambda name, data: found.update({name: data[...].tobytes()} if hasattr(data, "dtype") else {}))
-        found["pieces"] = file["pieces"]["start_ns"].tobytes() + file["pieces"]["end_ns"].tobytes()
-    return found
+    return {name: data for name, data in found.items() if not name.endswith("/shards")}
 
 
 def test_the_curve_comes_back(whole):
@@ -184,6 +183,8 @@ def test_absent_days_change_no_bits_of_others(whole, tmp_path):
         }
         for table, reach in (("late", 0), ("moving", 2), ("rolling", 5), ("phases", 0), ("waves", 0)):
             for field, data in some[table]["ZZ"].items():
+                if field == "shards":
+                    continue
                 if field == "reference":
                     assert data[...].tobytes() == all_days[table]["ZZ"][field][...].tobytes()
                     continue
@@ -263,6 +264,73 @@ def test_other_settings_measure_anew_and_keep_what_is_not_asked_for(small, tmp_p
     assert "only settings of monitor and run" in refused.output
 
 
+def test_days_that_came_while_a_measurement_was_not_asked_for(small, tmp_path):
+    """It is kept as it was; asked for again, it gets the days that it lacks, and until then this is told."""
+    folder = tmp_path / "f"
+    shutil.copytree(small.parent, folder)
+    shutil.rmtree(folder / "c.xcorr")
+    plain = build(load(small / "campaign.toml")).as_dict()
+    plain["data"]["source"] = f"sds:{folder / 'sds'}"
+    del plain["monitor"]  # a run keeps those that xcorr monitor has recorded
+    last = [path for path in folder.rglob("*.2024.*") if int(path.name[-3:]) > 9]
+    for path in last:
+        path.rename(path.with_name("." + path.name))
+    a, b = {"name": "a", **BASE, **FIVE}, {"name": "b", **BASE, **FIVE, "sides": "left"}
+
+    def run():
+        assert run_campaign(folder / "stations.txt", folder / "c.xcorr", build(plain), refresh=True).exit_code == 0
+
+    run()
+    monitor(folder / "c.xcorr", (), {"monitor": [a, b]})
+    for path in last:
+        path.with_name("." + path.name).rename(path)
+    run()
+    assert "lack" in monitor_behind(folder / "c.xcorr")
+    monitor(folder / "c.xcorr", (), {"monitor": [b]})
+    assert monitor_behind(folder / "c.xcorr") == "", "b is all that is asked for"
+    assert monitor(folder / "c.xcorr", (), {"monitor": [a, b]}).tables == 1
+    assert monitor_behind(folder / "c.xcorr") == ""
+    found = values(folder / "c.xcorr")
+    (folder / "c.xcorr" / NAME).unlink()
+    monitor(folder / "c.xcorr", (), {"monitor": [a, b]})
+    assert values(folder / "c.xcorr") == found
+
+
+def test_stations_that_come_later(tmp_path):
+    """A station more: pairs of the others keep their bits, and those of the new one are measured."""
+    tables = [{"name": "a", **BASE, **FIVE}]
+    campaign = made(tmp_path, 4, 6, 2.0, tables=tables)
+    every = (tmp_path / "stations.txt").read_text()
+    whole = tmp_path / "whole.xcorr"
+    campaign.rename(whole)
+    monitor(whole)
+    (tmp_path / "stations.txt").write_text("".join(every.splitlines(keepends=True)[:3]))
+    plain = load(whole / "campaign.toml")
+    assert run_campaign(tmp_path / "stations.txt", campaign, build(plain)).exit_code == 0
+    monitor(campaign)
+    (tmp_path / "stations.txt").write_text(every)
+    assert run_campaign(tmp_path / "stations.txt", campaign, build(plain)).exit_code == 0
+    monitor(campaign)
+    with results.open(whole) as r, results.open(campaign) as s, r.monitoring as one, s.monitoring as other:
+        names = one.get("a")["pair"].values.tolist()
+        assert len(names) == 6
+        expected, found = one.get("a", pairs=names), other.get("a", pairs=names)
+        assert np.abs(found["dvv"].values - expected["dvv"].values).max() < 1e-7
+        assert (found["flag"].values == expected["flag"].values).all()
+
+
+def test_pairs_in_any_order(whole):
+    with results.open(whole) as r, r.monitoring as of:
+        every = of.get("late")
+        names = every["pair"].values.tolist()
+        for chosen in (names[::-1], [names[5], names[2], names[5]], names[3:6]):
+            found = of.get("late", pairs=chosen)
+            assert found["pair"].values.tolist() == chosen
+            for k, name in enumerate(chosen):
+                expected = every["dvv"].values[:, names.index(name)]
+                assert found["dvv"].values[:, k].tobytes() == expected.tobytes()
+
+
 def test_damage_is_told_and_measured_again(small, tmp_path):
     campaign = tmp_path / "c.xcorr"
     shutil.copytree(small, campaign)
@@ -312,7 +380,8 @@ def test_figures(whole, invoke, tmp_path):
     pair = ("--pair", "XX.M00", "XX.M01")
     for k, options in enumerate(
         (("--monitor", "all"), ("--monitor", "late,waves", *pair), ("--similarity", "late", *pair),
-         ("--interferogram", "late", *pair), ("--monitor", "late", "--where", "distance_km > 0", "--mean", "weighted"))
+         ("--interferogram", "late", *pair), ("--monitor", "late", "--mean", "weighted"),
+         ("--monitor", "late", "--where", "distance_km > 0"))
     ):  # fmt: skip
         answer = invoke("plot", whole, *options, "-o", tmp_path / f"{k}.png")
         assert answer.exit_code == (1 if "--where" in options else 0), answer.output  # there are no coordinates
@@ -333,11 +402,20 @@ def test_what_cannot_be_measured_is_said(small, tmp_path, invoke):
         ("monitor.late.steps=4", "must be at least 5"),
         ("monitor.late.stpes=5", "did you mean"),
         ("monitor.pairs.lag_s=[5.0, 9.0]", "name of a table"),
+        ("monitor.phases.window_s=39.0", "a line needs 3"),
+        ("monitor.late.components=['ZZ', 'ZZ']", "twice"),
+        ("monitor.rolling.reference_gap_s=0.0", "would hold what is compared"),
+        ("monitor.all.steps=5", "choose another"),
+        ("monitor.phases.smooth_bins=100", "from 1 to half of them"),
+        ("monitor.rolling.reference_length_s=60.0", "at least the length of a piece"),
+        ("monitor.late.steps=99999", "GB in each worker"),
     ):
         refused = invoke("monitor", campaign, "--set", given)
         assert refused.exit_code == 2, (given, refused.output)
         assert words in refused.output, (given, refused.output)
     assert not (campaign / NAME).exists()
+    assert invoke("monitor", campaign).exit_code == 0, "what was refused is not in the settings"
+    (campaign / NAME).unlink()
     with pytest.raises(ResultsError, match="xcorr monitor measures"):
         results.open(campaign).monitoring  # noqa: B018
     plain = override(build(load(small / "campaign.toml")).as_dict(), ["stack.keep_series=false"])
@@ -347,6 +425,24 @@ def test_what_cannot_be_measured_is_said(small, tmp_path, invoke):
         monitor(folder)
     with pytest.raises(SettingsError):
         build({**plain, "monitor": [{"name": "a b"}]})
+
+
+def test_a_run_keeps_the_measurements_of_its_campaign(small, tmp_path):
+    campaign = tmp_path / "c.xcorr"
+    shutil.copytree(small, campaign)
+    plain = build(load(campaign / "campaign.toml")).as_dict()
+    del plain["monitor"]
+    assert run_campaign(small.parent / "stations.txt", campaign, build(plain)).exit_code == 0
+    assert [m["name"] for m in load(campaign / "campaign.toml")["monitor"]] == [t["name"] for t in TABLES]
+
+
+def test_pairs_named_the_other_way_round_have_the_same_pictures(small, tmp_path):
+    campaign = tmp_path / "c.xcorr"
+    shutil.copytree(small, campaign)
+    monitor(campaign, (), {"monitor": [{"name": "left", **BASE, "sides": "left"}]})
+    with results.open(campaign) as r, r.monitoring as of:
+        one = of.similarity(r, "XX.M00", "XX.M01", "left")
+        assert of.similarity(r, "XX.M01", "XX.M00", "left").values.tobytes() == one.values.tobytes()
 
 
 def test_settings_of_monitoring_make_no_other_campaign(small):
@@ -359,7 +455,7 @@ def test_settings_of_monitoring_make_no_other_campaign(small):
     assert build(tomllib.loads(to_toml(with_tables.as_dict()))) == with_tables
 
 
-BASE = {"lag_s": [10.0, 50.0], "epsilon_max": 0.01}
+BASE = {"lag_s": [10.0, 50.0], "epsilon_max": 0.01, "steps": 41}
 DAY = 86_400.0
 FIVE = {"reference": "period", "reference_start": "2024-01-01", "reference_end": "2024-01-05"}
 KEYS = {  # a value of each key, and what else it needs; both with and without the key are measured
@@ -435,7 +531,7 @@ def test_every_key_changes_what_is_measured(placed):
                 f"{pair}/{field}": data[...].tobytes()
                 for pair, group in file[name].items()
                 for field, data in group.items()
-                if field != "reference"
+                if field not in ("reference", "shards")
             }
 
         for key, (value, _) in KEYS.items():

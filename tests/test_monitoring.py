@@ -244,10 +244,30 @@ def test_the_inversion_is_a_least_squares_fit():
     expected = np.linalg.lstsq(np.array(rows), np.array(right), rcond=None)[0]
     keep = np.arange(12) != 3
     assert np.log1p(found[keep]) == pytest.approx(expected[keep] - expected[keep].mean(), abs=1e-9)
-    off = (np.log1p(found[keep]) - (truth[keep] - truth[keep].mean())) / sigma[keep]
-    assert 0.3 < off.std() < 2
+    assert sigma[keep] == pytest.approx(np.full(11, 2e-4 / np.sqrt(2)), rel=0.5)
     smooth, _ = inverted(data, errors, np.arange(12.0), 3.0, 10.0)
     assert np.abs(np.diff(smooth[keep])).sum() < np.abs(np.diff(found[keep])).sum()
+
+
+def test_pieces_that_nothing_connects_are_not_compared():
+    """Two groups of pieces, each compared within itself only: the larger one is given, the other is not."""
+    truth = np.array([0.001, -0.002, 0.003, 0.0, 0.5, 0.6])
+    data = np.full((6, 6), np.nan)
+    for group in ([0, 1, 2, 3], [4, 5]):
+        for i, j in itertools.permutations(group, 2):
+            data[i, j] = np.expm1(truth[j] - truth[i])
+    found, sigma = inverted(data, np.where(np.isfinite(data), 1e-4, np.nan), np.arange(6.0), 0.0, 0.0)
+    assert np.log1p(found[:4]) == pytest.approx(truth[:4] - truth[:4].mean(), abs=1e-9)
+    assert np.isnan(found[4:]).all()
+    assert np.isnan(sigma[4:]).all()
+
+
+def test_the_error_without_reference_is_the_scatter():
+    changes = np.zeros(16)
+    how = Measurement(LATE, reference=Reference("none"))
+    found = measured(series_of(changes, (0, 1, 2, 3), noise=1.5), how)
+    scatter = found["dvv"] / found["error"]
+    assert 0.6 < scatter.std() < 1.6
 
 
 def test_moving_stacks_are_those_of_the_days_before():
@@ -279,7 +299,7 @@ def test_centre_and_duration_of_known_spectra():
     rng = np.random.default_rng(0)
     f, spectra = np.fft.rfftfreq(4096, 0.25), np.fft.rfft(rng.standard_normal((200, 4096)))
     waves = np.fft.irfft(spectra * ((f > 0.4) & (f < 0.8)))
-    centre, duration = centre_and_duration(waves, 4.0)
+    centre, duration = centre_and_duration([waves], 4.0)
     assert centre.mean() == pytest.approx(np.sqrt((0.8**3 - 0.4**3) / 3 / 0.4), rel=0.01)
     assert duration.mean() == pytest.approx(np.sqrt(2 / np.pi) / 0.4, rel=0.2)
 
@@ -299,17 +319,20 @@ def test_errors_are_the_scatter():
         scatter = scatter_over_error(*case)
         assert 0.8 < scatter.std() < 1.5, case
         far, count = far + (np.abs(scatter) > 6).sum(), count + len(scatter)
+    for decay_s in (30.0, 60.0):
+        scatter = scatter_over_error(0.1, bands[0], windows[1], decay_s)
+        assert 0.8 < scatter.std() < 1.5, decay_s
     assert count > 4000
     assert far < 0.001 * count
 
 
-def scatter_over_error(noise, band, window):
+def scatter_over_error(noise, band, window, decay_s=1e9):
     """The errors of 300 measurements of a coda with noise of its own band, over the errors that they state."""
     rng = np.random.default_rng(11)
     f = np.fft.rfftfreq(1024, 1 / RATE)
     white = np.fft.rfft(rng.standard_normal((300, 1024))) * ((f > band[0]) & (f < band[1]))
     own = np.fft.irfft(white)[:, : len(LAGS)]
-    waves = coda(3, band, 1e9)(LAGS)
+    waves = coda(3, band, decay_s)(LAGS)
     series = (waves + noise * waves.std() * own / own.std()).astype("f4")[:, None]
     how = Measurement(window, epsilon_max=0.03, steps=301, least_coefficient=0.6)
     found = measured(series, how, waves.astype("f4")[None, None])
@@ -462,6 +485,14 @@ def test_smoothing_of_spectra_biases_the_delay():
     assert abs(found[10] - 0.002) > 2 * abs(found[2] - 0.002)
 
 
+def test_a_pair_of_pieces_without_waves_has_no_delay():
+    noise = np.random.default_rng(0).standard_normal((3, 1, len(LAGS))).astype("f4")
+    found = measured(noise, Measurement(LATE, "wavelet", wavelet=Wavelet((0.2, 1.0))), true_reference())
+    assert np.isnan(found["delay_s"]).all()
+    fixed = Measurement(LATE, "wavelet", wavelet=Wavelet((0.2, 1.0), through_origin=True))
+    assert "delay_s" not in measured(series_of([0.001]), fixed, true_reference())
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -529,6 +560,8 @@ def test_networks_by_hand():
     assert network(of, "weighted")["error"].values[0, 0] == pytest.approx(1 / np.sqrt(2.5))
     assert network(of, "mean", flagged=True)["dvv"].values[0, 0] == 22
     assert network(of)["low"].values[0, 0] == pytest.approx(np.percentile([1, 2, 3, 4], 16))
+    exact = dataset(np.array([[1.0, 2, 3]]), error=np.array([[0.0, 1, 1]]))
+    assert 1 < network(exact, "weighted")["dvv"].values[0, 0] < 1.1, "an error of 0 is no infinite weight"
     two = network(of, "mean", ["near", "near", "far", "far", "far", "far"])
     assert two["dvv"].sel(group="near").values[0] == 1.5
     assert two["dvv"].sel(group="far").values[0] == 3.5
@@ -549,6 +582,11 @@ def test_clocks_close_around_triangles():
     assert found["closure_s"].values == pytest.approx([0, 0], abs=1e-12)
     no_clock = delay + np.array([0.1, 0, 0, 0, 0, 0])  # of one pair only
     assert clocks(dataset(np.zeros(delay.shape), delay=no_clock, codes="ABCD"))["closure_s"].values.min() > 0.02
+    apart = dataset(np.zeros((1, 6)), delay=[[0.1] * 6], codes="ABCD").isel(pair=[0, 1, 3])  # A-B, A-C, B-C
+    alone = dataset(np.zeros((1, 1)), delay=[[0.5]], codes="XY")
+    both = clocks(xarray.concat([apart, alone], "pair", data_vars="all"))
+    assert np.isnan(both["ahead_s"].sel(station=["XX.X", "XX.Y"]).values).all()
+    assert np.isfinite(both["ahead_s"].sel(station=["XX.A", "XX.B", "XX.C"]).values).all()
     with pytest.raises(ResultsError, match="delay_s"):
         clocks(dataset(np.zeros((1, 3))))
     with pytest.raises(ResultsError, match="three stations"):

@@ -15,6 +15,7 @@ from xcorr.pes.monitoring.measurement import Measurement
 from xcorr.pes.monitoring.precision import centre_and_duration, cubes_of_energy, weaver_error
 from xcorr.pes.monitoring.stretching import Products, Slots, best, group_size, products, products_of_each
 
+Precision = tuple[Float64, Float64, Float64]
 Found = dict[str, np.ndarray]  # dvv, error, coefficient, odd and difference, [piece]
 
 
@@ -28,7 +29,7 @@ class Pair:
     pieces: Float32
     slots: Slots
     window: tuple[int, int]
-    precision: tuple[Float64, Float64, Float64]
+    precision: Precision
 
 
 class ByStretching:
@@ -50,22 +51,24 @@ class ByStretching:
         padded[rows] = np.nan_to_num(references)
         return self._stretch(padded)[rows]
 
-    def spectra(self, references: Float32) -> tuple[Float64, Float64]:
-        """Return central frequencies (Hz) and durations (s), [row], of references [row, lag]."""
-        return centre_and_duration(np.nan_to_num(references[:, self._stretch.lags + self.max_lag]), self.rate_hz)
+    def precision(self, references: Float32, window: tuple[int, int]) -> Precision:
+        """Return what references [row, lag] mean for the errors at the lags of a window (samples), each [row].
 
-    def cubes(self, references: Float32, window: tuple[int, int]) -> Float64:
-        """Return what the lags of a window (samples) mean for the precision, [row] (s³), of references [row, lag]."""
-        lags = lags_of(window, self.how.window.sides)
-        return cubes_of_energy(np.nan_to_num(references[:, lags + self.max_lag]), lags / self.rate_hz)
+        These are the central frequency (Hz), the duration (s) and the lags (s³) that :func:`weaver_error` takes.
+        """
+        known, sides = np.nan_to_num(references), self.how.window.sides
+        parts = [known[:, a + self.max_lag : b + self.max_lag + 1] for a, b in sides_of(window, sides)]
+        lags = lags_of(window, sides) / self.rate_hz
+        return *centre_and_duration(parts, self.rate_hz), cubes_of_energy(np.concatenate(parts, axis=1), lags)
 
     def fixed(self, pair: Pair, stretched: Float32) -> Found:
         """Return what one reference, stretched [lag, step], says of the pieces."""
         sides = self._sides(pair, stretched)
         found = self._of(functools.reduce(Products.__add__, sides).coefficients(), pair)
         if self.how.compare_sides:
-            left, right = (best(side.coefficients(), self.stretches)[0][pair.slots.at] for side in sides)
-            found["difference"] = right - left
+            left, right = (best(side.coefficients(), self.stretches) for side in sides)
+            difference = np.where((left[2] == 0) & (right[2] == 0), right[0] - left[0], np.nan)  # else one is doubtful
+            found["difference"] = difference[pair.slots.at]
         return found
 
     def coefficients(self, pair: Pair, stretched: Float32) -> Float32:
@@ -75,7 +78,7 @@ class ByStretching:
         return found
 
     def several(self, pair: Pair, references: Float32, stretched: list[Float32]) -> Found:
-        """Return what several references [reference, lag] say together (Sens-Schönfelder et al. 2014, GJI 197).
+        """Return what several references [reference, lag] say together (Sens-Schönfelder et al. 2014, JVGR 276).
 
         Each is compared with the mean of all, and its coefficients are moved by the velocity change between the two.
         The mean of the coefficients of all references then has one maximum for each piece.
@@ -107,8 +110,7 @@ class ByStretching:
                 for part, (a, b) in zip(own, self._ranges(pair), strict=True)
             ]
             values[group] = functools.reduce(Products.__add__, sides).coefficients()
-        precision = *self.spectra(references), self.cubes(references, pair.window)
-        return self._of(values, dataclasses.replace(pair, precision=precision))
+        return self._of(values, dataclasses.replace(pair, precision=self.precision(references, pair.window)))
 
     def without(self, pair: Pair, times_s: Float64) -> Found:
         """Return the velocity changes that fit those between all pieces best."""

@@ -14,7 +14,7 @@ import numpy as np
 from xcorr.pes.items import Float32, Float64
 from xcorr.pes.monitoring.lag_windows import lags_of
 
-HALF = 16  # samples on either side of a value; with BETA the error is below 1e-4 up to 80 % of the Nyquist frequency
+HALF = 16  # samples on either side of a value; with BETA the error is below 3e-4 up to 78 % of the Nyquist frequency
 BETA = 8.0
 TOGETHER = 8  # lags whose weights are one matrix
 SLOTS = 48  # references multiplied at once, zero-padded: a reference then has the same bits in every company

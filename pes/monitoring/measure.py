@@ -71,14 +71,15 @@ class Measurer:
         group = self._stretching.group if self._stretching is not None else 1
         slots = Slots.of(of.times_ns[wanted, 0], self.step_ns, group)
         stretched, batch = list[Float32](), slice(0, rows)
-        whole, spectra = np.empty((0, 0), np.float32), (np.empty(0), np.empty(0))
+        whole, shared = np.empty((0, 0), np.float32), None
         for row in range(rows):
             slot = (of.first_row + row) % SLOTS
             if self._stretching is not None and (row == 0 or slot == 0):  # the next batch of references
                 batch = slice(row, min(row + SLOTS - slot, rows))
                 stretched = [self._stretching.stretched(one, slot) for one in references[:, batch]]
                 whole = self._whole(of, references, batch)
-                spectra = self._stretching.spectra(whole)
+                if self.how.window.velocity_km_s is None:  # all pairs have the same lags
+                    shared = self._stretching.precision(whole, self.how.window.samples(0.0, self.rate_hz))
             limits = self.how.window.limits_s(float(of.distances_m[row]))
             if row in of.skipped or not np.isfinite(limits[1]):
                 values: Found = {}
@@ -88,7 +89,10 @@ class Measurer:
                     values = self._by_phase(moved[:, row], references[0, row], window)
                 else:
                     at = slice(row - batch.start, row - batch.start + 1)
-                    precision = spectra[0][at], spectra[1][at], self._stretching.cubes(whole[at], window)
+                    if shared is None:
+                        precision = self._stretching.precision(whole[at], window)
+                    else:
+                        precision = shared[0][at], shared[1][at], shared[2][at]
                     pair = Pair(moved[:, row], slots, window, precision)
                     own = [one[row - batch.start] for one in stretched]
                     values = self._of_pair(self._stretching, pair, of, row, wanted, references, own)

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from xcorr.pes.monitoring.interpolation import Stretcher, epsilons
+from xcorr.pes.monitoring.interpolation import epsilons
 from xcorr.pes.monitoring.lag_windows import LagWindow
 from xcorr.pes.monitoring.mwcs import Mwcs
 from xcorr.pes.monitoring.wavelet import Wavelet
@@ -85,13 +85,18 @@ class Measurement:
                 f"Measurement: reference = {self.reference.kind!r} is for method = 'stretching'; with {self.method!r} "
                 "take 'whole' or 'period'"
             )
-        if self.compare_sides and (self.window.sides != "both" or self.method != "stretching"):
-            raise ParameterError("Measurement: compare_sides needs method = 'stretching' and sides = 'both'")
+        fixed = self.reference.kind in ("whole", "period")
+        if self.compare_sides and (self.window.sides != "both" or self.method != "stretching" or not fixed):
+            raise ParameterError(
+                "Measurement: compare_sides needs method = 'stretching', sides = 'both' and the reference 'whole' or "
+                "'period'"
+            )
 
     @property
     def fields(self) -> tuple[str, ...]:
         """The names of the values that are measured."""
-        also = ["difference"] * self.compare_sides + ["delay_s"] * (self.method != "stretching")
+        by = self.mwcs if self.method == "mwcs" else self.wavelet if self.method == "wavelet" else None
+        also = ["difference"] * self.compare_sides + ["delay_s"] * (by is not None and not by.through_origin)
         return ("dvv", "error", "coefficient", "n_windows", "flag", *also)
 
     @property
@@ -99,9 +104,10 @@ class Measurement:
         """The stretches that are tried."""
         return epsilons(self.epsilon_max, self.steps)
 
-    def stretcher(self, window: tuple[int, int], max_lag: int) -> Stretcher:
-        """Return the weights for lags from the first to the last one that any pair needs."""
-        return Stretcher(window, self.window.sides, self.stretches, max_lag)
+    @property
+    def largest_stretch(self) -> float:
+        """The largest stretch of a reference: 0 for methods that stretch none."""
+        return self.epsilon_max if self.method == "stretching" else 0.0
 
     def needs_all(self) -> bool:
         """Return whether every value depends on every piece, so that a new piece changes all."""

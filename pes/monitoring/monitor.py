@@ -108,7 +108,7 @@ class MeasureRows(IterativePE):
         substacks: int = 1,
     ) -> None:
         super().__init__()
-        self.folder, self.jobs, self.rate_hz, self.max_lag = folder, tuple(jobs), rate_hz, max_lag
+        self.folder, self.jobs, self.rate_hz, self.max_lag = folder, jobs, rate_hz, max_lag
         self.times_ns, self.substacks = times_ns, substacks
 
     def _preprocess(self) -> None:
@@ -191,8 +191,12 @@ class WriteMonitor(GenericPE):
 
     def _preprocess(self) -> None:
         t, folder = self.tables, Path(self.folder)
-        each = len(t.pieces) * len(t.pairs) * 4
-        require_space(folder, 2 * each * sum(len(table.fields) for table in t.tables))
+        fields = sum(
+            len(table.fields) * (len(t.pieces) + len(new)) for table, new in zip(t.tables, t.wanted, strict=True)
+        )
+        references = 2 * t.lags * sum(table.has_reference for table in t.tables)
+        old = folder / NAME
+        require_space(folder, 4 * len(t.pairs) * (fields + references) + (old.stat().st_size if old.exists() else 0))
 
     def process(self, inputs: dict[str, Any]) -> None:
         """Keep the values of a range of rows."""

@@ -24,7 +24,7 @@ from xcorr.pes.monitoring.flags import NO_DATA, WORDS
 FORMAT, VERSION = "xcorr-monitor", 1
 NAME, PARTS = "monitor.h5", "monitor.parts"
 CHUNK = (512, 64)  # pieces and pairs of an HDF5 chunk
-REFERENCE = "reference"
+REFERENCE, SHARDS = "reference", "shards"  # in a group beside the fields: [pair, lag], and [piece] digests of shards
 MEANING = {
     "dvv": "relative velocity change; positive: the medium is faster, waves arrive earlier",
     "error": "standard error of dvv",
@@ -32,10 +32,10 @@ MEANING = {
     "n_windows": "number of windows of the piece or moving stack",
     "flag": "sum of " + ", ".join(f"{number}: {text}" for number, text in WORDS.items()),
     "difference": "dvv of positive lags less that of negative lags",
-    "delay_s": "delay at lag zero (s); waves arrive later at both signs of the lag if positive",
+    "delay_s": "shift of the whole correlation to later lags since the reference (s), as clocks make it",
 }
 FILLS: dict[str, Any] = {"n_windows": 0, "flag": NO_DATA}
-PIECES = [("start_ns", "i8"), ("end_ns", "i8"), ("shards", "S32")]
+PIECES = [("start_ns", "i8"), ("end_ns", "i8"), ("shards", "S32")]  # of the campaign; files have the times only
 
 
 class MonitorError(XcorrError, RuntimeError):
@@ -50,6 +50,7 @@ class Table:
     components: str
     fields: tuple[str, ...]
     about: Mapping[str, Any]
+    has_reference: bool = False
 
     @property
     def path(self) -> str:
@@ -110,9 +111,11 @@ def parts_there(folder: Path, key: str) -> set[int]:
 
 def remove_parts(folder: Path, besides: str = "") -> None:
     """Remove parts of other work than ``besides``."""
+    if (folder / PARTS).is_file():
+        (folder / PARTS).unlink()
     for path in (folder / PARTS).glob("*"):
         if path.name != besides:
-            shutil.rmtree(path)
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     if (folder / PARTS).is_dir() and not any((folder / PARTS).iterdir()):
         (folder / PARTS).rmdir()
 
@@ -124,9 +127,9 @@ def assemble(folder: Path, of: MonitorTables, temporary: Path) -> None:
     old_path = folder / NAME
     with h5py.File(temporary, "w", libver="latest") as file:
         file.attrs.update({"format": FORMAT, "version": VERSION, **of.attributes})
-        for name in ("stations", "pairs", "pieces"):
-            table = getattr(of, name)
-            file.create_dataset(name, data=table, **({"chunks": True, "fletcher32": True} if table.size else {}))
+        times = of.pieces[["start_ns", "end_ns"]].astype(PIECES[:2])
+        for name, rows in (("stations", of.stations), ("pairs", of.pairs), ("pieces", times)):
+            file.create_dataset(name, data=rows, **({"chunks": True, "fletcher32": True} if rows.size else {}))
         for table in of.tables:
             _add(file, table, of)
         copied = {table.path: _old_pieces(of, wanted) for table, wanted in zip(of.tables, of.wanted, strict=True)}
@@ -155,6 +158,9 @@ def _add(file: Any, table: Table, of: MonitorTables) -> None:
         fill = FILLS.get(name, np.nan)
         made = group.create_dataset(name, shape, kind, chunks=chunks, fletcher32=True, fillvalue=fill)
         made.attrs["meaning"] = MEANING[name]
+    group.create_dataset(SHARDS, data=of.pieces["shards"], chunks=True, fletcher32=True)
+    if not table.has_reference:
+        return
     rows = max(1, min(shape[1], (128 << 10) // (4 * of.lags)))
     how = {"chunks": (rows, of.lags), "fletcher32": True, "fillvalue": np.nan}
     group.create_dataset(REFERENCE, (shape[1], of.lags), "f4", **how)
@@ -166,7 +172,12 @@ def _keep(old: Any, file: Any, name: str, of: MonitorTables) -> None:
     group.attrs.update(old[name].attrs)
     before = old["pieces"]["start_ns"]
     _, new, at = np.intersect1d(of.pieces["start_ns"], before, return_indices=True)
+    shards = np.zeros(len(of.pieces), PIECES[2][1])
+    shards[new] = old[name][SHARDS][...][at]  # pieces that came later, or were made again, are not measured
+    group.create_dataset(SHARDS, data=shards, chunks=True, fletcher32=True)
     for field, data in old[name].items():
+        if field == SHARDS:
+            continue
         is_reference = field == REFERENCE
         shape = (len(of.pairs), of.lags) if is_reference else (len(of.pieces), len(of.pairs))
         chunks = tuple(max(1, min(a, b)) for a, b in zip(data.chunks, shape, strict=True))
@@ -184,6 +195,8 @@ def _old_pieces(of: MonitorTables, wanted: np.ndarray) -> tuple[np.ndarray, np.n
 def _copy(old: Any, group: Any, new: np.ndarray, before: np.ndarray) -> None:
     """Copy the values of some pieces, and all references, some pairs at a time."""
     for name, data in group.items():
+        if name == SHARDS:
+            continue
         rows = old[name].shape[0 if name == REFERENCE else 1]  # pairs that came later are behind these
         for low in range(0, rows, CHUNK[1] * 16):
             part = slice(low, min(low + CHUNK[1] * 16, rows))

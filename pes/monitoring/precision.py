@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from xcorr.pes.items import Float64
@@ -41,20 +43,25 @@ def cubes_of_energy(waveforms: np.ndarray, lags_s: Float64) -> Float64:
     return found
 
 
-def centre_and_duration(waveforms: np.ndarray, rate_hz: float) -> tuple[Float64, Float64]:
-    """Return the central frequency (Hz) and T (s), both [row], of waveforms [row, lag] for :func:`weaver_error`.
+def centre_and_duration(sides: Sequence[np.ndarray], rate_hz: float) -> tuple[Float64, Float64]:
+    """Return the central frequency (Hz) and T (s), both [row], of waveforms for :func:`weaver_error`.
 
-    With P the power spectrum and w = 2 pi f, the paper's derivation has ``omega²`` as the mean of w² over P, and the
-    integral of the squared envelope, T sqrt(pi / 2), as that of w² P² divided by those of w² P and of P, for every
-    spectrum; for one that is flat over a width B, T is sqrt(2 / pi) / B. The squared power of a short piece of a coda
-    scatters as an exponential distribution does, so that its mean is twice that of the spectrum: it is halved.
+    ``sides`` are the waveforms [row, lag] of each side of lag zero. With P the power spectrum and w = 2 pi f,
+    ``omega²`` is the mean of w² over P. T sqrt(pi / 2), in the paper the integral of the squared envelope, is that of
+    w² P² divided by those of w² P and of P, which it is for every spectrum; for one that is flat over a width B, T is
+    sqrt(2 / pi) / B. The squared power of a short piece of a coda scatters as an exponential distribution does, so that
+    its mean is twice that of the spectrum: it is halved.
     """
-    size = next_fast_len(waveforms.shape[-1])
-    tapered = waveforms * np.hanning(waveforms.shape[-1] + 2)[1:-1]
-    power = np.abs(np.fft.rfft(tapered, size, axis=-1)) ** 2
-    frequency = np.fft.rfftfreq(size, 1 / rate_hz)
-    step, squared = frequency[1], (2 * np.pi * frequency) ** 2
-    with np.errstate(invalid="ignore", divide="ignore"):
+    width = moment_of_all = whole_of_all = np.zeros(len(sides[0]))
+    for waveforms in sides:
+        size = next_fast_len(waveforms.shape[-1])
+        tapered = waveforms * np.hanning(waveforms.shape[-1] + 2)[1:-1]
+        power = np.abs(np.fft.rfft(tapered, size, axis=-1)) ** 2
+        frequency = np.fft.rfftfreq(size, 1 / rate_hz)
+        squared = (2 * np.pi * frequency) ** 2
         whole, moment = power.sum(-1), (power * squared).sum(-1)
-        width = (power**2 * squared).sum(-1) / 2 / (moment * whole * step)
-        return np.sqrt(moment / whole) / (2 * np.pi), width * np.sqrt(2 / np.pi)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            width = width + (power**2 * squared).sum(-1) / 2 / (moment * whole * frequency[1]) / len(sides)
+        whole_of_all, moment_of_all = whole_of_all + whole, moment_of_all + moment
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.sqrt(moment_of_all / whole_of_all) / (2 * np.pi), width * np.sqrt(2 / np.pi)

@@ -18,6 +18,7 @@ from xcorr.pes.transforms.fft import next_fast_len
 CYCLES = 6.0  # the centre of the Morlet wavelet, 2 pi f s (Torrence & Compo 1998)
 PER_OCTAVE = 12  # frequencies
 AT_ONCE = 1 << 21  # values of wavelet transforms held at once
+WIDTH_OCTAVES = 1.5  # frequencies so far apart tell different things, as the scatter in the changing medium shows
 INDEPENDENT = np.sqrt(2)  # lags that are one standard deviation of the wavelet times this apart tell different things
 
 
@@ -86,7 +87,9 @@ def _slopes(
         ):
             total += (weight * value).sum(axis=-1)
         independent += len(lags) / rate_hz / (INDEPENDENT * scale)
-    return _solved(sums, independent / PER_OCTAVE, how)
+    octaves = max(np.log2(how.band_hz[1] / how.band_hz[0]), 1 / PER_OCTAVE)
+    apart = len(how.frequencies_hz) / (1 + octaves / WIDTH_OCTAVES)  # frequencies that tell the same, together
+    return _solved(sums, independent / apart, how)
 
 
 def _solved(sums: Float64, independent: float, how: Wavelet) -> tuple[Float64, ...]:
@@ -103,4 +106,5 @@ def _solved(sums: Float64, independent: float, how: Wavelet) -> tuple[Float64, .
         error = np.sqrt(rest * weight / spread / max(1.0, independent - 2))
         coherence = np.exp(-rest / 2)  # the mean cosine of residuals that are normal
         slope = np.where(coherence >= how.least_coherence, slope, np.nan)
-    return slope, np.where(np.isnan(slope), np.nan, error), np.where(weight > 0, coherence, np.nan), delay
+        error, delay = (np.where(np.isnan(slope), np.nan, value) for value in (error, delay))
+    return slope, error, np.where(weight > 0, coherence, np.nan), delay

@@ -68,7 +68,6 @@ def monitor(folder: Path, assignments: Sequence[str] = (), plain: dict[str, obje
             require_series(folder, ledger)
             require_all(folder, ledger)
             found, recipe = survey_of(roster, settings), Recipe(settings)
-            folders.freeze_settings(folder, settings)
             with (
                 publishing(folder, settings.run.mapping, ledger.counts) as published,
                 recorded(folder, circumstances(settings)) as record,
@@ -77,7 +76,10 @@ def monitor(folder: Path, assignments: Sequence[str] = (), plain: dict[str, obje
                 with Results(folder) as results:
                     plan = monitor_plan(folder, recipe, found, results, ledger)
                 done = Monitored(folder / NAME, 0, 0, 0, 0)
-                if plan is not None:
+                folders.freeze_settings(folder, settings)  # only now that they are known to be possible
+                if plan is None:
+                    remove_parts(folder)
+                else:
                     there = parts_there(folder, plan.tables.key)
                     remove_parts(folder, besides=plan.tables.key)
                     left = tuple(r for r in plan.requests if r.first_row not in there)

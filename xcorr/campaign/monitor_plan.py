@@ -10,14 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from xcorr.mappings.engine import available_cores
 from xcorr.network.survey import Survey
+from xcorr.pes.monitoring.interpolation import SLOTS
 from xcorr.pes.monitoring.lag_windows import require_window
 from xcorr.pes.monitoring.measure import window_of_all
 from xcorr.pes.monitoring.measurement import Measurement
 from xcorr.pes.monitoring.monitor import MonitorJob, MonitorRequest
-from xcorr.pes.monitoring.monitor_file import NAME, MonitorTables, Table
+from xcorr.pes.monitoring.monitor_file import NAME, SHARDS, MonitorTables, Table
 from xcorr.pes.parameters import ParameterError
+from xcorr.pes.storing.aside import set_aside
 from xcorr.pes.storing.shards import chunk_shape
 from xcorr.results import Results
 from xcorr.results.pair_table import PairTable
@@ -33,7 +34,9 @@ from xcorr.store.software import software
 from xcorr.store.tables import pieces_of_shards
 
 RANGE_BYTES = 256 << 20  # of the series that a worker reads at once
-RANGES = 4  # at least for each worker
+RANGES = 64  # at least, for the workers to share; not by their number, so that others can go on with what some began
+MOST_BYTES = 1 << 30  # of stretched references
+MOST_COMPARED = 3000  # pieces that are compared with one another
 SCHEME = 1  # changes when a new version would measure other values: measurements of older ones are made again
 
 
@@ -48,10 +51,11 @@ class MonitorPlan:
 
 @dataclasses.dataclass(frozen=True)
 class _Old:
-    """What the present file says of itself: fingerprint by group, and the shards of each piece, by its start."""
+    """What the present file says of itself: by group its fingerprint, and the shards of each piece, by its start."""
 
     fingerprints: Mapping[str, str]
-    shards: Mapping[int, bytes]
+    shards: Mapping[str, Mapping[int, bytes]]
+    starts: frozenset[int] = frozenset()
 
 
 def monitor_plan(folder: Path, recipe: Recipe, found: Survey, results: Results, ledger: Ledger) -> MonitorPlan | None:
@@ -67,17 +71,18 @@ def monitor_plan(folder: Path, recipe: Recipe, found: Survey, results: Results, 
     for of in settings.monitor:
         how = measurement_of(settings, of)
         rows = _rows(results, of)
-        about = {"settings": json.dumps(dataclasses.asdict(of)), "pieces": len(pieces)}
+        about = {"settings": json.dumps(dataclasses.asdict(of))}
         text = repr(
             (SCHEME, how, of.band, recipe.max_lag, settings.condition.rate_hz, rows.tolist(), of_pairs.hexdigest())
         )
         about["fingerprint"] = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
         for pair in components_of(settings, of):
-            table = Table(of.name, pair, how.fields, about)
-            wanted = _wanted(how, pieces, old if old.fingerprints.get(table.path) == about["fingerprint"] else None)
+            table = Table(of.name, pair, how.fields, about, how.reference.kind == "period")
+            is_same = old.fingerprints.get(table.path) == about["fingerprint"]
+            wanted = _wanted(how, pieces, old.shards[table.path] if is_same else None)
             groups.append(table)
             jobs.append(_job(of, pair, how, wanted, pieces, rows, pairs, recipe))
-    if not any(len(job.wanted) for job in jobs) and set(old.shards) == set(pieces["start_ns"].tolist()):
+    if not any(len(job.wanted) for job in jobs) and old.starts == set(pieces["start_ns"].tolist()):
         return None
     working = [job for job in jobs if len(job.wanted)]
     named = {table.path for table in groups}
@@ -101,31 +106,37 @@ def monitor_plan(folder: Path, recipe: Recipe, found: Survey, results: Results, 
 
 
 def _old(folder: Path, ledger: Ledger) -> _Old:
+    """Return what the present file says of itself. One that is damaged, or not ours, is set aside."""
     import h5py
 
     path = folder / NAME
-    if not path.exists() or not is_ours(ledger, path) or unreadable(path):
+    if not path.exists():
+        return _Old({}, {})
+    if not is_ours(ledger, path) or unreadable(path):
+        set_aside(path)
         return _Old({}, {})
     with h5py.File(path) as file:
+        starts = file["pieces"]["start_ns"].tolist()
         groups = {
-            f"{name}/{pair}": str(group.attrs["fingerprint"])
+            f"{name}/{pair}": group
             for name, of in file.items()
             if isinstance(of, h5py.Group)
             for pair, group in of.items()
+            if SHARDS in group
         }
-        table = file["pieces"][...]
-    return _Old(groups, dict(zip(table["start_ns"].tolist(), table["shards"].tolist(), strict=True)))
+        shards = {name: dict(zip(starts, g[SHARDS][...].tolist(), strict=True)) for name, g in groups.items()}
+        return _Old({n: str(g.attrs["fingerprint"]) for n, g in groups.items()}, shards, frozenset(starts))
 
 
-def _wanted(how: Measurement, pieces: np.ndarray, old: _Old | None) -> np.ndarray:
-    """Return the pieces (numbers) whose values are not in the file, or were of other shards there."""
+def _wanted(how: Measurement, pieces: np.ndarray, old: Mapping[int, bytes] | None) -> np.ndarray:
+    """Return the pieces (numbers) whose values are not in the file, or were of other shards (``old``, by start)."""
     every = np.arange(len(pieces))
     if old is None:
         return every
     starts, digests = pieces["start_ns"].tolist(), pieces["shards"].tolist()
     length = int(pieces["end_ns"][0] - pieces["start_ns"][0])
-    changed = [s for s, d in zip(starts, digests, strict=True) if old.shards.get(s) != d]
-    changed += [s for s in old.shards if s not in set(starts)]
+    changed = [s for s, d in zip(starts, digests, strict=True) if old.get(s) != d]
+    changed += sorted(old.keys() - set(starts))
     if not changed:
         return every[:0]
     start, end = how.reference.start_ns, how.reference.end_ns
@@ -151,11 +162,12 @@ def _job(
 ) -> MonitorJob:
     """Return what is measured of one component pair. Raises SettingsError if lags that it needs are not there."""
     rate, distances = recipe.settings.condition.rate_hz, pairs["distance_m"][rows]
-    largest = how.epsilon_max if how.method == "stretching" else 0.0
     try:
-        require_window(how.window, distances, largest, rate, recipe.max_lag)
+        require_window(how.window, distances, how.largest_stretch, rate, recipe.max_lag)
     except ParameterError as error:
         raise SettingsError(f"[[monitor]] {of.name}: {error}") from None
+    window = window_of_all(how, distances, rate)
+    _require_memory(of, how, window, pieces)
     is_new = len(wanted) == len(pieces)
     first = np.searchsorted(pieces["start_ns"], pieces["end_ns"][wanted] - how.reach_ns())
     spans = np.zeros(len(pieces) + 1, np.int64)  # +1 where what a value depends on begins, -1 after its piece
@@ -163,7 +175,27 @@ def _job(
     np.add.at(spans, wanted + 1, -1)
     needed = np.arange(len(pieces)) if is_new else np.flatnonzero(np.cumsum(spans[:-1]) > 0)
     known = how.reference.kind == "period" and not is_new
-    return MonitorJob(of.name, pair, of.band, how, wanted, needed, window_of_all(how, distances, rate), rows, known)
+    return MonitorJob(of.name, pair, of.band, how, wanted, needed, window, rows, known)
+
+
+def _require_memory(of: Monitor, how: Measurement, window: tuple[int, int], pieces: np.ndarray) -> None:
+    """Raise SettingsError for a measurement that would take more memory than a worker should."""
+    if how.method != "stretching":
+        return
+    stretched = 4 * SLOTS * how.steps * (window[1] - window[0] + 1) * (2 if how.window.sides == "both" else 1)
+    length = how.reference.length_s * 1e9
+    if how.reference.kind == "several" and len(pieces):
+        stretched *= int((pieces["end_ns"][-1] - pieces["start_ns"][0]) // length) + 1
+    if stretched > MOST_BYTES:
+        raise SettingsError(
+            f"[[monitor]] {of.name}: stretched references would take {stretched / 1e9:.1f} GB in each worker; take "
+            "fewer steps, fewer lags, or with reference = 'several' a larger reference_length_s"
+        )
+    if how.reference.kind == "none" and len(pieces) > MOST_COMPARED:
+        raise SettingsError(
+            f"[[monitor]] {of.name}: reference = 'none' compares every piece with every other one, and there are "
+            f"{len(pieces):,}; at most {MOST_COMPARED:,} are allowed; take another reference, or longer pieces"
+        )
 
 
 def _rows(results: Results, of: Monitor) -> np.ndarray:
@@ -182,9 +214,9 @@ def _requests(
     """Return requests that cover the rows of all jobs, each of rows of one strip."""
     number = {start: k for k, start in enumerate(sorted({s.start_ns for s in shards}))}
     rows = np.unique(np.concatenate([job.rows for job in jobs])) if jobs else np.empty(0, np.int64)
-    most = max((len(job.needed) for job in jobs), default=1)
+    needed = np.unique(np.concatenate([job.needed for job in jobs])) if jobs else np.empty(0, np.int64)
     lags = 2 * recipe.max_lag + 1
-    share = -(-len(rows) // (RANGES * (recipe.settings.run.workers or available_cores())))
+    most = max(1, RANGE_BYTES // (4 * lags * max(1, len(needed))))
     requests: list[MonitorRequest] = []
     for g in found.generations:
         for strip in g.layout.strips:
@@ -192,7 +224,8 @@ def _requests(
             start, stop = inside.start + g.first_row, inside.stop + g.first_row
             own = tuple((number[s.start_ns], s.path) for s in shards if (s.generation, s.strip) == (g.number, strip))
             together = chunk_shape(lags, len(inside))[0]  # a range ends where a chunk of HDF5 does: both are read whole
-            size = max(1, min(RANGE_BYTES // (4 * lags * most), share) // together) * together
+            size = min(most, -(-len(rows) // RANGES))
+            size = max(1, size // together) * together if most >= together else most
             for first in range(start, stop, size):
                 end = min(first + size, stop)
                 low, high = np.searchsorted(rows, (first, end))

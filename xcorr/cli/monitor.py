@@ -33,6 +33,8 @@ def monitor(
 
     from xcorr.campaign.monitor import monitor as measure
     from xcorr.mappings import engine
+    from xcorr.results.monitoring import tallies
+    from xcorr.settings import SettingsError
     from xcorr.settings.toml import load
     from xcorr.store.folder import frozen_settings
 
@@ -40,6 +42,8 @@ def monitor(
     given += [f"run.mapping={mapping}"] if mapping else []
     given += [f"run.workers={workers}"] if workers else []
     plain = load(config) if config else None
+    if plain is not None and not plain.get("monitor"):
+        raise SettingsError(f"{config}: has no [[monitor]] tables, so there is nothing to measure")
 
     def work() -> int:
         done = measure(campaign, given, plain)
@@ -48,6 +52,8 @@ def monitor(
             return 0
         resumed = f"; {done.resumed} of {done.ranges} ranges were there already" if done.resumed else ""
         click.echo(f"{done.path}: {done.tables} measurement(s), {done.pieces} piece(s) measured{resumed}")
+        for line in tallies(done.path):
+            click.echo(line)
         return 0
 
     sys.exit(engine(mapping or frozen_settings(campaign).run.mapping).lead(work))

@@ -68,7 +68,10 @@ def plot(results: Path, output: Path | None, **given: Any) -> None:
         if given[name] is not None and not np.isfinite(given[name]).all():
             raise click.BadParameter(f"--{name.replace('_', '-')}: must be finite")
     folder = results if results.is_dir() else results.parent
-    kind = next((name for name in MONITORING if given[name]), "")
+    kinds = [name for name in MONITORING if given[name] is not None]
+    kind = kinds[0] if kinds else ""
+    if len(kinds) > 1:
+        raise click.UsageError(f"--{kinds[0]} and --{kinds[1]} are different figures; give one of them")
     if kind and chosen and chosen != ["pair"]:
         raise click.UsageError(f"--{kind} and --{chosen[0]} are different figures; give one of them")
     drawn = _monitoring(kind, results, given) if kind else None
@@ -123,6 +126,8 @@ def _monitoring(kind: str, results: Path, given: dict[str, Any]) -> tuple[Any, s
     from xcorr.results.pair_table import PairTable
 
     components, pair, names = given["components"] or "", given["pair"], given[kind].split(",")
+    if not all(names) or (kind != "monitor" and len(names) > 1):
+        raise click.UsageError(f"--{kind} {given[kind]!r}: names no measurement, or several where one is drawn")
     if kind != "monitor" and not pair:
         raise click.UsageError(f"--{kind} needs --pair NET.STA NET.STA")
     called = _named(kind, "+".join(names), components, "-".join(pair or ()), *_selected(given))
@@ -135,7 +140,9 @@ def _monitoring(kind: str, results: Path, given: dict[str, Any]) -> tuple[Any, s
             chosen = selection_of(
                 **{name: given[name] for name in ("distance", "azimuth", "pairs", "networks", "where")}
             )
-            rows = chosen.rows(PairTable(found, components or found.components[0]))
+            rows = chosen.rows(PairTable(found, components if components in found.components else found.components[0]))
+            with found.monitoring as of:
+                rows = rows[rows < len(of.file["pairs"])]  # pairs that came later are not measured yet
         wanted = () if names == ["all"] else names
         return figures.velocity_changes(found, wanted, components, pair, rows, given["mean"]), called
 

@@ -108,6 +108,8 @@ def export(
             found.row(*pair)  # raises an error that says what there is
             wanted = dataclasses.replace(wanted, pairs=(*wanted.pairs, "-".join(pair)))
         if measurement is not None:
+            if series or which or band or reverse:
+                raise click.UsageError("--series, --stack, --band and --reverse are of correlations, not of --monitor")
             from xcorr.results.monitoring import export_changes
 
             count = export_changes(found, output, kind, measurement, components or "", wanted)

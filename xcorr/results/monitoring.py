@@ -11,6 +11,7 @@ import numpy as np
 
 from xcorr.core.errors import nearest
 from xcorr.pes.monitoring.by_stretching import ByStretching, Pair
+from xcorr.pes.monitoring.flags import NO_DATA
 from xcorr.pes.monitoring.measure import Measurer, SeriesOfRows, window_of_all
 from xcorr.pes.monitoring.monitor_file import FORMAT, NAME
 from xcorr.pes.monitoring.stretching import Slots
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from xcorr.settings.tables import Monitor
 
+AT_ONCE = 4096  # pairs whose flags are counted at once
 FIELDS = ("dvv", "error", "coefficient", "n_windows", "flag", "difference", "delay_s")
 UNITS = {"dvv": "1", "error": "1", "difference": "1", "coefficient": "1", "n_windows": "1", "delay_s": "s"}
 
@@ -43,6 +45,7 @@ class Monitoring:
         except OSError as error:
             raise ResultsError(f"{self.path} cannot be read as HDF5: {error}; xcorr monitor makes it again") from error
         if self.file.attrs.get("format") != FORMAT:
+            self.file.close()
             raise ResultsError(f"{self.path} was not written by xcorr monitor")
         tables = ("stations", "pairs", "pieces")
         self.names: list[str] = [name for name in self.file if name not in tables]
@@ -76,12 +79,14 @@ class Monitoring:
         named = np.char.add(np.char.add(stations[table["station_1"]], "-"), stations[table["station_2"]])
         chosen = self._rows(group, named, stations, table, pairs, rows)
         times = pieces["start_ns"].astype("datetime64[ns]")
+        ordered, back = np.unique(chosen, return_inverse=True)
+        everything = len(chosen) == len(table) and (back == np.arange(len(table))).all()
         dims = ("time", "pair")
         variables = {}
         for field in FIELDS:
             if field in group:
                 data = group[field]
-                values = data[:, chosen] if len(chosen) < data.shape[1] else data[...]
+                values = data[...] if everything else data[:, ordered][:, back]
                 units = {"units": UNITS[field]} if field in UNITS else {}
                 variables[field] = (dims, values, {"long_name": str(data.attrs["meaning"]), **units})
         return xarray.Dataset(
@@ -120,7 +125,9 @@ class Monitoring:
         if how.method != "stretching" or how.reference.kind not in ("whole", "period"):
             raise ResultsError(f"{of.name}: only stretching with one reference has coefficients by stretch")
         pair = self._group(name, components).name.rpartition("/")[2]
-        series = results.get(first, second, pair, None, of.band)
+        series = results.get(*in_order(results, first, second), pair, None, of.band)
+        if series["time"].values.astype("i8").tolist() != self.file["pieces"]["start_ns"].tolist():
+            raise ResultsError(f"{self.path}: is of other pieces than the series; xcorr monitor brings it up to date")
         rate = 1 / (results.lags_s[1] - results.lags_s[0])
         middle, times = len(results.lags_s) // 2, results.pieces.astype("i8")
         distance = np.array([series.attrs["distance_m"] if of.velocity_km_s else 0.0])
@@ -171,7 +178,12 @@ class Monitoring:
         rows: np.ndarray | None,
     ) -> np.ndarray:
         if rows is not None:
-            return np.asarray(rows)
+            chosen = np.asarray(rows)
+            if chosen.dtype.kind not in "iu" or (chosen < 0).any() or (chosen >= len(table)).any():
+                raise ResultsError(f"rows: must be numbers of pairs, 0 to {len(table) - 1}")
+            return chosen
+        if isinstance(pairs, str):
+            pairs = [pairs]
         if not len(pairs):
             return np.flatnonzero((group["n_windows"][...] > 0).any(axis=0))
         number = {name: k for k, name in enumerate(named.tolist())}
@@ -179,8 +191,17 @@ class Monitoring:
             number.setdefault(f"{a}-{b}", k)
         lost = [pair for pair in pairs if pair not in number]
         if lost:
-            raise ResultsError(f"no pair {lost[0]!r}{nearest(lost[0], number)} in {self.path}")
+            raise ResultsError(
+                f"no pair {lost[0]!r}{nearest(lost[0], number)} in {self.path}; xcorr monitor measures new pairs"
+            )
         return np.array([number[pair] for pair in pairs])
+
+
+def in_order(results: Results, first: str, second: str) -> tuple[str, str]:
+    """Return two stations in the order of the campaign, which is that of measurements. Raises ResultsError as row."""
+    results.row(first, second)
+    numbers = results.station_numbers
+    return (first, second) if numbers[first] <= numbers[second] else (second, first)
 
 
 def export_changes(
@@ -199,6 +220,7 @@ def export_changes(
         if selection is not None and selection != Selection():
             there = results.components
             rows = selection.rows(PairTable(results, components if components in there else there[0]))
+            rows = rows[rows < len(of.file["pairs"])]  # pairs that came later are not measured yet
         changes = of.get(name, components, rows=rows)
     changes = changes.isel(pair=(changes["n_windows"].values > 0).any(axis=0))
     if not changes.sizes["pair"]:
@@ -208,6 +230,23 @@ def export_changes(
     else:
         as_table(changes).rename(columns={"time": "start"}).to_csv(target, index=False)
     return int(changes.sizes["pair"])
+
+
+def tallies(path: Path) -> list[str]:
+    """Return a line for each measurement: how many values it has, and how many of them are flagged."""
+    import h5py
+
+    lines = []
+    with h5py.File(path) as file:
+        for name, of in file.items():
+            for pair, group in of.items() if isinstance(of, h5py.Group) else ():
+                flag, counted = group["flag"], np.zeros(256, np.int64)
+                for low in range(0, flag.shape[1], AT_ONCE):
+                    counted += np.bincount(flag[:, low : low + AT_ONCE].ravel(), minlength=256)
+                values = counted.sum() - counted[NO_DATA]
+                none = "; nothing could be measured" if not values else ""
+                lines.append(f"{name} {pair}: {values} value(s), {values - counted[0]} flagged{none}")
+    return lines
 
 
 def as_table(changes: xarray.Dataset) -> pandas.DataFrame:

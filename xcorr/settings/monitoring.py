@@ -81,12 +81,19 @@ def _reference(settings: Settings, of: Monitor) -> Reference:
                 limits[k] = time_ns(text)
             except ValueError:
                 raise SettingsError(f"[[monitor]] {of.name}: reference_{key} = {text!r}: is not a time") from None
-    if of.reference == "rolling" and of.reference_length_s < settings.substack_s:
+    if of.reference in ("rolling", "several") and of.reference_length_s < settings.substack_s:
         raise SettingsError(
             f"[[monitor]] {of.name}: reference_length_s = {of.reference_length_s:g}: must be at least the length of a "
             f"piece, {settings.substack_s} s"
         )
-    spans = of.reference_length_s, of.reference_gap_s, of.smooth_s, of.smooth_strength
+    own = max(float(settings.substack_s), of.moving_s)
+    gap = own if of.reference_gap_s is None else of.reference_gap_s
+    if of.reference == "rolling" and gap < own:
+        raise SettingsError(
+            f"[[monitor]] {of.name}: reference_gap_s = {gap:g}: the reference would hold what is compared with it; at "
+            f"least {own:g} s, the length of the piece or moving stack"
+        )
+    spans = of.reference_length_s, gap, of.smooth_s, of.smooth_strength
     return Reference(of.reference, limits[0], limits[1], *spans)
 
 
@@ -97,8 +104,10 @@ def check_monitor(settings: Settings) -> None:
         where = f"[[monitor]] {of.name}"
         if re.fullmatch(r"[A-Za-z0-9_-]+", of.name) is None or names.count(of.name) > 1:
             raise SettingsError(f"{where}: names must be different, of letters, digits, _ and -")
-        if of.name in ("stations", "pairs", "pieces"):
-            raise SettingsError(f"{where}: is the name of a table of the file; choose another one")
+        if of.name in ("stations", "pairs", "pieces", "all"):
+            raise SettingsError(f"{where}: is the name of a table of the file, or of all measurements; choose another")
+        if len({*of.components}) < len(of.components):
+            raise SettingsError(f"{where}: components = {list(of.components)}: lists a pair twice")
         there = {*settings.component_pairs}
         for pair in of.components:
             valid = len(pair) == 2 and set(pair) <= set("ZNEHRT") and there.issuperset(stored_pairs(pair))
@@ -117,9 +126,29 @@ def check_monitor(settings: Settings) -> None:
         if not 0 < low < high < nyquist:
             raise SettingsError(f"{where}: band_hz = ({low:g}, {high:g}): needs 0 < f1 < f2 < {nyquist:g} Hz")
         how = measurement_of(settings, of)
-        if of.velocity_km_s is None:
-            largest = how.epsilon_max if of.method == "stretching" else 0.0
-            if text := how.window.problem(
-                0.0, largest, settings.condition.rate_hz, settings.samples(settings.correlate.max_lag_s)
-            ):
-                raise SettingsError(f"{where}: {text}; use earlier lags or a smaller epsilon_max")
+        rate, most = settings.condition.rate_hz, settings.samples(settings.correlate.max_lag_s)
+        text = how.window.problem(0.0, how.largest_stretch, rate, most) if of.velocity_km_s is None else ""
+        if text:
+            raise SettingsError(f"{where}: {text}; use earlier lags or a smaller epsilon_max")
+        if how.mwcs is not None:
+            _check_windows(settings, where, how, how.mwcs)
+
+
+def _check_windows(settings: Settings, where: str, how: Measurement, of: Mwcs) -> None:
+    """Raise SettingsError for moving windows that are too few, or whose spectra are too short."""
+    rate = settings.condition.rate_hz
+    first, last = how.window.samples(0.0, rate)
+    length, step = round(of.window_s * rate), max(1, round(of.step_s * rate))
+    count = (2 if how.window.sides == "both" else 1) * max(0, (last - first + 1 - length) // step + 1)
+    least = 2 if of.through_origin else 3
+    if count < least:
+        raise SettingsError(
+            f"{where}: lags from {first / rate:g} to {last / rate:g} s have {count} window(s) of window_s = "
+            f"{of.window_s:g} every {of.step_s:g} s; a line needs {least}; take shorter windows or more lags"
+        )
+    bins = int((of.band_hz[1] - of.band_hz[0]) * 2 * length / rate)
+    if bins < 2 or not 1 <= of.smooth_bins <= max(1, bins // 2):
+        raise SettingsError(
+            f"{where}: windows of {of.window_s:g} s have {bins} spectral bins in {of.band_hz[0]:g} to "
+            f"{of.band_hz[1]:g} Hz; there must be at least 2, and smooth_bins = {of.smooth_bins} from 1 to half of them"
+        )

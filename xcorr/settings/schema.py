@@ -212,17 +212,18 @@ class Settings:
         plain["correlate"]["smooth_hz"] = self.smooth_hz(self.correlate)
         return self.without_later_defaults(plain)
 
-    def with_numbers_of(self, known: Settings) -> Settings:
-        """Return these settings with the numbers of a campaign in place of "auto".
+    def with_those_of(self, known: Settings) -> Settings:
+        """Return these settings with the numbers of a campaign in place of "auto", and with its measurements.
 
-        Earlier versions had numbers as defaults, and their campaigns go on with these.
+        Earlier versions had numbers as defaults, and their campaigns go on with these. Measurements that ``xcorr
+        monitor`` has recorded stay, unless these settings have others.
         """
         changed: dict[str, dict[str, float]] = {}
         for (name, key), before in NUMBERS_BEFORE.items():
             if getattr(getattr(known, name), key) == before and getattr(getattr(self, name), key) == "auto":
                 changed.setdefault(name, {})[key] = before
         sections = {name: dataclasses.replace(getattr(self, name), **keys) for name, keys in changed.items()}
-        return dataclasses.replace(self, **sections)
+        return dataclasses.replace(self, monitor=self.monitor or known.monitor, **sections)
 
     def without_later_defaults(self, plain: dict[str, Any]) -> dict[str, Any]:
         """Return plain settings without those that version 0.1.0 did not have, where they are at their defaults.

@@ -64,7 +64,11 @@ class Monitor:
     reference_length_s: float = option(
         0.0, "rolling, several: length of a reference. none: largest time between pieces compared; 0: any.", most=4e9
     )
-    reference_gap_s: float = option(0.0, "rolling: time from the end of a reference to the end of the piece.", most=4e9)
+    reference_gap_s: float | None = option(
+        None,
+        "rolling: time from the end of a reference to that of the piece. Default: length of the piece or moving stack.",
+        most=4e9,
+    )
     smooth_s: float = option(0.0, "none: time over which the inversion is smooth.", most=4e9)
     smooth_strength: float = option(0.0, "none: weight of the smoothness against the data; 0: none.", least=0)
     moving_s: float = option(

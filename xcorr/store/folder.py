@@ -120,7 +120,7 @@ def frozen_settings(folder: Path) -> Settings:
 def with_campaigns_numbers(folder: Path, settings: Settings) -> Settings:
     """Return settings with the numbers of a campaign where they say "auto", if its settings can be read."""
     try:
-        return settings if _holds_nothing(folder) else settings.with_numbers_of(frozen_settings(folder))
+        return settings if _holds_nothing(folder) else settings.with_those_of(frozen_settings(folder))
     except (CampaignError, SettingsError):  # freeze_settings says what is wrong
         return settings
 

@@ -11,6 +11,7 @@ from typing import Any
 from xcorr.observers.published import RUNNING, read_progress
 from xcorr.pes.items import WINDOWS_USED
 from xcorr.pes.monitoring.monitor_file import NAME as MONITOR
+from xcorr.pes.monitoring.monitor_file import SHARDS
 from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.pes.stacking.sums_file import SUMS
 from xcorr.pes.storing.shards import ShardBusy, ShardError, compact_name, digest_of, name_of, part_names, read_shard
@@ -132,11 +133,16 @@ def monitor_behind(folder: Path) -> str:
         return ""
     try:
         with h5py.File(folder / MONITOR) as file, contextlib.closing(LedgerReader(folder)) as ledger:
-            now = pieces_of_shards(campaign.frozen_settings(folder), ledger.shards())
-            known = {(row["start_ns"], row["shards"]) for row in file["pieces"][...]}
+            settings = campaign.frozen_settings(folder)
+            now = pieces_of_shards(settings, ledger.shards())
+            starts = file["pieces"]["start_ns"].tolist()
+            asked = [of.name for of in settings.monitor]
+            groups = [group for name in asked if name in file for group in file[name].values()]
+            known = [set(zip(starts, group[SHARDS][...].tolist(), strict=True)) for group in groups]
     except (OSError, KeyError, LedgerError):  # damaged, which is a problem
         return ""
-    lacking = sum((row["start_ns"], row["shards"]) not in known for row in now)
+    wanted = set(zip(now["start_ns"].tolist(), now["shards"].tolist(), strict=True))
+    lacking = max((len(wanted - there) for there in known), default=0)
     return f"velocity changes lack {lacking} of {len(now)} pieces, or are of others" if lacking else ""
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from xcorr.results.errors import ResultsError
 from xcorr.results.figures.style import date_axis, days, edges_of, new_figure, with_defaults
+from xcorr.results.monitoring import in_order
 from xcorr.results.networks import network
 from xcorr.results.reader import Results
 from xcorr.settings.monitoring import measurement_of
@@ -115,6 +116,7 @@ def interferogram(results: Results, first: str, second: str, name: str = "", com
     with results.monitoring as of:
         settings = of.settings(name, components)
         pair = of.get(name, components, [f"{first}-{second}"]).attrs["components"]
+    first, second = in_order(results, first, second)  # in which the sides are those of the measurement
     series = results.get(first, second, pair, None, settings.band)
     windows, values = series["n_windows"].values, series.values
     if not windows.any():
