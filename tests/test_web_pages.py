@@ -1,5 +1,6 @@
 """The pages, in a real browser: opened and used, without errors, without requests to other hosts, accessible."""
 
+import gc
 import importlib.resources
 import os
 import re
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,10 @@ def browser():
             pytest.skip("Chromium is not installed: make browser")
         with started.chromium.launch(executable_path=path, args=flags) as found:
             yield found
+    del started, found
+    with warnings.catch_warnings():  # Playwright leaves a pipe open, of which a later test would be accused
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture(scope="module")
