@@ -53,6 +53,29 @@ def demo(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory) -> Path:
+    """A demo with kept items, all recorded."""
+    from xcorr.campaign.run import run_campaign
+    from xcorr.settings.toml import build, load
+
+    folder = tmp_path_factory.mktemp("kept") / "kept.xcorr"
+    plain = load(ROOT / "configs" / "demo" / "xcorr.toml")
+    plain["keep"] = [{"element": "ConditionStation", "condition": "station == 'XX.D05'"}]
+    plain["provenance"] = {"level": "item"}
+    assert run_campaign(ROOT / "configs" / "demo" / "stations.txt", folder, build(plain)).exit_code == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(demo, kept):
+    """A real server of the demo, without and with kept items."""
+    from web_server import serving
+
+    with serving(demo, kept) as found:
+        yield found
+
+
 def accounts_of(folder: Path) -> list[dict[str, Any]]:
     """Every account of a campaign, with the name of its slot and the number of its chunk."""
     from xcorr.store.accounts import account_rows

@@ -310,6 +310,12 @@ def test_stations_that_come_later(tmp_path):
     with results.open(whole) as r, results.open(campaign) as s, r.monitoring as one, s.monitoring as other:
         names = one.get("a")["pair"].values.tolist()
         assert len(names) == 6
+        assert other.get("a", rows=np.array([5, 0]))["pair"].values.tolist() == [
+            other.get("a", rows=np.arange(6))["pair"].values[k] for k in (5, 0)
+        ]
+        for rows in ([6], [-1], [True] * 6):
+            with pytest.raises(ResultsError, match="must be numbers of pairs"):
+                other.get("a", rows=np.array(rows))
         expected, found = one.get("a", pairs=names), other.get("a", pairs=names)
         assert np.abs(found["dvv"].values - expected["dvv"].values).max() < 1e-7
         assert (found["flag"].values == expected["flag"].values).all()
@@ -368,6 +374,9 @@ def test_results_say_what_was_measured(whole, invoke, tmp_path):
     with xarray.open_dataset(tmp_path / "x.nc", engine="h5netcdf") as found:
         assert found["dvv"].shape == (DAYS, 15)
         assert "faster" in found["dvv"].attrs["long_name"]
+    for option in (("--series",), ("--reverse",), ("--band", "low"), ("--stack", "linear")):
+        words = ("--monitor", "late", "--format", "csv", "-o", tmp_path / "z", *option)
+        assert invoke("export", whole, *words).exit_code == 2, option
     refused = invoke("export", whole, "--monitor", "late", "--format", "sac", "-o", tmp_path / "y")
     assert "csv or netcdf" in refused.output
 
@@ -382,6 +391,10 @@ def test_figures(whole, invoke, tmp_path):
         answer = invoke("plot", whole, *options, "-o", tmp_path / f"{k}.png")
         assert answer.exit_code == (1 if "--where" in options else 0), answer.output  # there are no coordinates
     assert invoke("plot", whole, "--similarity", "late").exit_code == 2
+    assert invoke("plot", whole, "--similarity", "late,waves", *pair).exit_code == 2
+    assert invoke("plot", whole, "--monitor", "late,").exit_code == 2
+    assert invoke("plot", whole, "--monitor", "late", "--interferogram", "late", *pair).exit_code == 2
+    assert invoke("plot", whole, "--monitor", "late", "--map").exit_code == 2
     assert "coefficients by stretch" in invoke("plot", whole, "--similarity", "waves", *pair).output
 
 
@@ -410,8 +423,17 @@ def test_what_cannot_be_measured_is_said(small, tmp_path, invoke):
         assert refused.exit_code == 2, (given, refused.output)
         assert words in refused.output, (given, refused.output)
     assert not (campaign / NAME).exists()
-    assert invoke("monitor", campaign).exit_code == 0, "what was refused is not in the settings"
+    (tmp_path / "none.toml").write_text("[condition]\nrate_hz = 1.0\n")
+    assert "no [[monitor]] tables" in invoke("monitor", campaign, "-c", tmp_path / "none.toml").output
+    done = invoke("monitor", campaign)
+    assert done.exit_code == 0, "what was refused is not in the settings"
+    assert "late ZZ: 36 value(s), 0 flagged" in done.output
+    far = invoke(
+        "monitor", campaign, "--set", "monitor.far.velocity_km_s=1.0", "--set", "monitor.far.lag_s=[5.0, 25.0]"
+    )
+    assert "far ZZ: 0 value(s), 0 flagged; nothing could be measured" in far.output
     (campaign / NAME).unlink()
+    assert list(problems(campaign, quick=True)) == []
     with pytest.raises(ResultsError, match="xcorr monitor measures"):
         results.open(campaign).monitoring  # noqa: B018
     plain = override(build(load(small / "campaign.toml")).as_dict(), ["stack.keep_series=false"])
@@ -419,8 +441,11 @@ def test_what_cannot_be_measured_is_said(small, tmp_path, invoke):
     assert run_campaign(small.parent / "stations.txt", folder, build(plain)).exit_code == 0
     with pytest.raises(CampaignError, match="series were not kept"):
         monitor(folder)
-    with pytest.raises(SettingsError):
+    with pytest.raises(SettingsError, match="letters, digits"):
         build({**plain, "monitor": [{"name": "a b"}]})
+    doubtful = {**plain, "correlate": {**plain["correlate"], "components": ["all"]}, "whiten": {"per": "channel"}}
+    with pytest.raises(SettingsError, match="not those of the ground"):
+        build({**doubtful, "monitor": [{"name": "a", "components": ["TT"]}]})
 
 
 def test_a_run_keeps_the_measurements_of_its_campaign(small, tmp_path):

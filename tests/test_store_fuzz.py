@@ -50,7 +50,7 @@ def harmed(path, rng):
         path.write_bytes(data[: int(rng.integers(len(data)))])
 
 
-@pytest.mark.parametrize("rounds", [10, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [20, pytest.param(500, marks=pytest.mark.slow)])
 def test_harm_is_named_or_changes_nothing_and_a_rerun_mends_it(whole, tmp_path, rounds):
     origin, how = whole
     rng = np.random.default_rng(rounds)

@@ -411,7 +411,7 @@ def weekly(root, **more):
 @needs_storm
 @pytest.mark.parametrize(
     "victim",
-    ["a component", *(pytest.param(v, marks=pytest.mark.slow) for v in ("the supervisor", "a worker JVM"))],
+    ["the supervisor", *(pytest.param(v, marks=pytest.mark.slow) for v in ("a component", "a worker JVM"))],
 )
 def test_a_kill_costs_nothing(cluster, storm, weeks, tmp_path, victim, caplog):
     folder = tmp_path / "x.xcorr"

@@ -7,34 +7,14 @@ import sqlite3
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from web_server import serving
 
 from xcorr import results
-from xcorr.campaign.run import run_campaign
-from xcorr.settings.toml import build, load
 from xcorr.web.campaigns import Campaign
 from xcorr.web.routes.pictures import GatherOf, gather_picture
 
 CAMPAIGNS = "/api/v1/campaigns"
 A, B = "XX.D00", "XX.D05"
-
-
-@pytest.fixture(scope="module")
-def kept(tmp_path_factory):
-    """A demo with kept items, all recorded."""
-    folder = tmp_path_factory.mktemp("kept") / "kept.xcorr"
-    plain = load(ROOT / "configs" / "demo" / "xcorr.toml")
-    plain["keep"] = [{"element": "ConditionStation", "condition": "station == 'XX.D05'"}]
-    plain["provenance"] = {"level": "item"}
-    assert run_campaign(ROOT / "configs" / "demo" / "stations.txt", folder, build(plain)).exit_code == 0
-    return folder
-
-
-@pytest.fixture(scope="module")
-def server(demo, kept):
-    with serving(demo, kept) as found:
-        yield found
 
 
 def test_brackets_do_not_lead_out_of_a_condition(server):

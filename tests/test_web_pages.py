@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from test_web_api import kept  # noqa: F401  # the fixture
 from web_server import TOKEN, serving
 
 from xcorr.results.compare import differences
@@ -42,12 +41,6 @@ def browser():
     with warnings.catch_warnings():  # Playwright leaves a pipe open, of which a later test would be accused
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
-
-
-@pytest.fixture(scope="module")
-def server(demo, kept):  # noqa: F811
-    with serving(demo, kept) as found:
-        yield found
 
 
 @pytest.fixture

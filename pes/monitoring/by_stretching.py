@@ -63,7 +63,7 @@ class ByStretching:
 
     def fixed(self, pair: Pair, stretched: Float32) -> Found:
         """Return what one reference, stretched [lag, step], says of the pieces."""
-        sides = self._sides(pair, stretched)
+        sides = self._sides(pair.pieces, pair.slots, pair.window, stretched)
         found = self._of(functools.reduce(Products.__add__, sides).coefficients(), pair)
         if self.how.compare_sides:
             left, right = (best(side.coefficients(), self.stretches) for side in sides)
@@ -71,10 +71,10 @@ class ByStretching:
             found["difference"] = difference[pair.slots.at]
         return found
 
-    def coefficients(self, pair: Pair, stretched: Float32) -> Float32:
-        """Return the correlation coefficients [piece, step] with one reference, stretched [lag, step]."""
-        whole = functools.reduce(Products.__add__, self._sides(pair, stretched))
-        found: Float32 = whole.coefficients()[pair.slots.at]
+    def coefficients(self, pieces: Float32, slots: Slots, window: tuple[int, int], stretched: Float32) -> Float32:
+        """Return the coefficients [piece, step] of pieces [piece, lag] with one reference, stretched [lag, step]."""
+        whole = functools.reduce(Products.__add__, self._sides(pieces, slots, window, stretched))
+        found: Float32 = whole.coefficients()[slots.at]
         return found
 
     def several(self, pair: Pair, references: Float32, stretched: list[Float32]) -> Found:
@@ -92,7 +92,8 @@ class ByStretching:
         as_pieces = dataclasses.replace(pair, pieces=references[there], slots=slots)
         moves = self.fixed(as_pieces, self.stretched(base[None])[0])["dvv"]
         for move, k in zip(moves, there, strict=True):
-            values = functools.reduce(Products.__add__, self._sides(pair, stretched[k])).coefficients()
+            sides = self._sides(pair.pieces, pair.slots, pair.window, stretched[k])
+            values = functools.reduce(Products.__add__, sides).coefficients()
             total += _at(values, self.stretches, (1 + self.stretches) / (1 + move) - 1)
         return self._of((total / len(there)).astype(np.float32), pair)
 
@@ -101,13 +102,13 @@ class ByStretching:
         values = np.empty((pair.slots.count, len(self.stretches)), np.float32)
         everything = slice(0, references.shape[1])
         known = pair.slots.put(references, [everything])[0]
-        own = pair.slots.put(pair.pieces, self._lags(pair))
+        own = pair.slots.put(pair.pieces, self._lags(pair.window))
         for low in range(0, pair.slots.count, self.group):
             group = slice(low, low + self.group)
             stretched = self.stretched(known[group])
             sides = [
                 products_of_each(part[group], stretched[:, self._stretch.rows_of(a, b)])
-                for part, (a, b) in zip(own, self._ranges(pair), strict=True)
+                for part, (a, b) in zip(own, self._ranges(pair.window), strict=True)
             ]
             values[group] = functools.reduce(Products.__add__, sides).coefficients()
         return self._of(values, dataclasses.replace(pair, precision=self.precision(references, pair.window)))
@@ -130,21 +131,21 @@ class ByStretching:
             mean = np.where(known, coefficients, 0).sum(axis=0) / known.sum(axis=0)
         return {"dvv": dvv, "error": error, "coefficient": mean, "odd": np.zeros(count, np.uint8)}
 
-    def _ranges(self, pair: Pair) -> list[tuple[int, int]]:
+    def _ranges(self, window: tuple[int, int]) -> list[tuple[int, int]]:
         """Return the ranges of lags that are multiplied: those of each side, or both together if they touch."""
-        found = sides_of(pair.window, self.how.window.sides)
+        found = sides_of(window, self.how.window.sides)
         is_one = len(found) > 1 and found[0][1] + 1 == found[1][0] and not self.how.compare_sides
         return [(found[0][0], found[1][1])] if is_one else found
 
-    def _lags(self, pair: Pair) -> list[slice]:
-        """Return where the lags of each side are in the series."""
-        return [slice(a + self.max_lag, b + self.max_lag + 1) for a, b in self._ranges(pair)]
+    def _lags(self, window: tuple[int, int]) -> list[slice]:
+        """Return where the lags of each range are in the series."""
+        return [slice(a + self.max_lag, b + self.max_lag + 1) for a, b in self._ranges(window)]
 
-    def _sides(self, pair: Pair, stretched: Float32) -> list[Products]:
-        own = pair.slots.put(pair.pieces, self._lags(pair))
+    def _sides(self, pieces: Float32, slots: Slots, window: tuple[int, int], stretched: Float32) -> list[Products]:
+        own = slots.put(pieces, self._lags(window))
         return [
             products(part, stretched[self._stretch.rows_of(a, b)])
-            for part, (a, b) in zip(own, self._ranges(pair), strict=True)
+            for part, (a, b) in zip(own, self._ranges(window), strict=True)
         ]
 
     def _of(self, values: Float32, pair: Pair) -> Found:

@@ -65,7 +65,7 @@ class Measurer:
 
         The other pieces serve in moving stacks and rolling references. ``references`` are those of :meth:`references`.
         """
-        moved, windows = self.moved(of, wanted)
+        moved, windows = self._moved(of, wanted)
         rows = of.series.shape[1]
         found = {name: np.zeros((len(wanted), rows), KINDS.get(name, np.float32)) for name in self.how.fields}
         group = self._stretching.group if self._stretching is not None else 1
@@ -100,7 +100,16 @@ class Measurer:
                 found[name][:, row] = value
         return found
 
-    def moved(self, of: SeriesOfRows, wanted: np.ndarray) -> tuple[Float32, np.ndarray]:
+    def coefficients(self, of: SeriesOfRows) -> Float32:
+        """Return the coefficients of stretching with one reference, [piece, step], of the first row."""
+        assert self._stretching is not None
+        slots = Slots.of(of.times_ns[:, 0], self.step_ns, self._stretching.group)
+        window = self.how.window.samples(float(of.distances_m[0]), self.rate_hz)
+        pieces = self._moved(of, np.arange(len(of.series)))[0][:, 0]
+        stretched = self._stretching.stretched(self.references(of)[0][:1])[0]
+        return self._stretching.coefficients(pieces, slots, window, stretched)
+
+    def _moved(self, of: SeriesOfRows, wanted: np.ndarray) -> tuple[Float32, np.ndarray]:
         """Return what is compared: pieces, or moving stacks that end with them. Pieces without windows stay NaN."""
         n = of.n[wanted]
         if not self.how.moving_s:

@@ -17,6 +17,7 @@ from xcorr.pes.monitoring.measure import Measurer, SeriesOfRows, Values
 from xcorr.pes.monitoring.measurement import Measurement
 from xcorr.pes.monitoring.monitor_file import NAME, REFERENCE, MonitorTables, assemble, remove_parts, write_part
 from xcorr.pes.process_setup import prepare_process, touch_product_buffer
+from xcorr.pes.stacking.stack import StackSource
 from xcorr.pes.storing.open_shards import OpenShards
 from xcorr.pes.storing.read_series import Series, read_series, series_of, stored_parts
 from xcorr.pes.storing.shards import require_space
@@ -75,18 +76,8 @@ class MeasuredRows:
         return str(self.first_row)
 
 
-class MonitorSource(GenericPE):
+class MonitorSource(StackSource):
     """The source of the monitoring pass: writes monitor requests."""
-
-    def __init__(self, requests: Sequence[MonitorRequest]) -> None:
-        super().__init__()
-        self._add_output("output")
-        self.requests = requests
-
-    def process(self, inputs: dict[str, Any]) -> None:
-        """Write every request."""
-        for request in self.requests:
-            self.write("output", request)
 
 
 class MeasureRows(IterativePE):

@@ -20,6 +20,7 @@ import numpy as np
 from xcorr.core import XcorrError
 from xcorr.core.files import rename_synced
 from xcorr.pes.monitoring.flags import NO_DATA, WORDS
+from xcorr.pes.monitoring.measure import KINDS
 
 FORMAT, VERSION = "xcorr-monitor", 1
 NAME, PARTS = "monitor.h5", "monitor.parts"
@@ -154,8 +155,7 @@ def _add(file: Any, table: Table, of: MonitorTables) -> None:
     group.attrs.update(table.about)
     chunks = tuple(max(1, min(a, b)) for a, b in zip(CHUNK, shape, strict=True))
     for name in table.fields:
-        kind = {"n_windows": "i4", "flag": "u1"}.get(name, "f4")
-        fill = FILLS.get(name, np.nan)
+        kind, fill = KINDS.get(name, np.float32), FILLS.get(name, np.nan)
         made = group.create_dataset(name, shape, kind, chunks=chunks, fletcher32=True, fillvalue=fill)
         made.attrs["meaning"] = MEANING[name]
     group.create_dataset(SHARDS, data=of.pieces["shards"], chunks=True, fletcher32=True)

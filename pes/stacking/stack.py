@@ -99,7 +99,7 @@ def stack_requests(
 class StackSource(GenericPE):
     """The source of the stack pass: writes stack requests."""
 
-    def __init__(self, requests: Sequence[StackRequest]) -> None:
+    def __init__(self, requests: Sequence[Any]) -> None:
         super().__init__()
         self._add_output("output")
         self.requests = requests

@@ -9,28 +9,22 @@ from pathlib import Path
 import numpy as np
 
 from xcorr.campaign.monitor_plan import MonitorPlan, monitor_plan
-from xcorr.campaign.stack import circumstances, mapping_options, require_all, require_series, stack_campaign
+from xcorr.campaign.stack import circumstances, mapping_options, series_of_campaign, stack_campaign
 from xcorr.campaign.workflows import chained
 from xcorr.core import WorkflowGraph
 from xcorr.mappings import run
-from xcorr.network.roster import Roster
 from xcorr.network.survey import survey_of
-from xcorr.observers.published import Publish, publishing
+from xcorr.observers.published import Publish, Published, publishing
 from xcorr.pes import MeasureRows, MonitorSource
 from xcorr.pes.monitoring.monitor_file import NAME, parts_there, remove_parts
-from xcorr.pes.process_setup import prepare_process
-from xcorr.provenance.runs import recorded
+from xcorr.provenance.runs import Run, recorded
 from xcorr.results import Results
 from xcorr.settings import Settings, SettingsError
 from xcorr.settings.recipe import Recipe
 from xcorr.settings.tables import Monitor
 from xcorr.settings.toml import build, override
 from xcorr.store import folder as folders
-from xcorr.store.derived import WriteMarkedMonitor, settle_all
-from xcorr.store.ledger import Ledger
-from xcorr.store.lock import CampaignLock
-from xcorr.store.reconcile import reconcile
-from xcorr.store.sqlite_files import telling_who_waits
+from xcorr.store.derived import WriteMarkedMonitor
 from xcorr.store.tables import pair_table
 
 SECTIONS = ("monitor", "run")  # whose settings may be new
@@ -56,46 +50,34 @@ def monitor(folder: Path, assignments: Sequence[str] = (), plain: dict[str, obje
     """
     folder = folder.absolute()
     settings = _settings(folder, assignments, plain or {})
-    prepare_process()
-    with CampaignLock(folder), telling_who_waits(folder):
-        folders.remove_leftovers(folder)
-        ledger = Ledger(folder, settings.hash(), not settings.stack.keep_series)
-        try:
-            reconcile(ledger)
-            roster = Roster.from_json(ledger.fact("members"))
-            if roster is None:
-                raise folders.CampaignError(f"{folder} has no shards to measure")
-            require_series(folder, ledger)
-            require_all(folder, ledger)
-            found, recipe = survey_of(roster, settings), Recipe(settings)
-            with (
-                publishing(folder, settings.run.mapping, ledger.counts) as published,
-                recorded(folder, circumstances(settings)) as record,
-            ):
-                stack_campaign(folder, recipe, found, pair_table(found), ledger, record, published=published)
-                with Results(folder) as results:
-                    plan = monitor_plan(folder, recipe, found, results, ledger)
-                done = Monitored(folder / NAME, 0, 0, 0, 0)
-                folders.freeze_settings(folder, settings)  # only now that they are known to be possible
-                if plan is None:
-                    remove_parts(folder)
-                else:
-                    there = parts_there(folder, plan.tables.key)
-                    remove_parts(folder, besides=plan.tables.key)
-                    left = tuple(r for r in plan.requests if r.first_row not in there)
-                    graph = _workflow(folder, recipe, dataclasses.replace(plan, requests=left))
-                    watch = [] if record is None else record.observers(graph)
-                    watch.append(Publish(published, "monitoring", {"MeasureRows": len(left)}))
-                    on = settings.run
-                    run(graph, None, on.mapping, on.workers, watch, mapping_options(settings))
-                    pieces = max(len(job.wanted) for job in plan.jobs) if plan.jobs else 0
-                    resumed = len(plan.requests) - len(left)
-                    done = Monitored(folder / NAME, len(plan.jobs), pieces, len(plan.requests), resumed)
-            settle_all(ledger)
-            ledger.seal()
-        finally:
-            ledger.close()
-    return done
+    with series_of_campaign(folder, settings, "measure") as (ledger, roster):
+        found, recipe = survey_of(roster, settings), Recipe(settings)
+        with (
+            publishing(folder, settings.run.mapping, ledger.counts) as published,
+            recorded(folder, circumstances(settings)) as record,
+        ):
+            stack_campaign(folder, recipe, found, pair_table(found), ledger, record, published=published)
+            with Results(folder) as results:
+                plan = monitor_plan(folder, recipe, found, results, ledger)
+            folders.freeze_settings(folder, settings)  # only now that they are known to be possible
+            if plan is None:
+                remove_parts(folder)
+                return Monitored(folder / NAME, 0, 0, 0, 0)
+            return _measure(folder, recipe, plan, record, published)
+
+
+def _measure(folder: Path, recipe: Recipe, plan: MonitorPlan, record: Run | None, published: Published) -> Monitored:
+    """Run the workflow for all ranges of rows that an earlier run has not measured."""
+    there = parts_there(folder, plan.tables.key)
+    remove_parts(folder, besides=plan.tables.key)
+    left = tuple(r for r in plan.requests if r.first_row not in there)
+    graph = _workflow(folder, recipe, dataclasses.replace(plan, requests=left))
+    watch = [] if record is None else record.observers(graph)
+    watch.append(Publish(published, "monitoring", {"MeasureRows": len(left)}))
+    how = recipe.settings.run
+    run(graph, None, how.mapping, how.workers, watch, mapping_options(recipe.settings))
+    pieces = max((len(job.wanted) for job in plan.jobs), default=0)
+    return Monitored(folder / NAME, len(plan.jobs), pieces, len(plan.requests), len(plan.requests) - len(left))
 
 
 def _settings(folder: Path, assignments: Sequence[str], plain: dict[str, object]) -> Settings:

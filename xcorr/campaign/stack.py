@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,24 @@ def restack(folder: Path, assignments: Sequence[str] = (), insist: bool = False)
     turned = [p for p in settings.stack.components if set(p) & set("RT") and p not in old.stack.components]
     if turned and settings.rotation_doubts and not insist:
         raise SettingsError(f"{', '.join(turned)}: {'; '.join(settings.rotation_doubts)}; --insist makes them anyway")
+    with series_of_campaign(folder, settings, "stack") as (ledger, roster):
+        folders.freeze_settings(folder, settings)
+        with (
+            publishing(folder, settings.run.mapping, ledger.counts) as published,
+            recorded(folder, circumstances(settings)) as record,
+        ):
+            found, recipe = survey_of(roster, settings), Recipe(settings)
+            stack_campaign(folder, recipe, found, pair_table(found), ledger, record, True, published=published)
+    return folder / RESULTS
+
+
+@contextlib.contextmanager
+def series_of_campaign(folder: Path, settings: Settings, purpose: str) -> Iterator[tuple[Ledger, Roster]]:
+    """Lock a campaign and give its ledger and stations, to ``purpose`` (a verb) its series, which are all there.
+
+    At the end, without an error, the files that were made are marked as whole. Raises CampaignError if there are no
+    series, or not all.
+    """
     prepare_process()
     with CampaignLock(folder), telling_who_waits(folder):
         folders.remove_leftovers(folder)
@@ -69,21 +87,14 @@ def restack(folder: Path, assignments: Sequence[str] = (), insist: bool = False)
             reconcile(ledger)
             roster = Roster.from_json(ledger.fact("members"))
             if roster is None:
-                raise folders.CampaignError(f"{folder} has no shards to stack")
+                raise folders.CampaignError(f"{folder} has no shards to {purpose}")
             require_series(folder, ledger)
-            require_all(folder, ledger)
-            folders.freeze_settings(folder, settings)
-            with (
-                publishing(folder, settings.run.mapping, ledger.counts) as published,
-                recorded(folder, circumstances(settings)) as record,
-            ):
-                found, recipe = survey_of(roster, settings), Recipe(settings)
-                stack_campaign(folder, recipe, found, pair_table(found), ledger, record, True, published=published)
+            _require_all(folder, ledger)
+            yield ledger, roster
             settle_all(ledger)
             ledger.seal()
         finally:
             ledger.close()
-    return folder / RESULTS
 
 
 def _of_inputs(settings: Settings) -> dict[str, Any]:
@@ -91,7 +102,7 @@ def _of_inputs(settings: Settings) -> dict[str, Any]:
     return {name: values for name, values in settings.as_dict().items() if name not in ("stack", "run")}
 
 
-def require_all(folder: Path, ledger: Ledger) -> None:
+def _require_all(folder: Path, ledger: Ledger) -> None:
     """Raise CampaignError if shards are lacking: new stacks would silently be of less than those there are."""
     import h5py
 

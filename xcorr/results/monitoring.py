@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xcorr.core.errors import nearest
-from xcorr.pes.monitoring.by_stretching import ByStretching, Pair
 from xcorr.pes.monitoring.flags import NO_DATA
 from xcorr.pes.monitoring.measure import Measurer, SeriesOfRows, window_of_all
-from xcorr.pes.monitoring.monitor_file import FORMAT, NAME
-from xcorr.pes.monitoring.stretching import Slots
+from xcorr.pes.monitoring.monitor_file import FORMAT, MEANING, NAME
 from xcorr.results.errors import ResultsError
 from xcorr.results.pair_table import PairTable
 from xcorr.results.reader import Results
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     from xcorr.settings.tables import Monitor
 
 AT_ONCE = 4096  # pairs whose flags are counted at once
-FIELDS = ("dvv", "error", "coefficient", "n_windows", "flag", "difference", "delay_s")
 UNITS = {"dvv": "1", "error": "1", "difference": "1", "coefficient": "1", "n_windows": "1", "delay_s": "s"}
 
 
@@ -79,14 +76,13 @@ class Monitoring:
         named = np.char.add(np.char.add(stations[table["station_1"]], "-"), stations[table["station_2"]])
         chosen = self._rows(group, named, stations, table, pairs, rows)
         times = pieces["start_ns"].astype("datetime64[ns]")
-        ordered, back = np.unique(chosen, return_inverse=True)
-        everything = len(chosen) == len(table) and (back == np.arange(len(table))).all()
+        span = slice(chosen.min(initial=len(table)), chosen.max(initial=-1) + 1)  # h5py is slow where rows are listed
         dims = ("time", "pair")
         variables = {}
-        for field in FIELDS:
+        for field in MEANING:
             if field in group:
                 data = group[field]
-                values = data[...] if everything else data[:, ordered][:, back]
+                values = data[:, span][:, chosen - span.start]
                 units = {"units": UNITS[field]} if field in UNITS else {}
                 variables[field] = (dims, values, {"long_name": str(data.attrs["meaning"]), **units})
         return xarray.Dataset(
@@ -134,12 +130,7 @@ class Monitoring:
         window = window_of_all(how, distance, rate)
         step = int(times[0, 1] - times[0, 0])
         rows = SeriesOfRows(series.values[:, None], series["n_windows"].values[:, None], times, distance)
-        measurer = Measurer(how, rate, middle, window, step)
-        moved, _ = measurer.moved(rows, np.arange(len(times)))
-        stretching = ByStretching(how, rate, middle, window)
-        slots = Slots.of(times[:, 0], step, stretching.group)
-        one = Pair(moved[:, 0], slots, window, (np.ones(1), np.ones(1), np.ones(1)))
-        values = stretching.coefficients(one, stretching.stretched(measurer.references(rows)[0])[0])
+        values = Measurer(how, rate, middle, window, step).coefficients(rows)
         coordinates = {"time": results.pieces[:, 0], "epsilon": how.stretches}
         return xarray.DataArray(values, coordinates, ("time", "epsilon"), "coefficient")
 
@@ -252,5 +243,5 @@ def tallies(path: Path) -> list[str]:
 def as_table(changes: xarray.Dataset) -> pandas.DataFrame:
     """Return a measurement as a table with a row for each pair and piece that has data, by pair and time."""
     table = changes.drop_vars(["station_1", "station_2", "distance_m"]).to_dataframe().reset_index()
-    order = ["pair", "time", "end", *(name for name in FIELDS if name in changes)]
+    order = ["pair", "time", "end", *(name for name in MEANING if name in changes)]
     return table[order][table["n_windows"] > 0].sort_values(["pair", "time"], ignore_index=True)

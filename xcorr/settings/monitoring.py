@@ -116,6 +116,8 @@ def check_monitor(settings: Settings) -> None:
                     f"{where}: components = {list(of.components)}: must be pairs that can be made of those that are "
                     f"correlated, {', '.join(settings.component_pairs)}"
                 )
+            if set(pair) & set("RT") and pair not in settings.stacked_pairs and settings.rotation_doubts:
+                raise SettingsError(f"{where}: {pair}: {'; '.join(settings.rotation_doubts)}")
         if of.moving_s and of.moving_s < settings.substack_s:
             raise SettingsError(
                 f"{where}: moving_s = {of.moving_s:g}: must be 0, or at least the length of a piece, "
