@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_web_api import kept  # noqa: F401  # the fixture
 from web_server import TOKEN, serving
 
 CHECKS = (
@@ -16,7 +15,7 @@ CHECKS = (
 
 
 @pytest.mark.slow
-def test_every_answer_is_as_declared(demo, kept, tmp_path):  # noqa: F811
+def test_every_answer_is_as_declared(demo, kept, tmp_path):
     program = Path(sys.executable).with_name("schemathesis")
     assert program.exists() or shutil.which("schemathesis")
     how = [
