@@ -417,7 +417,7 @@ def test_what_cannot_be_measured_is_said(small, tmp_path, invoke):
         ("monitor.all.steps=5", "choose another"),
         ("monitor.phases.smooth_bins=100", "from 1 to half of them"),
         ("monitor.rolling.reference_length_s=60.0", "at least the length of a piece"),
-        ("monitor.late.steps=99999", "GB in each worker"),
+        ("monitor.rolling.steps=99999", "GB in each worker"),
     ):
         refused = invoke("monitor", campaign, "--set", given)
         assert refused.exit_code == 2, (given, refused.output)

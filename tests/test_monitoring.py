@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xcorr.pes.monitoring import flags
-from xcorr.pes.monitoring.interpolation import SLOTS, Stretcher, epsilons
+from xcorr.pes.monitoring.interpolation import SLOTS, Stretcher, epsilons, nodes
 from xcorr.pes.monitoring.inversion import inverted
 from xcorr.pes.monitoring.lag_windows import LagWindow, lags_of, require_window, sides_of
 from xcorr.pes.monitoring.measure import Measurer, SeriesOfRows, window_of_all
@@ -19,6 +19,7 @@ from xcorr.pes.monitoring.mwcs import Mwcs
 from xcorr.pes.monitoring.precision import centre_and_duration, cubes_of_energy, weaver_error
 from xcorr.pes.monitoring.references import Spans, means
 from xcorr.pes.monitoring.regression import line
+from xcorr.pes.monitoring.stretching import products
 from xcorr.pes.monitoring.wavelet import Wavelet
 from xcorr.pes.parameters import ParameterError
 from xcorr.results.errors import ResultsError
@@ -432,6 +433,27 @@ def test_interpolation_is_that_of_the_function(share, seed):
     found = stretch(wave[None])[0]
     expected = np.cos(2 * np.pi * f * stretch.lags[:, None] / RATE * (1 + how) + phase)
     assert np.abs(found - expected).max() < 3e-4
+
+
+@pytest.mark.parametrize(
+    ("largest", "steps", "last"), [(0.02, 201, 470), (0.001, 101, 60), (0.1, 401, 430), (0.05, 51, 450)]
+)
+def test_all_stretches_follow_from_the_nodes(largest, steps, last):
+    """Coefficients at every stretch, from products at a few nodes, are those from products at every stretch."""
+    rng = np.random.default_rng(1)
+    size = 2 * MAX_LAG + 1
+    spectrum = np.fft.rfft(rng.standard_normal(size)) * (np.fft.rfftfreq(size) < 0.39)  # to 78 % of Nyquist
+    reference = np.fft.irfft(spectrum, size).astype("f4")[None]
+    pieces = rng.standard_normal((SLOTS, 2 * last + 1)).astype("f4") + reference[0, MAX_LAG - last : MAX_LAG + last + 1]
+    all_of_them = epsilons(largest, steps)
+    at, factors = nodes(all_of_them, last)
+    assert (factors is None) == (steps == 51)
+    found = []
+    for stretches, by in ((at, factors), (all_of_them, None)):
+        stretch = Stretcher((0, last), "both", stretches, MAX_LAG)
+        stretched = stretch(reference)[0][stretch.rows_of(-last, last)]
+        found.append(products(pieces, stretched, by).coefficients(by))
+    assert np.abs(found[0] - found[1]).max() < 1e-5
 
 
 def test_references_that_end_are_stretched_to_their_end():

@@ -39,7 +39,7 @@ def test_every_answer_is_as_declared(demo, kept, tmp_path):
     assert done.returncode == 0, done.stdout[-8000:]
 
 
-def test_every_format_of_every_question_is_declared(demo, kept):  # noqa: F811
+def test_every_format_of_every_question_is_declared(demo, kept):
     """Without schemathesis, in seconds: each operation in each of its formats, with values that exist."""
     with serving(demo, kept) as server:
         schema = server.ask("/api/v1/openapi.json").json()

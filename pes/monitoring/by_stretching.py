@@ -8,12 +8,12 @@ import functools
 import numpy as np
 
 from xcorr.pes.items import Float32, Float64
-from xcorr.pes.monitoring.interpolation import SLOTS, Stretcher
+from xcorr.pes.monitoring.interpolation import SLOTS, Stretcher, nodes
 from xcorr.pes.monitoring.inversion import inverted
 from xcorr.pes.monitoring.lag_windows import lags_of, sides_of
 from xcorr.pes.monitoring.measurement import Measurement
 from xcorr.pes.monitoring.precision import centre_and_duration, cubes_of_energy, weaver_error
-from xcorr.pes.monitoring.stretching import Products, Slots, best, group_size, products, products_of_each
+from xcorr.pes.monitoring.stretching import Products, Slots, best, products, products_of_each
 
 Precision = tuple[Float64, Float64, Float64]
 Found = dict[str, np.ndarray]  # dvv, error, coefficient, odd and difference, [piece]
@@ -38,11 +38,13 @@ class ByStretching:
     def __init__(self, how: Measurement, rate_hz: float, max_lag: int, window: tuple[int, int]) -> None:
         self.how, self.rate_hz, self.max_lag = how, rate_hz, max_lag
         self.stretches = how.stretches
-        self._stretch = Stretcher(window, how.window.sides, self.stretches, max_lag)
-        self.group = group_size(len(self._stretch.lags), how.steps)
+        many = how.reference.kind == "rolling"  # references, whose squares cost more from nodes than from all stretches
+        few = (self.stretches, None) if many else nodes(self.stretches, window[1])
+        self._factors: Float32 | None = few[1]
+        self._stretch = Stretcher(window, how.window.sides, few[0], max_lag)
 
     def stretched(self, references: Float32, first_slot: int = 0) -> Float32:
-        """Return references [row, lag] stretched, [row, lag, step]; rows without data are zeros.
+        """Return references [row, lag] stretched to the nodes, [row, lag, node]; rows without data are zeros.
 
         At most SLOTS rows are multiplied at once, the first one in the slot ``first_slot`` of them.
         """
@@ -62,19 +64,18 @@ class ByStretching:
         return *centre_and_duration(parts, self.rate_hz), cubes_of_energy(np.concatenate(parts, axis=1), lags)
 
     def fixed(self, pair: Pair, stretched: Float32) -> Found:
-        """Return what one reference, stretched [lag, step], says of the pieces."""
+        """Return what one reference, stretched [lag, node], says of the pieces."""
         sides = self._sides(pair.pieces, pair.slots, pair.window, stretched)
-        found = self._of(functools.reduce(Products.__add__, sides).coefficients(), pair)
+        found = self._of(self._together(sides), pair)
         if self.how.compare_sides:
-            left, right = (best(side.coefficients(), self.stretches) for side in sides)
+            left, right = (best(self._together([side]), self.stretches) for side in sides)
             difference = np.where((left[2] == 0) & (right[2] == 0), right[0] - left[0], np.nan)  # else one is doubtful
             found["difference"] = difference[pair.slots.at]
         return found
 
     def coefficients(self, pieces: Float32, slots: Slots, window: tuple[int, int], stretched: Float32) -> Float32:
-        """Return the coefficients [piece, step] of pieces [piece, lag] with one reference, stretched [lag, step]."""
-        whole = functools.reduce(Products.__add__, self._sides(pieces, slots, window, stretched))
-        found: Float32 = whole.coefficients()[slots.at]
+        """Return the coefficients [piece, step] of pieces [piece, lag] with one reference, stretched [lag, node]."""
+        found: Float32 = self._together(self._sides(pieces, slots, window, stretched))[slots.at]
         return found
 
     def several(self, pair: Pair, references: Float32, stretched: list[Float32]) -> Found:
@@ -88,12 +89,11 @@ class ByStretching:
         if not len(there):
             return self._of(total.astype(np.float32), pair)
         base = references[there].mean(axis=0, dtype=np.float64).astype(np.float32)
-        slots = Slots(np.arange(len(there)), -(-len(there) // self.group) * self.group, self.group)
+        slots = Slots(np.arange(len(there)), -(-len(there) // SLOTS) * SLOTS)
         as_pieces = dataclasses.replace(pair, pieces=references[there], slots=slots)
         moves = self.fixed(as_pieces, self.stretched(base[None])[0])["dvv"]
         for move, k in zip(moves, there, strict=True):
-            sides = self._sides(pair.pieces, pair.slots, pair.window, stretched[k])
-            values = functools.reduce(Products.__add__, sides).coefficients()
+            values = self._together(self._sides(pair.pieces, pair.slots, pair.window, stretched[k]))
             total += _at(values, self.stretches, (1 + self.stretches) / (1 + move) - 1)
         return self._of((total / len(there)).astype(np.float32), pair)
 
@@ -103,14 +103,14 @@ class ByStretching:
         everything = slice(0, references.shape[1])
         known = pair.slots.put(references, [everything])[0]
         own = pair.slots.put(pair.pieces, self._lags(pair.window))
-        for low in range(0, pair.slots.count, self.group):
-            group = slice(low, low + self.group)
+        for low in range(0, pair.slots.count, SLOTS):
+            group = slice(low, low + SLOTS)
             stretched = self.stretched(known[group])
             sides = [
                 products_of_each(part[group], stretched[:, self._stretch.rows_of(a, b)])
                 for part, (a, b) in zip(own, self._ranges(pair.window), strict=True)
             ]
-            values[group] = functools.reduce(Products.__add__, sides).coefficients()
+            values[group] = self._together(sides)
         return self._of(values, dataclasses.replace(pair, precision=self.precision(references, pair.window)))
 
     def without(self, pair: Pair, times_s: Float64) -> Found:
@@ -120,7 +120,7 @@ class ByStretching:
         reach = self.how.reference.length_s or np.inf
         for k in np.flatnonzero(np.isfinite(pair.pieces[:, 0])):
             reference = pair.pieces[k]
-            found = self.fixed(pair, self.stretched(reference[None], int(pair.slots.at[k]) % self.group)[0])
+            found = self.fixed(pair, self.stretched(reference[None], int(pair.slots.at[k]) % SLOTS)[0])
             good = (found["odd"] == 0) & (np.abs(times_s - times_s[k]) <= reach) & (np.arange(count) != k)
             changes[k, good], errors[k, good] = found["dvv"][good], found["error"][good]
             coefficients[k, good] = found["coefficient"][good]
@@ -144,9 +144,13 @@ class ByStretching:
     def _sides(self, pieces: Float32, slots: Slots, window: tuple[int, int], stretched: Float32) -> list[Products]:
         own = slots.put(pieces, self._lags(window))
         return [
-            products(part, stretched[self._stretch.rows_of(a, b)])
+            products(part, stretched[self._stretch.rows_of(a, b)], self._factors)
             for part, (a, b) in zip(own, self._ranges(window), strict=True)
         ]
+
+    def _together(self, sides: list[Products]) -> Float32:
+        """Return the coefficients [slot, step] of some sides together."""
+        return functools.reduce(Products.__add__, sides).coefficients(self._factors)
 
     def _of(self, values: Float32, pair: Pair) -> Found:
         """Return maxima of coefficients [slot, step], with Weaver's error."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 
 import numpy as np
 
@@ -23,6 +24,36 @@ SLOTS = 48  # references multiplied at once, zero-padded: a reference then has t
 def epsilons(epsilon_max: float, steps: int) -> Float64:
     """Return the stretches that are tried, ``steps`` of them from ``-epsilon_max`` to ``epsilon_max``."""
     return np.linspace(-epsilon_max, epsilon_max, steps)
+
+
+def node_count(epsilon_max: float, last_lag: int, steps: int) -> int:
+    """Return how many stretches are needed as nodes, so that all others follow from them; see :func:`nodes`."""
+    z: float = math.pi * last_lag * epsilon_max
+    return min(math.ceil(z + 7 * math.cbrt(z)) + 8, steps)
+
+
+def nodes(stretches: Float64, last_lag: int) -> tuple[Float64, Float32 | None]:
+    """Return the stretches (nodes) from which values at all others follow, and the factors [node, stretch] for that.
+
+    At lags to ``last_lag`` (samples) a stretched reference is, as a function of the stretch, band-limited: it has at
+    most half a cycle for each sample by which the lag moves. Its polynomial through Chebyshev's points (Trefethen 2013,
+    Approximation Theory and Approximation Practice, chapter 5) is then exact but for rounding, with some more of them
+    than the Bessel functions J_k(z) of z = pi * last_lag * epsilon_max have before they vanish. Sums over lags of such
+    functions, which correlations with a reference are, follow in the same way. Without factors the nodes are the
+    stretches themselves: where these are not more.
+    """
+    half = stretches[-1]
+    count = node_count(half, last_lag, len(stretches))
+    if count == len(stretches):
+        return stretches, None
+    at = -np.cos(np.pi * np.arange(count) / (count - 1)) * half
+    signs = np.where(np.arange(count) % 2, -1.0, 1.0)
+    signs[[0, -1]] /= 2
+    away = stretches - at[:, None]
+    on = away == 0
+    factors = signs[:, None] / np.where(on, 1, away)  # the barycentric formula
+    factors = np.where(on.any(axis=0), on, factors / factors.sum(axis=0))
+    return at, factors.astype(np.float32)
 
 
 def weights(positions: Float64) -> tuple[np.ndarray, Float64]:

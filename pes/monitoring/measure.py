@@ -68,8 +68,7 @@ class Measurer:
         moved, windows = self._moved(of, wanted)
         rows = of.series.shape[1]
         found = {name: np.zeros((len(wanted), rows), KINDS.get(name, np.float32)) for name in self.how.fields}
-        group = self._stretching.group if self._stretching is not None else 1
-        slots = Slots.of(of.times_ns[wanted, 0], self.step_ns, group)
+        slots = Slots.of(of.times_ns[wanted, 0], self.step_ns)
         stretched, batch = list[Float32](), slice(0, rows)
         whole, shared = np.empty((0, 0), np.float32), None
         for row in range(rows):
@@ -103,7 +102,7 @@ class Measurer:
     def coefficients(self, of: SeriesOfRows) -> Float32:
         """Return the coefficients of stretching with one reference, [piece, step], of the first row."""
         assert self._stretching is not None
-        slots = Slots.of(of.times_ns[:, 0], self.step_ns, self._stretching.group)
+        slots = Slots.of(of.times_ns[:, 0], self.step_ns)
         window = self.how.window.samples(float(of.distances_m[0]), self.rate_hz)
         pieces = self._moved(of, np.arange(len(of.series)))[0][:, 0]
         stretched = self._stretching.stretched(self.references(of)[0][:1])[0]

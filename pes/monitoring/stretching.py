@@ -7,56 +7,35 @@ Sens-Schönfelder & Wegler (2006, GRL 33); Hadziioannou et al. (2009, JASA 125).
 from __future__ import annotations
 
 import dataclasses
-import functools
 
 import numpy as np
 
 from xcorr.pes.items import Float32, Float64
 from xcorr.pes.monitoring.flags import EDGE, RIVAL
+from xcorr.pes.monitoring.interpolation import SLOTS
 
-GROUPS = (12, 24, 48)  # numbers of rows in whose multiples a product may have bits that depend on a row's place alone
 NEARLY = 0.98  # share of the maximum that a second maximum must have to be a rival
-
-
-@functools.lru_cache(maxsize=8)
-def group_size(lags: int, steps: int) -> int:
-    """Return how many rows a group has: in products of whole groups, a row's place in its group decides its bits.
-
-    BLAS adds the products of a row in an order that depends on the row's place, differently on each processor. The
-    property is measured here. Raises RuntimeError if no size has it, which is not known of any BLAS.
-    """
-    random = np.random.default_rng(0)
-    rows = random.standard_normal((4 * GROUPS[-1], lags)).astype(np.float32)
-    stretched = random.standard_normal((lags, steps)).astype(np.float32)
-    whole = rows @ stretched
-    for size in GROUPS:
-        moved = np.array_equal(np.roll(rows, size, axis=0) @ stretched, np.roll(whole, size, axis=0))
-        if moved and all(
-            np.array_equal(rows[:count] @ stretched, whole[:count]) for count in range(size, len(rows), size)
-        ):
-            return size
-    raise RuntimeError(f"products of float32 have other bits in other places; NumPy's BLAS: {np.show_config('dicts')}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Slots:
     """Where pieces are multiplied: ``at`` [piece] in an array of ``count`` slots, in which absent pieces are zeros.
 
-    The place of a piece in its ``group`` follows from its time alone, so that no other piece changes its bits.
+    Products are those of SLOTS slots at once, always. The place of a piece among them follows from its time alone, so
+    that no other piece changes its bits: BLAS adds in an order that depends on place and shape, on every processor.
     """
 
     at: np.ndarray
     count: int
-    group: int
 
     @classmethod
-    def of(cls, starts_ns: np.ndarray, step_ns: int, group: int) -> Slots:
+    def of(cls, starts_ns: np.ndarray, step_ns: int) -> Slots:
         """Return the slots of pieces that begin at these times and are ``step_ns`` apart where none is absent."""
         number = starts_ns // max(1, step_ns)
         if len(np.unique(number)) < len(number):
             raise ValueError("two pieces begin within one step")
-        groups, own = np.unique(number // group, return_inverse=True)
-        return cls(own * group + number % group, len(groups) * group, group)
+        groups, own = np.unique(number // SLOTS, return_inverse=True)
+        return cls(own * SLOTS + number % SLOTS, len(groups) * SLOTS)
 
     def put(self, pieces: Float32, lags: list[slice]) -> list[Float32]:
         """Return the wanted lags of pieces [piece, lag] in slots, for each range of lags [slot, lag]."""
@@ -73,7 +52,10 @@ class Slots:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Products:
-    """Sums over lags for correlation coefficients: of slots and reference [slot, step], and their squares."""
+    """Sums over lags for correlation coefficients: of slots and reference [slot, node], and their squares.
+
+    Those of the reference are [step].
+    """
 
     both: Float32
     own: Float32
@@ -83,9 +65,11 @@ class Products:
         """Return the sums over the lags of both."""
         return Products(self.both + other.both, self.own + other.own, self.reference + other.reference)
 
-    def coefficients(self) -> Float32:
+    def coefficients(self, factors: Float32 | None) -> Float32:
         """Return the correlation coefficients [slot, step]. They are 0 without data."""
         scaled = self.both * _inverse_root(self.own)[:, None]
+        if factors is not None:
+            scaled = _product(scaled, factors)
         scaled *= _inverse_root(self.reference)
         return scaled
 
@@ -96,24 +80,27 @@ def _inverse_root(squares_of: np.ndarray) -> Float32:
     return found.astype(np.float32)
 
 
-def products(own: Float32, stretched: Float32) -> Products:
-    """Return the products of slots [slot, lag] with a stretched reference [lag, step].
+def products(own: Float32, stretched: Float32, factors: Float32 | None) -> Products:
+    """Return the products of slots [slot, lag] with a reference that is stretched to the nodes, [lag, node].
 
-    Products are sums in float32. The squares of the reference, which decide where the maximum is, are sums in float64.
+    ``factors`` [node, step] lead from the nodes to all steps. Products are sums in float32. The squares of the
+    reference, which decide where the maximum is, are sums in float64.
     """
-    return Products(np.matmul(own, stretched), np.vecdot(own, own), squares(stretched.T))
+    exact = stretched.astype(np.float64)
+    squares = np.square(exact) if factors is None else factors * ((exact.T @ exact) @ factors)
+    return Products(_product(own, stretched), np.vecdot(own, own), squares.sum(axis=0))
+
+
+def _product(rows: Float32, matrix: Float32) -> Float32:
+    """Return the product of slots [slot, k] and a matrix [k, m], SLOTS slots at a time."""
+    found: Float32 = (rows.reshape(-1, SLOTS, len(matrix)) @ matrix).reshape(len(rows), -1)
+    return found
 
 
 def products_of_each(own: Float32, stretched: Float32) -> Products:
     """Return the products of every slot [slot, lag] with a stretched reference of its own [slot, lag, step]."""
     both = np.matmul(own[:, None], stretched)[:, 0]
     return Products(both, np.vecdot(own, own), np.square(stretched).sum(axis=1, dtype=np.float64))
-
-
-def squares(rows: np.ndarray) -> Float64:
-    """Return the sums of squares of rows [row, value], in float64."""
-    found: Float64 = np.square(rows).sum(axis=1, dtype=np.float64)
-    return found
 
 
 def best(values: Float32, stretches: Float64) -> tuple[Float64, Float64, np.ndarray]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from xcorr.network.survey import Survey
-from xcorr.pes.monitoring.interpolation import SLOTS
+from xcorr.pes.monitoring.interpolation import SLOTS, node_count
 from xcorr.pes.monitoring.lag_windows import require_window
 from xcorr.pes.monitoring.measure import window_of_all
 from xcorr.pes.monitoring.measurement import Measurement
@@ -35,7 +35,7 @@ from xcorr.store.tables import pieces_of_shards
 
 RANGE_BYTES = 256 << 20  # of the series that a worker reads at once
 RANGES = 64  # at least, for the workers to share; not by their number, so that others can go on with what some began
-MOST_BYTES = 1 << 30  # of stretched references
+MOST_BYTES = 1 << 30  # of stretched references and coefficients
 MOST_COMPARED = 3000  # pieces that are compared with one another
 SCHEME = 1  # changes when a new version would measure other values: measurements of older ones are made again
 
@@ -182,14 +182,16 @@ def _require_memory(of: Monitor, how: Measurement, window: tuple[int, int], piec
     """Raise SettingsError for a measurement that would take more memory than a worker should."""
     if how.method != "stretching":
         return
-    stretched = 4 * SLOTS * how.steps * (window[1] - window[0] + 1) * (2 if how.window.sides == "both" else 1)
+    each = how.steps if how.reference.kind == "rolling" else node_count(how.epsilon_max, window[1], how.steps)
+    stretched = 4 * SLOTS * each * (window[1] - window[0] + 1) * (2 if how.window.sides == "both" else 1)
     length = how.reference.length_s * 1e9
     if how.reference.kind == "several" and len(pieces):
         stretched *= int((pieces["end_ns"][-1] - pieces["start_ns"][0]) // length) + 1
+    stretched += 8 * max(SLOTS, len(pieces)) * how.steps
     if stretched > MOST_BYTES:
         raise SettingsError(
-            f"[[monitor]] {of.name}: stretched references would take {stretched / 1e9:.1f} GB in each worker; take "
-            "fewer steps, fewer lags, or with reference = 'several' a larger reference_length_s"
+            f"[[monitor]] {of.name}: stretched references and coefficients would take {stretched / 1e9:.1f} GB in "
+            "each worker; take fewer steps, fewer lags, or with reference = 'several' a larger reference_length_s"
         )
     if how.reference.kind == "none" and len(pieces) > MOST_COMPARED:
         raise SettingsError(
