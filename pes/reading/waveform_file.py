@@ -2,7 +2,7 @@
 
 ObsPy tells libmseed where to send messages in a variable of the whole process (obspy/obspy issue 3114). Python catches
 warnings in such a variable too. Threads that read at the same time would get each other's errors, or crash. Ctrl-C
-waits until a file is read, because libmseed calls Python, and a KeyboardInterrupt in such a call ends the process.
+waits until a file is read: a KeyboardInterrupt while libmseed calls Python, or frees its memory, ends the process.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def read_waveforms(source: str | bytes, start_ns: int | None = None, end_ns: int
     Raises any error that ObsPy raises.
     """
     if isinstance(source, bytes):
-        return miniseed.read_miniseed(source, start_ns, end_ns)
+        with shielded():
+            return miniseed.read_miniseed(source, start_ns, end_ns)
 
     def by_obspy(stream: Any, warned: list[str]) -> Answer:
         notes = [f"{os.path.basename(source)}: {text}" for text in warned]
@@ -78,7 +79,8 @@ def _read(
                     raise
                 return [by_miniseed(content)]
 
-    return unpacked(read_one, path)
+    with shielded():
+        return unpacked(read_one, path)
 
 
 @contextlib.contextmanager
@@ -97,7 +99,7 @@ def _content(path: str, size: int, is_fit: Callable[[bytes], bool]) -> Iterator[
 @contextlib.contextmanager
 def _alone() -> Iterator[list[warnings.WarningMessage]]:
     """Let one thread at a time use ObsPy, and give its warnings."""
-    with ONE_AT_A_TIME, shielded(), warnings.catch_warnings(record=True) as caught:
+    with ONE_AT_A_TIME, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")  # else Python would show a repeated warning only once
         yield caught
 
