@@ -12,35 +12,16 @@ import numpy as np
 
 from xcorr.core import GenericPE, IterativePE
 from xcorr.core.files import rename_synced
-from xcorr.pes.items import Float32, Float64
+from xcorr.pes.items import Float32
 from xcorr.pes.monitoring.measure import Measurer, SeriesOfRows, Values
 from xcorr.pes.monitoring.measurement import Measurement
-from xcorr.pes.monitoring.monitor_file import NAME, REFERENCE, MonitorTables, assemble, remove_parts, write_part
+from xcorr.pes.monitoring.monitor_file import NAME, PARTS, REFERENCE, MonitorTables, assemble
 from xcorr.pes.process_setup import prepare_process, touch_product_buffer
 from xcorr.pes.stacking.stack import StackSource
 from xcorr.pes.storing.open_shards import OpenShards
-from xcorr.pes.storing.read_series import Series, read_series, series_of, stored_parts
+from xcorr.pes.storing.parts import remove_parts, write_part
+from xcorr.pes.storing.read_series import RowsRequest, Series, read_series, series_of, stored_parts
 from xcorr.pes.storing.shards import require_space
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class MonitorRequest:
-    """Rows ``first_row ... stop_row - 1`` of the campaign, all of one strip that begins at row ``offset``.
-
-    ``shards`` holds (chunk, path) in order; ``azimuth_deg`` and ``distance_m`` [row] those of the pairs.
-    """
-
-    first_row: int
-    stop_row: int
-    offset: int
-    shards: tuple[tuple[int, str], ...]
-    azimuth_deg: Float64
-    distance_m: Float64
-
-    @property
-    def identity(self) -> str:
-        """First and last row."""
-        return f"{self.first_row}-{self.stop_row - 1}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,7 +58,7 @@ class MeasuredRows:
 
 
 class MonitorSource(StackSource):
-    """The source of the monitoring pass: writes monitor requests."""
+    """The source of the monitoring pass: writes requests for rows."""
 
 
 class MeasureRows(IterativePE):
@@ -110,7 +91,7 @@ class MeasureRows(IterativePE):
 
     def process(self, inputs: dict[str, Any]) -> None:
         """Measure one range."""
-        request: MonitorRequest = inputs["input"]
+        request: RowsRequest = inputs["input"]
         found: dict[str, np.ndarray] = {}
         for band, pair in dict.fromkeys((job.band, job.components) for job in self.jobs):
             ours = [k for k, job in enumerate(self.jobs) if (job.band, job.components) == (band, pair)]
@@ -120,9 +101,9 @@ class MeasureRows(IterativePE):
                 found |= self._measured(self.jobs[k], self._measurers[k], request, needed, series, n)
         self.write("output", MeasuredRows(request.first_row, found))
 
-    def _read(self, request: MonitorRequest, band: str, pair: str, needed: np.ndarray) -> Series:
+    def _read(self, request: RowsRequest, band: str, pair: str, needed: np.ndarray) -> Series:
         """Return the series of some pieces (numbers), [piece, row, lag], NaN where there are no windows."""
-        rows = slice(request.first_row - request.offset, request.stop_row - request.offset)
+        rows = request.rows
         shape = len(needed), rows.stop - rows.start
         series, n = np.full((*shape, 2 * self.max_lag + 1), np.nan, np.float32), np.zeros(shape, np.int32)
         parts = stored_parts([pair])
@@ -145,7 +126,7 @@ class MeasureRows(IterativePE):
         self,
         job: MonitorJob,
         measurer: Measurer,
-        request: MonitorRequest,
+        request: RowsRequest,
         needed: np.ndarray,
         series: Float32,
         n: np.ndarray,
@@ -164,7 +145,7 @@ class MeasureRows(IterativePE):
             found[f"{path}/{REFERENCE}"] = np.where(skipped[:, None], np.float32(np.nan), references[0])
         return found
 
-    def _known(self, path: str, request: MonitorRequest) -> Float32:
+    def _known(self, path: str, request: RowsRequest) -> Float32:
         import h5py
 
         with h5py.File(Path(self.folder, NAME)) as file:
@@ -192,14 +173,14 @@ class WriteMonitor(GenericPE):
     def process(self, inputs: dict[str, Any]) -> None:
         """Keep the values of a range of rows."""
         item: MeasuredRows = inputs["input"]
-        write_part(Path(self.folder), self.tables.key, item.first_row, item.values)
+        write_part(Path(self.folder, PARTS), self.tables.key, item.first_row, item.values)
 
     def _postprocess(self) -> None:
         folder = Path(self.folder)
         temporary = folder / f".{NAME}.{os.getpid()}.part"
         assemble(folder, self.tables, temporary)
         self._publish(temporary, NAME)
-        remove_parts(folder)
+        remove_parts(folder / PARTS)
 
     def _publish(self, temporary: Path, name: str) -> None:
         """Make a finished file visible."""

@@ -8,19 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
-import shutil
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from xcorr.core import XcorrError
-from xcorr.core.files import rename_synced
 from xcorr.pes.monitoring.flags import NO_DATA, WORDS
 from xcorr.pes.monitoring.measure import KINDS
+from xcorr.pes.storing.parts import read_parts
 
 FORMAT, VERSION = "xcorr-monitor", 1
 NAME, PARTS = "monitor.h5", "monitor.parts"
@@ -37,10 +33,6 @@ MEANING = {
 }
 FILLS: dict[str, Any] = {"n_windows": 0, "flag": NO_DATA}
 PIECES = [("start_ns", "i8"), ("end_ns", "i8"), ("shards", "S32")]  # of the campaign; files have the times only
-
-
-class MonitorError(XcorrError, RuntimeError):
-    """A file of measurements that cannot be used."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,48 +71,6 @@ class MonitorTables:
     key: str
 
 
-def part_path(folder: Path, key: str, first_row: int) -> Path:
-    """Return where the values of a range of rows are kept until all are there."""
-    return folder / PARTS / key / f"{first_row}.npz"
-
-
-def write_part(folder: Path, key: str, first_row: int, values: Mapping[str, np.ndarray]) -> None:
-    """Keep the values of a range of rows, by ``measurement/components/field``."""
-    path = part_path(folder, key, first_row)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with temporary.open("wb") as file:
-        np.savez(file, **values)  # type: ignore[arg-type]  # names of arrays, not its option
-    rename_synced(temporary, path)
-
-
-def parts_there(folder: Path, key: str) -> set[int]:
-    """Return the first rows of the ranges that are kept and whole. What is damaged is removed."""
-    found = set()
-    for path in (folder / PARTS / key).glob("*.npz"):
-        try:
-            with zipfile.ZipFile(path) as file:
-                is_whole = file.testzip() is None
-        except (zipfile.BadZipFile, OSError, ValueError):
-            is_whole = False
-        if is_whole and path.stem.isdigit():
-            found.add(int(path.stem))
-        else:
-            path.unlink()
-    return found
-
-
-def remove_parts(folder: Path, besides: str = "") -> None:
-    """Remove parts of other work than ``besides``."""
-    if (folder / PARTS).is_file():
-        (folder / PARTS).unlink()
-    for path in (folder / PARTS).glob("*"):
-        if path.name != besides:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    if (folder / PARTS).is_dir() and not any((folder / PARTS).iterdir()):
-        (folder / PARTS).rmdir()
-
-
 def assemble(folder: Path, of: MonitorTables, temporary: Path) -> None:
     """Put all parts, and what is copied from the file that is replaced, together in a new file."""
     import h5py
@@ -142,7 +92,7 @@ def assemble(folder: Path, of: MonitorTables, temporary: Path) -> None:
                 for table, (new, starts) in zip(of.tables, copied.values(), strict=True):
                     if len(new):
                         _copy(old[table.path], file[table.path], new, np.array([at[s] for s in starts.tolist()]))
-        for first_row, values in _parts(folder, of.key):
+        for first_row, values in read_parts(folder / PARTS, of.key):
             for table, wanted in zip(of.tables, of.wanted, strict=True):
                 for name in (*table.fields, REFERENCE):
                     if (value := values.get(f"{table.path}/{name}")) is not None:
@@ -217,13 +167,3 @@ def _write(data: Any, values: np.ndarray, first_row: int, pieces: np.ndarray) ->
     breaks = np.flatnonzero(np.diff(pieces) != 1) + 1
     for low, high in itertools.pairwise([0, *breaks.tolist(), len(pieces)]):
         data[pieces[low] : pieces[high - 1] + 1, rows] = values[low:high]
-
-
-def _parts(folder: Path, key: str) -> Iterator[tuple[int, Mapping[str, np.ndarray]]]:
-    for path in sorted((folder / PARTS / key).glob("*.npz"), key=lambda p: int(p.stem)):
-        try:
-            with np.load(path) as values:
-                yield int(path.stem), dict(values)
-        except (zipfile.BadZipFile, OSError, ValueError) as error:
-            path.unlink(missing_ok=True)
-            raise MonitorError(f"{path}: is damaged ({error}) and was removed; run xcorr monitor again") from error

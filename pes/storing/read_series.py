@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,6 +11,32 @@ from xcorr.pes.items import Float32, Float64
 from xcorr.pes.preparing.orient import rotated, stored_pairs
 from xcorr.pes.storing.open_shards import OpenShards
 from xcorr.pes.storing.shards import series_path
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RowsRequest:
+    """Rows ``first_row ... stop_row - 1`` of the campaign, all of one strip that begins at row ``offset``.
+
+    ``shards`` holds (chunk, path) in order; ``azimuth_deg`` and ``distance_m`` [row] those of the pairs.
+    """
+
+    first_row: int
+    stop_row: int
+    offset: int
+    shards: tuple[tuple[int, str], ...]
+    azimuth_deg: Float64
+    distance_m: Float64
+
+    @property
+    def identity(self) -> str:
+        """First and last row."""
+        return f"{self.first_row}-{self.stop_row - 1}"
+
+    @property
+    def rows(self) -> slice:
+        """The rows within the strip."""
+        return slice(self.first_row - self.offset, self.stop_row - self.offset)
+
 
 Series = tuple[Float32, np.ndarray]  # [piece, row, lag], and their numbers of windows [piece, row]
 

@@ -16,7 +16,8 @@ from xcorr.mappings import run
 from xcorr.network.survey import survey_of
 from xcorr.observers.published import Publish, Published, publishing
 from xcorr.pes import MeasureRows, MonitorSource
-from xcorr.pes.monitoring.monitor_file import NAME, parts_there, remove_parts
+from xcorr.pes.monitoring.monitor_file import NAME, PARTS
+from xcorr.pes.storing.parts import parts_there, remove_parts
 from xcorr.provenance.runs import Run, recorded
 from xcorr.results import Results
 from xcorr.settings import Settings, SettingsError
@@ -61,15 +62,15 @@ def monitor(folder: Path, assignments: Sequence[str] = (), plain: dict[str, obje
                 plan = monitor_plan(folder, recipe, found, results, ledger)
             folders.freeze_settings(folder, settings)  # only now that they are known to be possible
             if plan is None:
-                remove_parts(folder)
+                remove_parts(folder / PARTS)
                 return Monitored(folder / NAME, 0, 0, 0, 0)
             return _measure(folder, recipe, plan, record, published)
 
 
 def _measure(folder: Path, recipe: Recipe, plan: MonitorPlan, record: Run | None, published: Published) -> Monitored:
     """Run the workflow for all ranges of rows that an earlier run has not measured."""
-    there = parts_there(folder, plan.tables.key)
-    remove_parts(folder, besides=plan.tables.key)
+    there = parts_there(folder / PARTS, plan.tables.key)
+    remove_parts(folder / PARTS, besides=[plan.tables.key])
     left = tuple(r for r in plan.requests if r.first_row not in there)
     graph = _workflow(folder, recipe, dataclasses.replace(plan, requests=left))
     watch = [] if record is None else record.observers(graph)

@@ -10,31 +10,28 @@ from pathlib import Path
 
 import numpy as np
 
+from xcorr.campaign.row_requests import chosen_rows, requests_for
 from xcorr.network.survey import Survey
 from xcorr.pes.monitoring.interpolation import SLOTS, node_count
 from xcorr.pes.monitoring.lag_windows import require_window
 from xcorr.pes.monitoring.measure import window_of_all
 from xcorr.pes.monitoring.measurement import Measurement
-from xcorr.pes.monitoring.monitor import MonitorJob, MonitorRequest
+from xcorr.pes.monitoring.monitor import MonitorJob
 from xcorr.pes.monitoring.monitor_file import NAME, SHARDS, MonitorTables, Table
 from xcorr.pes.parameters import ParameterError
 from xcorr.pes.storing.aside import set_aside
-from xcorr.pes.storing.shards import chunk_shape
+from xcorr.pes.storing.read_series import RowsRequest
 from xcorr.results import Results
-from xcorr.results.pair_table import PairTable
-from xcorr.results.selection import Selection
 from xcorr.settings import SettingsError
 from xcorr.settings.monitoring import components_of, measurement_of
 from xcorr.settings.recipe import Recipe
 from xcorr.settings.tables import Monitor
 from xcorr.store.derived import is_ours, unreadable
 from xcorr.store.ledger import Ledger
-from xcorr.store.ledger_schema import Shard
 from xcorr.store.software import software
 from xcorr.store.tables import pieces_of_shards
 
 RANGE_BYTES = 256 << 20  # of the series that a worker reads at once
-RANGES = 64  # at least, for the workers to share; not by their number, so that others can go on with what some began
 MOST_BYTES = 1 << 30  # of stretched references and coefficients
 MOST_COMPARED = 3000  # pieces that are compared with one another
 SCHEME = 1  # changes when a new version would measure other values: measurements of older ones are made again
@@ -45,7 +42,7 @@ class MonitorPlan:
     """What is measured: jobs, the requests for rows, and what the file holds besides."""
 
     jobs: tuple[MonitorJob, ...]
-    requests: tuple[MonitorRequest, ...]
+    requests: tuple[RowsRequest, ...]
     tables: MonitorTables
 
 
@@ -70,10 +67,10 @@ def monitor_plan(folder: Path, recipe: Recipe, found: Survey, results: Results, 
     groups: list[Table] = []
     for of in settings.monitor:
         how = measurement_of(settings, of)
-        rows = _rows(results, of)
+        own = chosen_rows(results, of)
         about = {"settings": json.dumps(dataclasses.asdict(of))}
         text = repr(
-            (SCHEME, how, of.band, recipe.max_lag, settings.condition.rate_hz, rows.tolist(), of_pairs.hexdigest())
+            (SCHEME, how, of.band, recipe.max_lag, settings.condition.rate_hz, own.tolist(), of_pairs.hexdigest())
         )
         about["fingerprint"] = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
         for pair in components_of(settings, of):
@@ -81,13 +78,16 @@ def monitor_plan(folder: Path, recipe: Recipe, found: Survey, results: Results, 
             is_same = old.fingerprints.get(table.path) == about["fingerprint"]
             wanted = _wanted(how, pieces, old.shards[table.path] if is_same else None)
             groups.append(table)
-            jobs.append(_job(of, pair, how, wanted, pieces, rows, pairs, recipe))
+            jobs.append(_job(of, pair, how, wanted, pieces, own, pairs, recipe))
     if not any(len(job.wanted) for job in jobs) and old.starts == set(pieces["start_ns"].tolist()):
         return None
     working = [job for job in jobs if len(job.wanted)]
     named = {table.path for table in groups}
     kept = tuple(name for name in old.fingerprints if name not in named)
-    requests = tuple(_requests(recipe, found, shards, pairs, working))
+    rows = np.unique(np.concatenate([job.rows for job in working])) if working else np.empty(0, np.int64)
+    needed = np.unique(np.concatenate([job.needed for job in working])) if working else np.empty(0, np.int64)
+    size = 4 * (2 * recipe.max_lag + 1) * max(1, len(needed))
+    requests = tuple(requests_for(recipe, found, shards, pairs, rows, RANGE_BYTES // size))
     work = [(t.path, t.about["fingerprint"], j.wanted.tolist()) for t, j in zip(groups, jobs, strict=True)]
     ranges = [(r.first_row, r.stop_row) for r in requests]
     key = hashlib.blake2b(repr((work, ranges)).encode() + pieces.tobytes(), digest_size=16).hexdigest()
@@ -198,43 +198,3 @@ def _require_memory(of: Monitor, how: Measurement, window: tuple[int, int], piec
             f"[[monitor]] {of.name}: reference = 'none' compares every piece with every other one, and there are "
             f"{len(pieces):,}; at most {MOST_COMPARED:,} are allowed; take another reference, or longer pieces"
         )
-
-
-def _rows(results: Results, of: Monitor) -> np.ndarray:
-    """Return the rows of the pairs that are measured, in order."""
-    chosen = Selection(of.distance_km, None, of.pairs, (), of.where)
-    components = of.components[0] if of.components and of.components[0] in results.components else results.components[0]
-    rows = np.sort(chosen.rows(PairTable(results, components)))
-    if not len(rows):
-        raise SettingsError(f"[[monitor]] {of.name}: no pair is chosen by pairs, distance_km and where")
-    return rows
-
-
-def _requests(
-    recipe: Recipe, found: Survey, shards: list[Shard], pairs: np.ndarray, jobs: list[MonitorJob]
-) -> list[MonitorRequest]:
-    """Return requests that cover the rows of all jobs, each of rows of one strip."""
-    number = {start: k for k, start in enumerate(sorted({s.start_ns for s in shards}))}
-    rows = np.unique(np.concatenate([job.rows for job in jobs])) if jobs else np.empty(0, np.int64)
-    needed = np.unique(np.concatenate([job.needed for job in jobs])) if jobs else np.empty(0, np.int64)
-    lags = 2 * recipe.max_lag + 1
-    most = max(1, RANGE_BYTES // (4 * lags * max(1, len(needed))))
-    requests: list[MonitorRequest] = []
-    for g in found.generations:
-        for strip in g.layout.strips:
-            inside = g.layout.strip_rows(strip)
-            start, stop = inside.start + g.first_row, inside.stop + g.first_row
-            own = tuple((number[s.start_ns], s.path) for s in shards if (s.generation, s.strip) == (g.number, strip))
-            together = chunk_shape(lags, len(inside))[0]  # a range ends where a chunk of HDF5 does: both are read whole
-            size = min(most, -(-len(rows) // RANGES))
-            size = max(1, size // together) * together if most >= together else most
-            for first in range(start, stop, size):
-                end = min(first + size, stop)
-                low, high = np.searchsorted(rows, (first, end))
-                if low < high:
-                    one, after = int(rows[low]), int(rows[high - 1]) + 1
-                    part = pairs[one:after]
-                    requests.append(
-                        MonitorRequest(one, after, start, tuple(sorted(own)), part["azimuth_deg"], part["distance_m"])
-                    )
-    return requests

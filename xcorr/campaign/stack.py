@@ -73,11 +73,13 @@ def restack(folder: Path, assignments: Sequence[str] = (), insist: bool = False)
 
 
 @contextlib.contextmanager
-def series_of_campaign(folder: Path, settings: Settings, purpose: str) -> Iterator[tuple[Ledger, Roster]]:
+def series_of_campaign(
+    folder: Path, settings: Settings, purpose: str, needs_series: bool = True
+) -> Iterator[tuple[Ledger, Roster]]:
     """Lock a campaign and give its ledger and stations, to ``purpose`` (a verb) its series, which are all there.
 
     At the end, without an error, the files that were made are marked as whole. Raises CampaignError if there are no
-    series, or not all.
+    series, or not all; series that were not kept are only a reason if ``needs_series``.
     """
     prepare_process()
     with CampaignLock(folder), telling_who_waits(folder):
@@ -88,7 +90,8 @@ def series_of_campaign(folder: Path, settings: Settings, purpose: str) -> Iterat
             roster = Roster.from_json(ledger.fact("members"))
             if roster is None:
                 raise folders.CampaignError(f"{folder} has no shards to {purpose}")
-            require_series(folder, ledger)
+            if needs_series:
+                require_series(folder, ledger)
             _require_all(folder, ledger)
             yield ledger, roster
             settle_all(ledger)

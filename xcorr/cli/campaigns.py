@@ -56,13 +56,15 @@ def verify(campaign: Path, quick: bool) -> None:
     """Read every byte of a campaign and name what is missing or damaged (exit code 1). A new run repairs it."""
     from xcorr.pes.storing import aside
     from xcorr.provenance.history import kept_that_are_lost
-    from xcorr.store.verify import behind, monitor_behind, problems
+    from xcorr.store.verify import behind, dispersion_behind, monitor_behind, problems
 
     for text in behind(campaign):
         series = any((campaign / "shards").glob("*.h5"))
         click.echo(f"note: stack {text}" + ("; xcorr stack brings it up to date" if series else ""))
     if lacking := monitor_behind(campaign):
         click.echo(f"note: {lacking}; xcorr monitor brings them up to date")
+    if older := dispersion_behind(campaign):
+        click.echo(f"note: {older}; xcorr dispersion brings it up to date")
     for text in kept_that_are_lost(campaign):
         click.echo(f"note: {text}")
     for name in aside.names(campaign):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pandas
     import xarray
 
+    from xcorr.results.dispersion import Dispersions
     from xcorr.results.monitoring import Monitoring
     from xcorr.settings import Settings
 
@@ -315,6 +316,13 @@ class Results:
         from xcorr.results.monitoring import Monitoring
 
         return Monitoring(self.path.parent)
+
+    @property
+    def dispersion(self) -> Dispersions:
+        """The velocities that ``xcorr dispersion`` has measured. Raises ResultsError if there are none."""
+        from xcorr.results.dispersion import Dispersions
+
+        return Dispersions(self.path.parent)
 
     def dataset(self, name: str) -> np.ndarray:
         """Return a whole dataset of the file."""

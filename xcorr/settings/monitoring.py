@@ -12,7 +12,7 @@ from xcorr.pes.parameters import ParameterError
 from xcorr.pes.preparing.orient import stored_pairs
 from xcorr.pes.reading.times import time_ns
 from xcorr.settings.schema import Settings, SettingsError
-from xcorr.settings.tables import Monitor
+from xcorr.settings.tables import Dispersion, Monitor
 
 PERIODS, STEPS = 2, 4  # of the default window of moving-window cross-spectra: its length in periods, its steps
 
@@ -57,12 +57,13 @@ def window_of(settings: Settings, of: Monitor) -> LagWindow:
     return LagWindow(first, last, of.velocity_km_s, of.sides)
 
 
-def band_of(settings: Settings, of: Monitor) -> tuple[float, float]:
-    """Return the band (Hz) of the series that are measured."""
+def band_of(settings: Settings, of: Monitor | Dispersion) -> tuple[float, float]:
+    """Return the band (Hz) of the series or stacks that are measured."""
     known = {"": settings.whiten_band_hz, **{b.name: b.band_hz for b in settings.bands}}
     if of.band not in known:
         names = ", ".join(name for name in known if name) or "no further bands"
-        raise SettingsError(f"[[monitor]] {of.name}: band = {of.band!r}: there are {names}")
+        table = type(of).__name__.lower()
+        raise SettingsError(f"[[{table}]] {of.name}: band = {of.band!r}: there are {names}")
     return known[of.band]
 
 

@@ -11,6 +11,7 @@ from xcorr.pes.preparing import whiten
 from xcorr.pes.preparing.orient import stored_pairs
 from xcorr.pes.reading.source import Source, SourceError, source_class
 from xcorr.settings import Settings, SettingsError
+from xcorr.settings.dispersion import check_dispersion
 from xcorr.settings.monitoring import check_monitor
 
 Require = Callable[[bool, str, Any, str], None]
@@ -60,6 +61,7 @@ def check(s: Settings) -> None:
     _check_methods(s, require)
     _check_bands(s, require)
     check_monitor(s)
+    check_dispersion(s)
 
 
 def _check_components(s: Settings, require: Require) -> None:

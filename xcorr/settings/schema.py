@@ -23,7 +23,7 @@ from xcorr.settings.sections import (
     Whiten,
     Window,
 )
-from xcorr.settings.tables import FurtherBand, Insert, Keep, Monitor
+from xcorr.settings.tables import Dispersion, FurtherBand, Insert, Keep, Monitor
 
 # the settings of version 0.1.0 that decide results; all of them are in the identity of every campaign
 _FIRST = {
@@ -72,6 +72,7 @@ class Settings:
     keep: tuple[Keep, ...] = ()
     insert: tuple[Insert, ...] = ()
     monitor: tuple[Monitor, ...] = ()
+    dispersion: tuple[Dispersion, ...] = ()
 
     def __post_init__(self) -> None:
         from xcorr.settings.rules import check  # imported here, because rules imports this module
@@ -199,7 +200,7 @@ class Settings:
         """Return the settings that decide the series: without places and times of data, stacks, run and provenance."""
         plain = self.as_dict()
         # without inserts, so that campaigns from before [[insert]] keep their hash
-        for key in ("provenance", "keep", "monitor", *([] if self.insert else ["insert"])):
+        for key in ("provenance", "keep", "monitor", "dispersion", *([] if self.insert else ["insert"])):
             del plain[key]
         plain["run"] = {"fft": self.run.fft, "arrays": self.run.arrays}
         plain["stack"] = {"substack_s": self.stack.substack_s}
@@ -216,14 +217,15 @@ class Settings:
         """Return these settings with the numbers of a campaign in place of "auto", and with its measurements.
 
         Earlier versions had numbers as defaults, and their campaigns go on with these. Measurements that ``xcorr
-        monitor`` has recorded stay, unless these settings have others.
+        monitor`` and ``xcorr dispersion`` have recorded stay, unless these settings have others.
         """
         changed: dict[str, dict[str, float]] = {}
         for (name, key), before in NUMBERS_BEFORE.items():
             if getattr(getattr(known, name), key) == before and getattr(getattr(self, name), key) == "auto":
                 changed.setdefault(name, {})[key] = before
         sections = {name: dataclasses.replace(getattr(self, name), **keys) for name, keys in changed.items()}
-        return dataclasses.replace(self, monitor=self.monitor or known.monitor, **sections)
+        monitor, dispersion = self.monitor or known.monitor, self.dispersion or known.dispersion
+        return dataclasses.replace(self, monitor=monitor, dispersion=dispersion, **sections)
 
     def without_later_defaults(self, plain: dict[str, Any]) -> dict[str, Any]:
         """Return plain settings without those that version 0.1.0 did not have, where they are at their defaults.

@@ -96,6 +96,42 @@ class Monitor:
 
 
 @dataclass(frozen=True)
+class Dispersion:
+    """Phase and group velocities, which xcorr dispersion measures on the stacks; never changes a correlation."""
+
+    name: str = option("waves", "Name of the measurement in the results.")
+    components: tuple[str, ...] = option((), "ZZ, RR, TT. Default: those that are stacked.")
+    stack: str = option("", "Stack that is measured. Default: the linear one.")
+    band: str = option("", "Further band, by name, whose stacks are measured. Default: the main band.")
+    periods_s: tuple[float, ...] = option(
+        (), "Periods, rising. Default: 30 from the shortest to the longest of the band.", least=1e-3
+    )
+    velocity_km_s: tuple[float, float] = option(
+        (1.0, 5.0), "Smallest and largest velocity of the waves: limits of their lags and of the network's curve.",
+        least=0.01, most=100,
+    )  # fmt: skip
+    curve: str = option("", "File with the network's phase velocities: lines of period (s), velocity (km/s).")
+    least_snr: float = option(7.0, "Smaller signal-to-noise ratios are flagged.", least=0)
+    least_wavelengths_phase: float = option(
+        2.0, "Wavelengths between stations that a phase velocity by frequency-time analysis needs.", least=1
+    )
+    least_wavelengths_group: float = option(3.0, "Wavelengths that a group velocity needs.", least=1)
+    least_wavelengths_spectrum: float = option(
+        1.0, "Wavelengths that a phase velocity by the fit of the spectrum needs.", least=0.5
+    )
+    most_difference: float = option(
+        0.04, "Largest difference between sides, and between methods, as a share of the velocity.", least=0, most=1
+    )
+    resamples: int = option(
+        8, "Errors by leaving out so many spans of time in turn, if there are so many pieces. 0: from noise.",
+        least=0, most=1000,
+    )  # fmt: skip
+    pairs: tuple[str, ...] = option((), 'Pairs measured, such as "XX.A-XX.B" or "XX.*-YY.*". Default: all.')
+    distance_km: tuple[float, float] | None = option(None, "Smallest and largest distance. Default: any.", least=0)
+    where: str = option("", 'Condition on the pairs measured, such as "snr > 5". Default: none.')
+
+
+@dataclass(frozen=True)
 class Insert:
     """Your own element in the main job."""
 

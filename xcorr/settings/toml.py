@@ -16,15 +16,16 @@ from xcorr.core.errors import nearest
 from xcorr.core.files import read_text
 from xcorr.pes.reading.source import absolute
 from xcorr.settings.schema import Settings, SettingsError
-from xcorr.settings.tables import FurtherBand, Insert, Keep, Monitor
+from xcorr.settings.tables import Dispersion, FurtherBand, Insert, Keep, Monitor
 
 LISTS: dict[str, Any] = {
     "bands": FurtherBand,
     "keep": Keep,
     "insert": Insert,
     "monitor": Monitor,
+    "dispersion": Dispersion,
 }  # tables that may be repeated
-NAMED = {"monitor"}  # lists of tables that have names, by which --set finds them
+NAMED = {"monitor", "dispersion"}  # lists of tables that have names, by which --set finds them
 SECTIONS: dict[str, Any] = {f.name: type(f.default) for f in dataclasses.fields(Settings) if f.name not in LISTS}
 KINDS = {**SECTIONS, **LISTS}
 Plain = dict[str, Any]
@@ -60,6 +61,9 @@ def load(path: Path) -> Plain:
     for keys, key in ((data, "metadata"), (plain.get("quality", {}), "catalogue")):
         if key in keys:
             keys[key] = _relative(keys[key], path)
+    for table in plain.get("dispersion", ()):
+        if table.get("curve"):
+            table["curve"] = _relative(table["curve"], path)
     return plain
 
 

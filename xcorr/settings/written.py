@@ -35,6 +35,12 @@ LISTS_EXAMPLE = """# Further bands of the spectra, each with its own series and 
 # reference = "period"
 # reference_start = "2024-01-01"
 # reference_end = "2024-04-01"
+
+# Phase and group velocities that xcorr dispersion measures, each with a name.
+# [[dispersion]]
+# name = "waves"
+# periods_s = [2.0, 3.0, 4.0, 6.0, 8.0]
+# velocity_km_s = [1.0, 5.0]
 """
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from xcorr.core.files import rename_synced
+from xcorr.pes.dispersion.dispersion import WriteDispersion
+from xcorr.pes.dispersion.dispersion_file import NAME as DISPERSION
 from xcorr.pes.monitoring.monitor import WriteMonitor
 from xcorr.pes.monitoring.monitor_file import NAME as MONITOR
 from xcorr.pes.reading.files import CAMPAIGN_MARK
@@ -25,7 +27,11 @@ from xcorr.store.ledger import Ledger
 from xcorr.store.ledger_reader import LedgerReader
 
 STATIONS = "stations.xml"  # metadata that came from the source itself
-MARKED = (RESULTS, SUMS, MONITOR, CAMPAIGN_MARK, STATIONS, "report.json", "report.html", "provenance/store.sqlite")
+MARKED = (
+    RESULTS, SUMS, MONITOR, DISPERSION, CAMPAIGN_MARK, STATIONS, "report.json", "report.html",
+    "provenance/store.sqlite",
+)  # fmt: skip
+MEASURED = {MONITOR: "xcorr monitor", DISPERSION: "xcorr dispersion"}  # files that commands make; they can be removed
 DIFFERS = "damaged, or not what the last run made"
 
 
@@ -38,6 +44,13 @@ class WriteMarkedResults(WriteResults):
 
 class WriteMarkedMonitor(WriteMonitor):
     """Writes velocity changes as :class:`WriteMonitor` does. It enters the mark of the file before it is visible."""
+
+    def _publish(self, temporary: Path, name: str) -> None:
+        _publish_marked(temporary, Path(self.folder, name))
+
+
+class WriteMarkedDispersion(WriteDispersion):
+    """Writes dispersion as :class:`WriteDispersion` does. It enters the mark of the file before it is visible."""
 
     def _publish(self, temporary: Path, name: str) -> None:
         _publish_marked(temporary, Path(self.folder, name))

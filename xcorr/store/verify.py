@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from xcorr.observers.published import RUNNING, read_progress
+from xcorr.pes.dispersion.dispersion_file import NAME as DISPERSION
 from xcorr.pes.items import WINDOWS_USED
 from xcorr.pes.monitoring.monitor_file import NAME as MONITOR
 from xcorr.pes.monitoring.monitor_file import SHARDS
@@ -18,7 +19,7 @@ from xcorr.pes.storing.shards import ShardBusy, ShardError, compact_name, digest
 from xcorr.settings import Settings
 from xcorr.store import doubts, lock
 from xcorr.store import folder as campaign
-from xcorr.store.derived import DIFFERS, MARKED, damage, differs, looks_marked, read_stacks, unreadable
+from xcorr.store.derived import DIFFERS, MARKED, MEASURED, damage, differs, looks_marked, read_stacks, unreadable
 from xcorr.store.ledger_reader import SEAL, LedgerError, LedgerReader
 from xcorr.store.reconcile import files_of, looks_known, redundant
 from xcorr.store.report import read_report
@@ -62,8 +63,8 @@ def _by_looks(folder: Path, ledger: LedgerReader) -> Iterator[str]:
             yield f"{file.name}: not in the ledger, or changed since"
     if ledger.fact(SEAL):
         for name in MARKED:
-            if name == MONITOR and not (folder / name).exists():
-                continue  # it can be removed: xcorr monitor makes it again
+            if name in MEASURED and not (folder / name).exists():
+                continue
             if not looks_marked(ledger, folder / name):
                 yield f"{name}: missing, or changed since the last run"
 
@@ -104,14 +105,14 @@ def _in_all(folder: Path, settings: Settings, ledger: LedgerReader | None, damag
         for name in MARKED:
             if any(line.startswith(name) for line in told) or name == RESULTS:
                 continue
-            if name == MONITOR and not (folder / name).exists():
+            if name in MEASURED and not (folder / name).exists():
                 continue
             if not (folder / name).exists() and not looks_marked(ledger, folder / name):
                 lean = name == SUMS and not settings.stack.keep_series
                 yield f"{name}: missing" + (", and the series from which it was made were not kept" if lean else "")
-            elif name == MONITOR and (text := damage(ledger, folder / name)):
-                yield f"{name}: {text}; xcorr monitor measures what is in it again"
-            elif name not in (SUMS, MONITOR) and (folder / name).exists() and differs(ledger, folder / name):
+            elif name in MEASURED and (text := damage(ledger, folder / name)):
+                yield f"{name}: {text}; {MEASURED[name]} measures what is in it again"
+            elif name not in (SUMS, *MEASURED) and (folder / name).exists() and differs(ledger, folder / name):
                 yield f"{name}: {DIFFERS}"
     if not lock.is_running(folder):  # a run has unfinished files of its own
         if ledger is not None:
@@ -146,6 +147,20 @@ def monitor_behind(folder: Path) -> str:
     wanted = set(zip(now["start_ns"].tolist(), now["shards"].tolist(), strict=True))
     lacking = max((len(wanted - there) for there in known), default=0)
     return f"velocity changes lack {lacking} of {len(now)} pieces, or are of others" if lacking else ""
+
+
+def dispersion_behind(folder: Path) -> str:
+    """Return what is older in ``dispersion.h5`` than in the stacks; an empty text if nothing is."""
+    import h5py
+
+    try:
+        with h5py.File(folder / DISPERSION) as file:
+            stacks = read_stacks(folder)
+            groups = [g for of in file.values() if isinstance(of, h5py.Group) for g in of.values()]
+            old = [g.name[1:] for g in groups if g.attrs["shards_digest"] != stacks.shards_digest]
+    except (OSError, KeyError):  # not there, or damaged, which is a problem
+        return ""
+    return f"dispersion {', '.join(old)} is of older stacks" if old else ""
 
 
 def _expected(ledger: LedgerReader) -> dict[str, None]:

@@ -1,0 +1,1 @@
+"""Dispersion of surface waves: phase and group velocities by period, from stacks."""

@@ -1,0 +1,217 @@
+"""The phase velocity of a whole network, from the spectra of all pairs at once.
+
+At each frequency the real spectra of the correlations, over distance, are fitted by the spectrum of an isotropic field
+(Aki 1957; Menke & Jin 2015, BSSA 105), for every velocity of a grid. The fit has several maxima; the one that belongs
+to a smooth curve through all frequencies is the phase velocity. A single pair cannot tell by how many cycles its phase
+is off, but many pairs at different distances can.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import scipy.interpolate
+import scipy.ndimage
+
+from xcorr.pes.dispersion import waves
+from xcorr.pes.dispersion.correlation_spectra import Grid, Spectra
+from xcorr.pes.dispersion.curve import Curve
+from xcorr.pes.items import Float64
+
+VELOCITIES = 300  # of the grid, equally far apart in slowness
+LEAST_PAIRS = 6
+LEAST_ERRORS = 3.0  # standard errors of a correlation of that many pairs, which is 1 / root, that a fit must have
+LEAST_POWER = 1e-3  # of the spectra, as a share of the largest
+LEAST_FIT = 0.1  # correlation of spectra and model below which a frequency tells nothing
+STIFFNESS = 30.0  # how much less good a fit may be for a change of slowness from bin to bin, in steps of the grid
+KNOTS = 12  # pieces of the smooth curve, at most
+NEIGHBOURS = 4  # picks at neighbouring frequencies that err alike
+BINS = 2000  # of distance, at most
+
+
+@dataclasses.dataclass(frozen=True)
+class Binned:
+    """Sums over pairs of the same distance: numbers of pairs [bin], distances (km) [bin], spectra [bin, frequency].
+
+    ``squares`` [frequency] are those of the spectra of all pairs, ``power`` [frequency] that of the waves of one side.
+    """
+
+    count: Float64
+    distance_km: Float64
+    spectra: Float64
+    squares: Float64
+    power: Float64
+
+    def level(self, wavenumber: Float64) -> Float64:
+        """Return the amplitudes of the spectra at distance 0, as far as they are the same for all pairs, [frequency].
+
+        The power of the waves of one side falls as 1 / (k r).
+        """
+        found: Float64 = np.sqrt(self.power * wavenumber)
+        return found
+
+    @classmethod
+    def nothing(cls, by: Binning, grid: Grid) -> Binned:
+        """Return the sums over no pairs."""
+        frequencies = len(grid.frequency_hz)
+        shapes = (by.bins, by.bins, (by.bins, frequencies), frequencies, frequencies)
+        return cls(*(np.zeros(shape) for shape in shapes))
+
+    def __add__(self, other: Binned) -> Binned:
+        """Return the sums over the pairs of both."""
+        both = ((getattr(self, f.name), getattr(other, f.name)) for f in dataclasses.fields(self))
+        return Binned(*(a + b for a, b in both))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Binning:
+    """Bins of distance of a width (km). Pairs of ``far_km`` or more have two sides that are apart."""
+
+    width_km: float
+    bins: int
+    far_km: float
+
+    @classmethod
+    def of(cls, distance_km: Float64, slowest_km_s: float, highest_hz: float) -> Binning:
+        """Return bins of a fortieth of the shortest wavelength, unless these would be too many."""
+        largest = float(distance_km.max())
+        width = max(slowest_km_s / highest_hz / 40, largest / BINS)
+        return cls(width, int(largest / width) + 1, float(np.median(distance_km)))
+
+
+def binned(of: Spectra, distance_km: Float64, by: Binning) -> Binned:
+    """Return sums of spectra by distance. Rows without data, which are zeros, do not count."""
+    width, bins = by.width_km, by.bins
+    there = of.both.any(axis=1)
+    rows = of.both[there].astype(np.float64)
+    number: np.ndarray = np.minimum((distance_km[there] / width).astype(int), bins - 1)
+    total = np.zeros((bins, rows.shape[1]))
+    np.add.at(total, number, rows)
+    distances: Float64 = np.bincount(number, distance_km[there], bins).astype(np.float64)
+    count = np.bincount(number, minlength=bins).astype(np.float64)
+    far = there & (distance_km >= by.far_km)
+    sides = (np.abs(of.causal[far]).astype(np.float64), np.abs(of.acausal[far]).astype(np.float64))
+    power = (sides[0] ** 2 + sides[1] ** 2).sum(axis=0)
+    return Binned(count, distances, total, (rows**2).sum(axis=0), power)
+
+
+def fits(of: Binned, kind: str, frequency_hz: Float64, slowness: Float64) -> Float64:
+    """Return the correlation coefficients of spectra and model over all pairs, [frequency, slowness].
+
+    They are those of the best amplitude at each frequency, negative where that is negative.
+    """
+    used = of.count > 0
+    count, distance = of.count[used], of.distance_km[used] / of.count[used]
+    found = np.zeros((len(frequency_hz), len(slowness)))
+    for k, frequency in enumerate(frequency_hz):
+        model = waves.spectrum(kind, 2 * np.pi * frequency * distance[:, None] * slowness)
+        power = count @ model**2 * of.squares[k]
+        np.divide(of.spectra[used, k] @ model, np.sqrt(power), out=found[k], where=power > 0)
+    return found
+
+
+def ridge(values: Float64) -> np.ndarray:
+    """Return the column [row] of each row on the smooth path with the largest sum of values [row, column].
+
+    A path loses STIFFNESS / columns**2 for each change by one column, squared (dynamic programming; Viterbi 1967).
+    """
+    rows, columns = values.shape
+    price = STIFFNESS / columns**2
+    reach = max(2, columns // 12)
+    total = values[0].copy()
+    back = np.zeros((rows, columns), np.int64)
+    for k in range(1, rows):
+        padded = np.pad(total, reach, constant_values=-np.inf)
+        moves = np.arange(-reach, reach + 1)
+        windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1) - price * moves**2
+        best = windows.argmax(axis=1)
+        back[k] = np.arange(columns) + moves[best]
+        total = windows[np.arange(columns), best] + values[k]
+    path = np.empty(rows, np.int64)
+    path[-1] = total.argmax()
+    for k in range(rows - 1, 0, -1):
+        path[k - 1] = back[k, path[k]]
+    return path
+
+
+def array_curve(of: Binned, kind: str, frequency_hz: Float64, velocity_km_s: tuple[float, float]) -> Curve | None:
+    """Return the phase velocity of the network, or None if no frequency tells it.
+
+    Errors are those of a least-squares fit, whose noise is what the model leaves of the spectra.
+    """
+    pairs = int(of.count.sum())
+    if pairs < LEAST_PAIRS:
+        return None
+    slowness = np.linspace(1 / velocity_km_s[1], 1 / velocity_km_s[0], VELOCITIES)
+    values = fits(of, kind, frequency_hz, slowness)
+    path = ridge(values)
+    step, rows = slowness[1] - slowness[0], np.arange(len(path))
+    middle = np.clip(path, 1, VELOCITIES - 2)
+    before, at, after = (values[rows, middle + k] for k in (-1, 0, 1))
+    bend = before - 2 * at + after
+    heard = of.squares > LEAST_POWER * of.squares.max()
+    good = heard & (bend < 0) & (at > max(LEAST_FIT, LEAST_ERRORS / np.sqrt(pairs))) & (at >= before) & (at >= after)
+    if good.sum() < 3:
+        return None
+    found = slowness[middle[good]] + ((before - after) / (2 * bend))[good] * step
+    # the misfit (1 - fit^2) of n spectra rises by its own size / (n - 2) at one standard error
+    left = (1 - np.minimum(at[good], 1) ** 2) / max(1, pairs - 2)
+    errors = np.sqrt(left / (-bend[good] * np.maximum(at[good], 1e-9))) * step
+    return _smooth(frequency_hz[good], found, errors)
+
+
+def _smooth(frequency: Float64, slowness: Float64, errors: Float64) -> Curve:
+    """Return a smooth curve through picks, without picks that are far off.
+
+    It is the cubic spline of log frequency with as many knots as the picks call for (Schwarz 1978, Ann. Statist. 6).
+    """
+    weights = 1 / np.maximum(errors, 1e-4 * slowness)
+    keep = np.ones(len(frequency), bool)
+    x = np.log(frequency)
+    fitted = slowness
+    for _ in range(3):
+        best = np.inf
+        for count in range(1, min(KNOTS, int(keep.sum()) // 4) + 1):
+            values = _spline(x, slowness, weights, keep, count)
+            misfit = float((((slowness - values) * weights)[keep] ** 2).mean())
+            independent = keep.sum() / NEIGHBOURS
+            score = independent * np.log(max(misfit, 1e-300)) + (count + 3) * np.log(independent)
+            if score < best:
+                best, fitted = score, values
+        off = np.abs(slowness - fitted) * weights
+        keep = off < 6 * max(float(np.median(off[keep])), 1e-12)
+    spread = np.sqrt(scipy.ndimage.uniform_filter1d((slowness - fitted)[keep] ** 2, 25, mode="nearest"))
+    error = np.interp(frequency, frequency[keep], np.sqrt(errors[keep] ** 2 + spread**2) / NEIGHBOURS**0.5)
+    return Curve(frequency, 1 / fitted, error / fitted**2)
+
+
+def _spline(x: Float64, values: Float64, weights: Float64, keep: np.ndarray, pieces: int) -> Float64:
+    """Return a least-squares spline at all x, of some pieces between the values that are kept."""
+    degree = min(3, int(keep.sum()) - 1)
+    inner = np.quantile(x[keep], np.linspace(0, 1, pieces + 1)[1:-1])
+    knots = np.concatenate([[x[keep][0]] * (degree + 1), inner, [x[keep][-1]] * (degree + 1)])
+    found: Float64 = scipy.interpolate.make_lsq_spline(x[keep], values[keep], knots, degree, weights[keep])(x)
+    return found
+
+
+def frequency_bessel(of: Binned, kind: str, frequency_hz: Float64, velocity_km_s: Float64) -> Float64:
+    """Return the frequency-Bessel transform [frequency, velocity], at each frequency as a share of its maximum.
+
+    Wang, Wu & Chen (2019, JGR 124): the integral over distance r of spectrum(r) J0(2 pi f r / c) r, by trapezoids
+    between the distances of the pairs. Its maxima are the modes.
+    """
+    used = of.count > 0
+    distance = of.distance_km[used] / of.count[used]
+    order = np.argsort(distance)
+    distance = distance[order]
+    mean = (of.spectra[used] / of.count[used, None])[order]
+    edges = np.concatenate([[0], (distance[1:] + distance[:-1]) / 2, distance[-1:]])
+    weight = distance * np.diff(edges)
+    found = np.empty((len(frequency_hz), len(velocity_km_s)))
+    for k, frequency in enumerate(frequency_hz):
+        model = waves.spectrum(kind, 2 * np.pi * frequency * distance[:, None] / velocity_km_s)
+        found[k] = np.maximum((weight * mean[:, k]) @ model, 0)
+    largest = found.max(axis=1, keepdims=True)
+    shares: Float64 = np.divide(found, largest, out=np.zeros_like(found), where=largest > 0)
+    return shares

@@ -1,0 +1,215 @@
+"""Dispersion of a campaign, read from ``dispersion.h5``: labelled arrays, tables, the curve of the network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xcorr.core.errors import nearest
+from xcorr.pes.dispersion import flags
+from xcorr.pes.dispersion.dispersion_file import FORMAT, MEANING, NAME, Network, read_network
+from xcorr.results.errors import ResultsError
+
+if TYPE_CHECKING:
+    import pandas
+    import xarray
+
+    from xcorr.settings.tables import Dispersion
+
+UNITS = {name: "km/s" for name in MEANING if name.endswith("km_s")} | {"snr": "1", "wavelengths": "1"}
+AT_ONCE = 65_536  # pairs whose flags are counted at once
+
+
+class Dispersions:
+    """The velocities that ``xcorr dispersion`` has measured. Raises ResultsError if there are none."""
+
+    def __init__(self, folder: Path) -> None:
+        import h5py
+
+        self.path = folder / NAME
+        if not self.path.is_file():
+            raise ResultsError(f"{folder}: there is no {NAME}; xcorr dispersion measures velocities")
+        try:
+            self.file = h5py.File(self.path)
+        except OSError as error:
+            raise ResultsError(
+                f"{self.path} cannot be read as HDF5: {error}; xcorr dispersion makes it again"
+            ) from error
+        if self.file.attrs.get("format") != FORMAT:
+            self.file.close()
+            raise ResultsError(f"{self.path} was not written by xcorr dispersion")
+        self.names: list[str] = [name for name in self.file if name not in ("stations", "pairs")]
+
+    def components(self, name: str = "") -> list[str]:
+        """Return the component pairs of a measurement."""
+        return sorted(self.file[self._known(name)])
+
+    def settings(self, name: str = "", components: str = "") -> Dispersion:
+        """Return the settings that a measurement was made with."""
+        from xcorr.settings.tables import Dispersion
+
+        plain = json.loads(self.group(name, components).attrs["settings"])
+        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in plain.items()}
+        return Dispersion(**values)
+
+    def network(self, name: str = "", components: str = "") -> Network:
+        """Return the spectra of all pairs by distance, and the curve of the network."""
+        return read_network(self.group(name, components))
+
+    def get(
+        self, name: str = "", components: str = "", pairs: Sequence[str] = (), rows: np.ndarray | None = None
+    ) -> xarray.Dataset:
+        """Return a measurement as a dataset [pair, period].
+
+        Its variables are those of ``MEANING`` in ``pes/dispersion/dispersion_file.py``, and ``phase_accepted`` and
+        ``group_accepted``. Default: the first measurement, ZZ or the first component pair, and all pairs with data.
+        ``pairs`` are names such as ``XX.A-XX.B``, in either order; ``rows`` are those of the campaign.
+        """
+        import xarray
+
+        group = self.group(name, components)
+        stations = self.file["stations"][...]
+        names = stations["id"].astype(str)
+        table = self.file["pairs"][...]
+        first, second = names[table["station_1"]], names[table["station_2"]]
+        named = np.char.add(np.char.add(first, "-"), second)
+        flag = group["flag"][...]
+        chosen = self._rows(named, first, second, flag, pairs, rows)
+        dims = ("pair", "period")
+        variables: dict[str, Any] = {}
+        for field, meaning in MEANING.items():
+            values = flag[chosen] if field == "flag" else group[field][...][chosen]
+            units = {"units": UNITS[field]} if field in UNITS else {}
+            variables[field] = (dims, values, {"long_name": meaning, **units})
+        for what, mask in (("phase", flags.PHASE), ("group", flags.GROUP)):
+            variables[f"{what}_accepted"] = (
+                dims,
+                (flag[chosen] & mask) == 0,
+                {"long_name": f"{what} velocity is good"},
+            )
+        network = self.network(name, components)
+        periods = group["periods_s"][...]
+        for what in ("phase", "group"):
+            curve = network.curve
+            values = np.full(len(periods), np.nan) if curve is None else getattr(curve, what)(1 / periods)
+            of_curve = {"long_name": f"{what} velocity of the network", "units": "km/s"}
+            variables[f"network_{what}_km_s"] = ("period", values, of_curve)
+        ends = {
+            f"{key}_{number}": ("pair", stations[key][table[f"station_{number}"][chosen]])
+            for number in (1, 2)
+            for key in ("latitude", "longitude")
+        }
+        return xarray.Dataset(
+            variables,
+            {
+                "pair": named[chosen].astype(object),
+                "period": ("period", periods, {"units": "s"}),
+                "station_1": ("pair", first[chosen].astype(object)),
+                "station_2": ("pair", second[chosen].astype(object)),
+                "distance_km": ("pair", table["distance_m"][chosen] / 1000, {"units": "km"}),
+                **ends,
+            },
+            {
+                "measurement": group.parent.name[1:],
+                "components": group.name.rpartition("/")[2],
+                "settings": str(group.attrs["settings"]),
+                "software": str(self.file.attrs["software"]),
+            },
+        )
+
+    def table(
+        self, name: str = "", components: str = "", pairs: Sequence[str] = (), rows: np.ndarray | None = None
+    ) -> pandas.DataFrame:
+        """Return a measurement as a table with a row for each pair and period that has data."""
+        found = self.get(name, components, pairs, rows)
+        frame = found.drop_vars(["network_phase_km_s", "network_group_km_s"]).to_dataframe().reset_index()
+        return frame[(frame["flag"] & flags.NO_DATA) == 0].reset_index(drop=True)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+    def __enter__(self) -> Dispersions:
+        """Return itself for a ``with`` block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file at the end of a ``with`` block."""
+        self.close()
+
+    def _known(self, name: str) -> str:
+        if name and name not in self.names:
+            raise ResultsError(f"no measurement {name!r}{nearest(name, self.names)}; there are {', '.join(self.names)}")
+        return name or self.names[0]
+
+    def group(self, name: str = "", components: str = "") -> Any:
+        """Return the group of a measurement in the file. Raises ResultsError if there is none."""
+        known, there = self._known(name), self.components(name)
+        chosen = components or ("ZZ" if "ZZ" in there else there[0])
+        if chosen not in there:
+            raise ResultsError(f"{known}: no components {chosen!r}; there are {', '.join(there)}")
+        return self.file[known][chosen]
+
+    def _rows(
+        self,
+        named: np.ndarray,
+        first: np.ndarray,
+        second: np.ndarray,
+        flag: np.ndarray,
+        pairs: Sequence[str],
+        rows: np.ndarray | None,
+    ) -> np.ndarray:
+        if rows is not None:
+            chosen = np.asarray(rows)
+            if chosen.dtype.kind not in "iu" or (chosen < 0).any() or (chosen >= len(named)).any():
+                raise ResultsError(f"rows: must be numbers of pairs, 0 to {len(named) - 1}")
+            return chosen
+        if isinstance(pairs, str):
+            pairs = [pairs]
+        if not len(pairs):
+            return np.flatnonzero(((flag & flags.NO_DATA) == 0).any(axis=1))
+        number = {name: k for k, name in enumerate(named.tolist())}
+        for k, (a, b) in enumerate(zip(second.tolist(), first.tolist(), strict=True)):
+            number.setdefault(f"{a}-{b}", k)
+        lost = [pair for pair in pairs if pair not in number]
+        if lost:
+            raise ResultsError(
+                f"no pair {lost[0]!r}{nearest(lost[0], number)} in {self.path}; xcorr dispersion measures new pairs"
+            )
+        return np.array([number[pair] for pair in pairs])
+
+
+def tallies(path: Path) -> list[str]:
+    """Return lines for each measurement: the network's curve, how many velocities are accepted, and why others not."""
+    import h5py
+
+    lines = []
+    with h5py.File(path) as file:
+        for name, of in file.items():
+            for pair, group in of.items() if isinstance(of, h5py.Group) else ():
+                counted = np.zeros(1 << len(flags.WORDS), np.int64)
+                for low in range(0, len(group["flag"]), AT_ONCE):
+                    counted += np.bincount(group["flag"][low : low + AT_ONCE].ravel(), minlength=len(counted))
+                every = np.arange(len(counted))
+                accepted = [int(counted[(every & mask) == 0].sum()) for mask in (flags.PHASE, flags.GROUP)]
+                total = int(counted[(every & flags.NO_DATA) == 0].sum())
+                lines.append(f"{name} {pair}: {_curve_words(read_network(group))}")
+                lines.append(f"  {total} value(s): {accepted[0]} phase and {accepted[1]} group velocities are accepted")
+                for bit, words in flags.WORDS.items():
+                    number = int(counted[(every & bit > 0) & ((every & flags.NO_DATA) == 0)].sum())
+                    if number and bit != flags.NO_DATA:
+                        lines.append(f"  {number}: {words}")
+    return lines
+
+
+def _curve_words(of: Network) -> str:
+    pairs = int(of.spectra.count.sum())
+    if of.curve is None:
+        return f"the spectra of {pairs} pair(s) give no curve of the network; give one (dispersion.curve)"
+    f, c = of.curve.frequency_hz, of.curve.phase_km_s
+    what = "given" if of.is_given else f"fitted to the spectra of {pairs} pair(s)"
+    return f"network {c[-1]:.3f} km/s at {1 / f[-1]:.2f} s to {c[0]:.3f} km/s at {1 / f[0]:.2f} s, {what}"
