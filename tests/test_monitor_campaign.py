@@ -192,10 +192,8 @@ def test_absent_days_change_no_bits_of_others(whole, tmp_path):
 
 
 def test_interrupted_and_resumed_is_uninterrupted(whole, tmp_path, monkeypatch):
-    import xcorr.campaign.monitor_plan as plan
-
-    monkeypatch.setattr(plan, "RANGE_BYTES", 0)
-    monkeypatch.setattr(plan, "chunk_shape", lambda lags, rows: (2, lags))
+    monkeypatch.setattr("xcorr.campaign.monitor_plan.RANGE_BYTES", 0)
+    monkeypatch.setattr("xcorr.campaign.row_requests.chunk_shape", lambda lags, rows: (2, lags))
     campaign = tmp_path / "c.xcorr"
     shutil.copytree(whole, campaign)
     (campaign / NAME).unlink()

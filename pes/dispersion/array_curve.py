@@ -21,10 +21,14 @@ from xcorr.pes.items import Float64
 
 VELOCITIES = 300  # of the grid, equally far apart in slowness
 LEAST_PAIRS = 6
+ENOUGH = 30
+SURE = 0.95  # a fit of any number of pairs
 LEAST_ERRORS = 3.0  # standard errors of a correlation of that many pairs, which is 1 / root, that a fit must have
+LEAST_SHARE = 0.7  # of the best fit of any velocity, that the fit on the ridge must have
 LEAST_POWER = 1e-3  # of the spectra, as a share of the largest
-LEAST_FIT = 0.1  # correlation of spectra and model below which a frequency tells nothing
-STIFFNESS = 30.0  # how much less good a fit may be for a change of slowness from bin to bin, in steps of the grid
+STIFFNESS = 100.0  # price of a change of slowness, by the whole range from one frequency to the next
+AROUND = 4  # frequencies on either side, half of which must tell a velocity too
+WAVELENGTHS = 6.0  # between stations, of which pairs count 0.6 times as much as near ones
 KNOTS = 12  # pieces of the smooth curve, at most
 NEIGHBOURS = 4  # picks at neighbouring frequencies that err alike
 BINS = 2000  # of distance, at most
@@ -34,7 +38,7 @@ BINS = 2000  # of distance, at most
 class Binned:
     """Sums over pairs of the same distance: numbers of pairs [bin], distances (km) [bin], spectra [bin, frequency].
 
-    ``squares`` [frequency] are those of the spectra of all pairs, ``power`` [frequency] that of the waves of one side.
+    ``squares`` [bin, frequency] are those of the spectra, ``power`` [frequency] that of the waves of one side.
     """
 
     count: Float64
@@ -55,7 +59,7 @@ class Binned:
     def nothing(cls, by: Binning, grid: Grid) -> Binned:
         """Return the sums over no pairs."""
         frequencies = len(grid.frequency_hz)
-        shapes = (by.bins, by.bins, (by.bins, frequencies), frequencies, frequencies)
+        shapes = (by.bins, by.bins, (by.bins, frequencies), (by.bins, frequencies), frequencies)
         return cls(*(np.zeros(shape) for shape in shapes))
 
     def __add__(self, other: Binned) -> Binned:
@@ -86,29 +90,39 @@ def binned(of: Spectra, distance_km: Float64, by: Binning) -> Binned:
     there = of.both.any(axis=1)
     rows = of.both[there].astype(np.float64)
     number: np.ndarray = np.minimum((distance_km[there] / width).astype(int), bins - 1)
-    total = np.zeros((bins, rows.shape[1]))
+    total, squares = np.zeros((2, bins, rows.shape[1]))
     np.add.at(total, number, rows)
+    np.add.at(squares, number, rows**2)
     distances: Float64 = np.bincount(number, distance_km[there], bins).astype(np.float64)
     count = np.bincount(number, minlength=bins).astype(np.float64)
     far = there & (distance_km >= by.far_km)
     sides = (np.abs(of.causal[far]).astype(np.float64), np.abs(of.acausal[far]).astype(np.float64))
     power = (sides[0] ** 2 + sides[1] ** 2).sum(axis=0)
-    return Binned(count, distances, total, (rows**2).sum(axis=0), power)
+    return Binned(count, distances, total, squares, power)
 
 
-def fits(of: Binned, kind: str, frequency_hz: Float64, slowness: Float64) -> Float64:
+def fits(
+    of: Binned, kind: str, frequency_hz: Float64, slowness: Float64, wavelength_km: Float64
+) -> tuple[Float64, Float64]:
     """Return the correlation coefficients of spectra and model over all pairs, [frequency, slowness].
 
-    They are those of the best amplitude at each frequency, negative where that is negative.
+    They are those of the best amplitude at each frequency, negative where that is negative. Pairs count the less the
+    more wavelengths (about ``wavelength_km`` [frequency]) they are apart, because paths differ: far ones by more than a
+    quarter of a cycle. The nearest ENOUGH pairs count in any case. The second array is the number of pairs with the
+    same sum of weights, [frequency].
     """
     used = of.count > 0
     count, distance = of.count[used], of.distance_km[used] / of.count[used]
-    found = np.zeros((len(frequency_hz), len(slowness)))
-    for k, frequency in enumerate(frequency_hz):
+    order = np.argsort(distance)
+    near = distance[order[min(int(np.searchsorted(np.cumsum(count[order]), ENOUGH)), len(order) - 1)]]
+    found, numbers = np.zeros((len(frequency_hz), len(slowness))), np.zeros(len(frequency_hz))
+    for k, (frequency, wavelength) in enumerate(zip(frequency_hz, wavelength_km, strict=True)):
+        weight = np.exp(-0.5 * (distance / max(near, wavelength * WAVELENGTHS)) ** 2)
         model = waves.spectrum(kind, 2 * np.pi * frequency * distance[:, None] * slowness)
-        power = count @ model**2 * of.squares[k]
-        np.divide(of.spectra[used, k] @ model, np.sqrt(power), out=found[k], where=power > 0)
-    return found
+        power = ((count * weight) @ model**2) * (weight @ of.squares[used, k])
+        np.divide((weight * of.spectra[used, k]) @ model, np.sqrt(power), out=found[k], where=power > 0)
+        numbers[k] = (count @ weight) ** 2 / max(float(count @ weight**2), 1e-300)
+    return found, numbers
 
 
 def ridge(values: Float64) -> np.ndarray:
@@ -140,23 +154,30 @@ def array_curve(of: Binned, kind: str, frequency_hz: Float64, velocity_km_s: tup
 
     Errors are those of a least-squares fit, whose noise is what the model leaves of the spectra.
     """
-    pairs = int(of.count.sum())
-    if pairs < LEAST_PAIRS:
+    if of.count.sum() < LEAST_PAIRS:
         return None
     slowness = np.linspace(1 / velocity_km_s[1], 1 / velocity_km_s[0], VELOCITIES)
-    values = fits(of, kind, frequency_hz, slowness)
-    path = ridge(values)
+    values, pairs = fits(of, kind, frequency_hz, slowness, np.sqrt(np.prod(velocity_km_s)) / frequency_hz)
+    likelihood = -np.log(1 - np.clip(values, 0, 1 - 1e-9) ** 2)  # of normal errors, for each pair
+    path = ridge(likelihood)
     step, rows = slowness[1] - slowness[0], np.arange(len(path))
     middle = np.clip(path, 1, VELOCITIES - 2)
     before, at, after = (values[rows, middle + k] for k in (-1, 0, 1))
     bend = before - 2 * at + after
-    heard = of.squares > LEAST_POWER * of.squares.max()
-    good = heard & (bend < 0) & (at > max(LEAST_FIT, LEAST_ERRORS / np.sqrt(pairs))) & (at >= before) & (at >= after)
+    power = of.squares.sum(axis=0)
+    good = (power > LEAST_POWER * power.max()) & (bend < 0) & (at >= before) & (at >= after)
+    good &= (at > LEAST_SHARE * values.max(axis=1)) & (at > np.minimum(LEAST_ERRORS / np.sqrt(pairs), SURE))
+    often = scipy.ndimage.uniform_filter1d(good.astype(float), 2 * AROUND + 1, mode="nearest") > 0.5
+    runs, count = scipy.ndimage.label(often)
+    if not count:
+        return None
+    longest = 1 + np.argmax(np.bincount(runs)[1:])
+    good &= runs == longest
     if good.sum() < 3:
         return None
     found = slowness[middle[good]] + ((before - after) / (2 * bend))[good] * step
     # the misfit (1 - fit^2) of n spectra rises by its own size / (n - 2) at one standard error
-    left = (1 - np.minimum(at[good], 1) ** 2) / max(1, pairs - 2)
+    left = (1 - np.minimum(at[good], 1) ** 2) / np.maximum(1, pairs[good] - 2)
     errors = np.sqrt(left / (-bend[good] * np.maximum(at[good], 1e-9))) * step
     return _smooth(frequency_hz[good], found, errors)
 

@@ -85,7 +85,7 @@ def filters(grid: Grid, curve: Curve, frequency_hz: Float64, distance_km: float)
 
 def classes(distance_km: Float64) -> np.ndarray:
     """Return the class [row] of distances: their logarithm in steps of CLASS."""
-    found: np.ndarray = np.floor(np.log(np.maximum(distance_km, 1e-3)) / np.log(CLASS)).astype(np.int64)
+    found: np.ndarray = np.floor(np.log(np.fmax(distance_km, 1e-3)) / np.log(CLASS)).astype(np.int64)
     return found
 
 

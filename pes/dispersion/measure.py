@@ -164,6 +164,8 @@ class DispersionMeasurer:
         phase = 2 * np.pi * f / k
         arrival = waves.phase_slope(self.kind, network) * r / self.curve.group(f) + ftan.at_periods(of.main, f)
         group = r * waves.phase_slope(self.kind, x) / arrival
+        # phases alone cannot tell sides that differ by whole cycles
+        is_apart = (2 * delays_apart / arrival > how.most_difference) & (delays_apart > 3 * noise_delay)
         has_arrival = of.main.has_peak & (arrival > 0)
         number = k * r / (2 * np.pi)
         flag = sum(
@@ -172,7 +174,7 @@ class DispersionMeasurer:
                 (flags.LOW_SNR, is_low),
                 (flags.FEW_WAVELENGTHS, ~far & ~by_spectrum),
                 (flags.FEW_FOR_GROUP, number < how.least_group),
-                (flags.SIDES, 2 * sides / x > how.most_difference),
+                (flags.SIDES, (2 * sides / x > how.most_difference) | is_apart),
                 (flags.METHODS, 2 * methods > how.most_difference),
                 (flags.BRANCH, is_doubtful),
                 (flags.EDGE, ~has_arrival),
@@ -250,4 +252,4 @@ def _filled(values: Float64, good: np.ndarray) -> Float64:
     after = np.minimum.accumulate(np.where(good, every, 2 * count)[:, ::-1], axis=1)[:, ::-1]
     nearest = np.where((before >= 0) & ((every - before <= after - every) | (after >= count)), before, after)
     found = np.take_along_axis(values, np.minimum(nearest, count - 1), axis=1)
-    return np.where(good.any(axis=1)[:, None], found, 1.0)
+    return np.where(good.any(axis=1, keepdims=True), found, 1.0)

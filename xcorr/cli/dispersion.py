@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from xcorr.cli.options import EXISTING, EXISTING_FILE
+from xcorr.cli.options import EXISTING, EXISTING_FILE, OPTIONAL_PATH
 
 
 @click.command()
@@ -21,8 +21,22 @@ from xcorr.cli.options import EXISTING, EXISTING_FILE
     metavar="dispersion.KEY=VALUE",
     help="Set a key of all measurements, or with dispersion.NAME.KEY of one, in TOML.",
 )
+@click.option("--map", "period", type=float, metavar="PERIOD", help="Then draw a first map at this period (s).")
+@click.option("--cell", "cell_km", type=click.FloatRange(min=0.001), help="--map: size of a cell (km).")
+@click.option("--velocity", type=click.Choice(["phase", "group"]), default="phase", help="--map: which velocity.")
+@click.option("-C", "--components", default="", help="--map: component pair. Default: ZZ.")
+@click.option("-o", "--output", type=OPTIONAL_PATH, help="--map: picture. Default: in the campaign.")
 def dispersion(
-    campaign: Path, config: Path | None, mapping: str | None, workers: int | None, assignments: tuple[str, ...]
+    campaign: Path,
+    config: Path | None,
+    mapping: str | None,
+    workers: int | None,
+    assignments: tuple[str, ...],
+    period: float | None,
+    cell_km: float | None,
+    velocity: str,
+    components: str,
+    output: Path | None,
 ) -> None:
     """Measure phase and group velocities by period on the stacks of a campaign, and write them to dispersion.h5.
 
@@ -54,6 +68,23 @@ def dispersion(
             click.echo(f"{done.path}: {done.tables} measurement(s) of {done.pairs} pair(s){resumed}")
         for line in tallies(done.path):
             click.echo(line)
+        if period is not None:
+            click.echo(_map(campaign, period, cell_km, velocity, components, output))
         return 0
 
     sys.exit(engine(mapping or frozen_settings(campaign).run.mapping).lead(work))
+
+
+def _map(
+    campaign: Path, period: float, cell_km: float | None, velocity: str, components: str, output: Path | None
+) -> str:
+    """Draw a map, and return what was written."""
+    from xcorr.results import Results, figures
+    from xcorr.results.velocity_maps import map_of
+
+    with Results(campaign) as results:
+        found = map_of(results, period, "", components, velocity, cell_km)
+    name = f"map_{found.components}_{velocity}_{found.period_s:.3g}s.png"
+    target = output or campaign / name
+    figures.save(figures.period_map(found), target)
+    return f"wrote {target}"

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from xcorr.cli.measured_figures import measured, measured_kind, measured_options
 from xcorr.cli.options import EXISTING, OPTIONAL_PATH, selection_of, selection_options, stack_options
 
 KINDS = {  # figures besides the record section, and what they show
@@ -17,8 +18,6 @@ KINDS = {  # figures besides the record section, and what they show
     "psd": "Draw power spectra of a station's waveforms before and after conditioning, read from the source again.",
     "availability": "Draw the share of windows used, by component of a station and chunk.",
 }
-
-MONITORING = ("monitor", "similarity", "interferogram")  # figures of velocity changes
 
 
 def _kinds(command: Any) -> Any:
@@ -31,18 +30,7 @@ def _kinds(command: Any) -> Any:
 @click.argument("results", type=EXISTING)
 @click.option("--pair", nargs=2, metavar="NET.STA NET.STA", help="Draw one pair, and its series over time.")
 @_kinds
-@click.option(
-    "--monitor", metavar="NAMES", help="Draw velocity changes of these measurements, such as coda,late or all."
-)
-@click.option("--similarity", metavar="NAME", help="With --pair: draw its coefficients by stretch and date.")
-@click.option("--interferogram", metavar="NAME", help="With --pair: draw its series by date, and the lags compared.")
-@click.option(
-    "--mean",
-    "mean",
-    type=click.Choice(["median", "mean", "weighted", "trimmed"]),
-    default="median",
-    help="--monitor: how the pairs are put together.",
-)
+@measured_options
 @stack_options
 @selection_options
 @click.option("--velocity", help="Lines of these velocities in the record section (km/s), such as 2,3,4.")
@@ -68,14 +56,11 @@ def plot(results: Path, output: Path | None, **given: Any) -> None:
         if given[name] is not None and not np.isfinite(given[name]).all():
             raise click.BadParameter(f"--{name.replace('_', '-')}: must be finite")
     folder = results if results.is_dir() else results.parent
-    kinds = [name for name in MONITORING if given[name] is not None]
-    kind = kinds[0] if kinds else ""
-    if len(kinds) > 1:
-        raise click.UsageError(f"--{kinds[0]} and --{kinds[1]} are different figures; give one of them")
-    if kind and chosen and chosen != ["pair"]:
-        raise click.UsageError(f"--{kind} and --{chosen[0]} are different figures; give one of them")
-    drawn = _monitoring(kind, results, given) if kind else None
-    figure, name = drawn or _drawn(chosen[0] if chosen else "section", results, folder, given)
+    kind = measured_kind(given, chosen)
+    if kind:
+        figure, name = measured(kind, results, given, _named, _selected(given))
+    else:
+        figure, name = _drawn(chosen[0] if chosen else "section", results, folder, given)
     target = output or folder / f"{name}.png"
     figures.save(figure, target)
     click.echo(f"wrote {target}")
@@ -118,33 +103,6 @@ def _drawn(kind: str, results: Path, folder: Path, given: dict[str, Any]) -> tup
         lines = velocities and "v" + "-".join(f"{v:g}" for v in velocities)
         drawn = figures.record_section(found, components, given["max_lag"], stack, band, selection, velocities, insist)
         return drawn, _named(kind, *what, lag, *pairs, lines)
-
-
-def _monitoring(kind: str, results: Path, given: dict[str, Any]) -> tuple[Any, str]:
-    """Return a figure of velocity changes, and the name of its file."""
-    from xcorr.results import Results, figures
-    from xcorr.results.pair_table import PairTable
-
-    components, pair, names = given["components"] or "", given["pair"], given[kind].split(",")
-    if not all(names) or (kind != "monitor" and len(names) > 1):
-        raise click.UsageError(f"--{kind} {given[kind]!r}: names no measurement, or several where one is drawn")
-    if kind != "monitor" and not pair:
-        raise click.UsageError(f"--{kind} needs --pair NET.STA NET.STA")
-    called = _named(kind, "+".join(names), components, "-".join(pair or ()), *_selected(given))
-    with Results(results) as found:
-        if kind != "monitor":
-            draw = figures.similarity if kind == "similarity" else figures.interferogram
-            return draw(found, pair[0], pair[1], names[0], components), called
-        rows = None
-        if not pair and _selected(given):
-            chosen = selection_of(
-                **{name: given[name] for name in ("distance", "azimuth", "pairs", "networks", "where")}
-            )
-            rows = chosen.rows(PairTable(found, components if components in found.components else found.components[0]))
-            with found.monitoring as of:
-                rows = rows[rows < len(of.file["pairs"])]  # pairs that came later are not measured yet
-        wanted = () if names == ["all"] else names
-        return figures.velocity_changes(found, wanted, components, pair, rows, given["mean"]), called
 
 
 def _selected(given: dict[str, Any]) -> list[str]:

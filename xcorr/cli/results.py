@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from xcorr.cli.campaigns import tell
-from xcorr.cli.options import EXISTING, OPTIONAL_PATH, installed_name, selection_of, selection_options, stack_options
+from xcorr.cli.options import EXISTING, OPTIONAL_PATH, selection_of, selection_options, stack_options
 
 
 @click.command()
@@ -73,13 +73,16 @@ def compare(first: Path, second: Path) -> None:
     "--format",
     "kind",
     required=True,
-    callback=installed_name("exports"),
-    help="asdf, csv, mseed, netcdf, sac, zarr, or what another package brings.",
+    help="asdf, csv, mseed, netcdf, sac, zarr, or what another package brings. With --dispersion: csv, netcdf, "
+    "dsurftomo, surfatt, fmst.",
 )
 @stack_options
 @selection_options
 @click.option("--pair", nargs=2, metavar="NET.STA NET.STA", help="Export one pair.")
 @click.option("--monitor", "measurement", help="Export the velocity changes of a measurement: csv or netcdf.")
+@click.option(
+    "--dispersion", "curves", help="Export the velocities of a measurement, also in formats of tomography programs."
+)
 @click.option("--series", is_flag=True, help="Export the series, not the stacks.")
 @click.option("--reverse", is_flag=True, help="Positive lag: from station 2 to 1, as in ObsPy, yam and dispel4py.")
 def export(
@@ -92,28 +95,42 @@ def export(
     insist: bool,
     pair: tuple[str, str] | None,
     measurement: str | None,
+    curves: str | None,
     series: bool,
     reverse: bool,
     **selected: Any,
 ) -> None:
     """Write the stacks, or the series, of pairs in a format that other programs read."""
+    from xcorr.core import installed
     from xcorr.results import Results
     from xcorr.results.export import export as write
 
+    of_results = [name for name, given in (("monitor", measurement), ("dispersion", curves)) if given is not None]
     if series and which:
         raise click.UsageError("--series and --stack are different things; give one of them")
+    if len(of_results) > 1 or (of_results and (series or which or band or reverse)):
+        raise click.UsageError(
+            f"--series, --stack, --band and --reverse are of correlations, not of --{of_results[0]}; give one of "
+            "--monitor and --dispersion"
+        )
+    if not of_results and kind not in installed.names("exports"):
+        raise click.BadParameter(f"--format: {kind!r} is not one of {', '.join(installed.names('exports'))}")
     wanted = selection_of(**selected)
     with Results(results) as found:
         if pair:
             found.row(*pair)  # raises an error that says what there is
             wanted = dataclasses.replace(wanted, pairs=(*wanted.pairs, "-".join(pair)))
         if measurement is not None:
-            if series or which or band or reverse:
-                raise click.UsageError("--series, --stack, --band and --reverse are of correlations, not of --monitor")
             from xcorr.results.monitoring import export_changes
 
             count = export_changes(found, output, kind, measurement, components or "", wanted)
             click.echo(f"wrote the velocity changes of {count} pair(s) to {output}")
+            return
+        if curves is not None:
+            from xcorr.results.tomography import export_dispersion
+
+            count = export_dispersion(found, output, kind, curves, components or "", wanted)
+            click.echo(f"wrote the dispersion of {count} pair(s) to {output}")
             return
         stack = None if series else which or found.main_stack
         listed = components.replace(" ", "").split(",") if components else ()

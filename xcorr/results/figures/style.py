@@ -39,7 +39,9 @@ def with_defaults(draw: Callable[P, R]) -> Callable[P, R]:
     return drawn
 
 
-def new_figure(width: float, height: float, rows: int = 1, heights: tuple[float, ...] | None = None) -> tuple[Any, Any]:
+def new_figure(
+    width: float, height: float, rows: int = 1, heights: tuple[float, ...] | None = None, columns: int = 1
+) -> tuple[Any, Any]:
     """Return a figure (inches) and its axes, without pyplot, which keeps its figures open. ``heights`` are relative."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -52,7 +54,7 @@ def new_figure(width: float, height: float, rows: int = 1, heights: tuple[float,
 
     figure = Picture(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, height_ratios=heights)
+    return figure, figure.subplots(rows, columns, height_ratios=heights)
 
 
 def encoded(figure: Any, kind: str) -> bytes:
