@@ -252,7 +252,7 @@ def test_the_ridge_is_the_best_of_all_paths(seed):
 
 def test_the_ridge_is_of_the_right_mode():
     """Few distances, so that other velocities fit as well at high frequencies: the smooth curve is found."""
-    distance = np.array([20.0, 23, 26, 35, 40, 44, 52, 60])
+    distance = np.array([20.0, 23, 26, 29, 35, 38, 40, 44, 52, 60])
     curve, _ = network_of(correlations(distance, noise=0.02), distance)
     inside = (curve.frequency_hz > 0.12) & (curve.frequency_hz < 0.75)
     assert np.abs(curve.phase_km_s / phase_velocity(curve.frequency_hz) - 1)[inside].max() < 0.01
@@ -263,7 +263,7 @@ def test_noise_has_no_curve():
     noise = np.random.default_rng(0).standard_normal((100, 2 * MAX_LAG + 1)).astype("f4")
     of = binned(spectra(noise, distance, GRID), distance, Binning.of(distance, 1.0, 0.75))
     curve = array_curve(of, waves.VERTICAL, GRID.frequency_hz, HOW.velocity_km_s)
-    assert curve is None or len(curve.frequency_hz) < 0.1 * len(GRID.frequency_hz)
+    assert curve is None
     empty = Binned.nothing(Binning.of(distance, 1.0, 0.75), GRID)
     assert array_curve(empty, waves.VERTICAL, GRID.frequency_hz, HOW.velocity_km_s) is None
 

@@ -13,7 +13,7 @@ import pytest
 from xcorr import results
 from xcorr.campaign.run import run_campaign
 from xcorr.core import installed
-from xcorr.settings.tables import Monitor
+from xcorr.settings.tables import Dispersion, Monitor
 from xcorr.settings.toml import KINDS, build
 
 START = obspy.UTCDateTime(2024, 3, 1)
@@ -108,6 +108,10 @@ ELSEWHERE = {
     **{
         f"monitor.{field.name}": ("test_monitor_campaign.py", "test_every_key_changes_what_is_measured")
         for field in dataclasses.fields(Monitor)
+    },
+    **{
+        f"dispersion.{field.name}": ("test_dispersion_campaign.py", "test_every_key_changes_what_is_measured")
+        for field in dataclasses.fields(Dispersion)
     },
     **{
         f"insert.{key}": ("test_seams.py", "test_an_element_of_ones_own_in_the_main_job")

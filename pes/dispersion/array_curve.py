@@ -20,7 +20,8 @@ from xcorr.pes.dispersion.curve import Curve
 from xcorr.pes.items import Float64
 
 VELOCITIES = 300  # of the grid, equally far apart in slowness
-LEAST_PAIRS = 6
+LEAST_PAIRS = 10
+LEAST_BAND = 1.2  # ratio of the highest to the lowest frequency of a curve
 ENOUGH = 30
 SURE = 0.95  # a fit of any number of pairs
 LEAST_ERRORS = 3.0  # standard errors of a correlation of that many pairs, which is 1 / root, that a fit must have
@@ -150,7 +151,7 @@ def ridge(values: Float64) -> np.ndarray:
 
 
 def array_curve(of: Binned, kind: str, frequency_hz: Float64, velocity_km_s: tuple[float, float]) -> Curve | None:
-    """Return the phase velocity of the network, or None if no frequency tells it.
+    """Return the phase velocity of the network, or None if the spectra do not tell it.
 
     Errors are those of a least-squares fit, whose noise is what the model leaves of the spectra.
     """
@@ -179,7 +180,10 @@ def array_curve(of: Binned, kind: str, frequency_hz: Float64, velocity_km_s: tup
     # the misfit (1 - fit^2) of n spectra rises by its own size / (n - 2) at one standard error
     left = (1 - np.minimum(at[good], 1) ** 2) / np.maximum(1, pairs[good] - 2)
     errors = np.sqrt(left / (-bend[good] * np.maximum(at[good], 1e-9))) * step
-    return _smooth(frequency_hz[good], found, errors)
+    curve = _smooth(frequency_hz[good], found, errors)
+    group = curve.group(curve.frequency_hz)
+    is_possible = (group > velocity_km_s[0] / 2).all() and (group < 2 * velocity_km_s[1]).all()
+    return curve if is_possible and curve.frequency_hz[-1] > LEAST_BAND * curve.frequency_hz[0] else None
 
 
 def _smooth(frequency: Float64, slowness: Float64, errors: Float64) -> Curve:

@@ -102,4 +102,6 @@ def _settings(folder: Path, assignments: Sequence[str], plain: dict[str, object]
         raise SettingsError(f"--set {unknown[0]}: only settings of {' and '.join(SECTIONS)} can be new here")
     given = {**old.as_dict(), **({"dispersion": plain["dispersion"]} if "dispersion" in plain else {})}
     settings = build(override(given, assignments))
-    return settings if settings.dispersion else dataclasses.replace(settings, dispersion=(Dispersion(),))
+    tables = settings.dispersion or (Dispersion(),)
+    placed = (dataclasses.replace(t, curve=str(Path(t.curve).absolute())) if t.curve else t for t in tables)
+    return dataclasses.replace(settings, dispersion=tuple(placed))

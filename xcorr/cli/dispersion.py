@@ -24,7 +24,7 @@ from xcorr.cli.options import EXISTING, EXISTING_FILE, OPTIONAL_PATH
 @click.option("--map", "period", type=float, metavar="PERIOD", help="Then draw a first map at this period (s).")
 @click.option("--cell", "cell_km", type=click.FloatRange(min=0.001), help="--map: size of a cell (km).")
 @click.option("--velocity", type=click.Choice(["phase", "group"]), default="phase", help="--map: which velocity.")
-@click.option("-C", "--components", default="", help="--map: component pair. Default: ZZ.")
+@click.option("--components", default="", help="--map: component pair. Default: ZZ.")
 @click.option("-o", "--output", type=OPTIONAL_PATH, help="--map: picture. Default: in the campaign.")
 def dispersion(
     campaign: Path,

@@ -51,7 +51,8 @@ def dispersion_curves(results: Results, name: str = "", components: str = "", ro
         panel.set_xlim(period[0] * 0.95, period[-1] * 1.05)
         panel.set_title(f"{what} velocity, {int(there.sum())} pairs", fontsize="medium")
         _periods(panel)
-        panel.legend(fontsize="small")
+        if panel.get_legend_handles_labels()[0]:
+            panel.legend(fontsize="small")
     axes[0].set_ylabel("km/s")
     figure.suptitle(f"{found.attrs['measurement']} {found.attrs['components']}", fontsize="medium")
     return figure  # type: ignore[no-any-return]
@@ -146,7 +147,7 @@ def velocity_histograms(results: Results, name: str = "", components: str = "", 
     limits = low - 0.05, high + 0.05
     for panel, k in zip(np.ravel(axes), chosen, strict=False):
         of_period = values[good[:, k], k]
-        panel.hist(of_period, BINS, limits, color="C0")
+        panel.hist(of_period, bins=BINS, range=limits, color="C0")
         panel.axvline(float(found[f"network_{velocity}_km_s"][k]), color="C3", linewidth=1)
         panel.set_title(f"{found['period'].values[k]:.3g} s: {len(of_period)} pairs", fontsize="small")
     for panel in np.ravel(axes)[len(chosen) :]:
