@@ -30,6 +30,9 @@ MENTIONS = {  # of a command, not commands
         "serve",
         "archive",
         "monitor",
+        "dispersion",
+        "demo",
+        "export --dispersion waves",
     )
 }
 ELSEWHERE = {  # and why
@@ -110,7 +113,7 @@ def arguments(command, mapping, folder):
             (name,) = store.execute("SELECT id FROM product LIMIT 1").fetchone()
         words[words.index("NAME")] = name
     words = [{"FILE": "FILE.py", "MAPPING": mapping, "N": "2"}.get(w, w) for w in words]
-    if (words[0] in ("run", "monitor") or words[:2] == ["workflow", "run"]) and "-m" not in words:
+    if (words[0] in ("run", "monitor", "dispersion") or words[:2] == ["workflow", "run"]) and "-m" not in words:
         words += ["-m", mapping, "-n", "2"]
     return words
 
@@ -126,7 +129,7 @@ def run_page(page, mapping, folder, invoke):
 
 
 WITH_COMMANDS = [page for page in PAGES if commands(page)]
-WITH_RUNS = [page for page in WITH_COMMANDS if any(" run " in c for c in commands(page))]
+WITH_RUNS = [page for page in WITH_COMMANDS if any(" run " in c or " dispersion " in c for c in commands(page))]
 
 
 def test_there_are_commands():

@@ -314,3 +314,41 @@ def test_velocity_changes_by_the_hour(real_data, tmp_path):
         good = changes["flag"].values == 0
         assert 0.5 < good.mean() < 1
         assert np.abs(np.median(changes["dvv"].values[good])) < 0.01
+
+
+def test_dispersion_of_four_stations(real_data, tmp_path):
+    """Six pairs in a line, up to 18 km: no curve of the network comes out, and with one given no more than there is."""
+    from click.testing import CliRunner
+
+    from xcorr.cli.program import main
+
+    (tmp_path / "stations.txt").write_text("".join(f"KS {c}\n" for c in KANSAS))
+    (tmp_path / "curve.txt").write_text("".join(f"{period} {1.6 + 0.12 * period}\n" for period in (2.5, 3, 4, 5, 6)))
+    campaign = tmp_path / "stations.xcorr"
+    given = [
+        "--set",
+        f"dispersion.given.curve='{tmp_path}/curve.txt'",
+        "--set",
+        "dispersion.given.velocity_km_s=[1.0,4.0]",
+    ]
+    said = []
+    for words in (
+        ["run", tmp_path / "stations.txt", "--source", f"files:{real_data}/kansas-3c-1hz", "--start", "2022-05-17",
+         "--end", "2022-05-24", "--set", "condition.rate_hz=1", "--set", "condition.band_hz=[0.05,0.4]",
+         "--set", 'correlate.components=["ZZ","RR","TT"]', "--set", "whiten.per=station",
+         "--set", "normalize.per=station", "--set", "stack.substack_s=21600"],
+        ["dispersion", campaign],
+        ["dispersion", campaign, *given],
+        ["plot", campaign, "--bessel", "given", "--components", "TT"],
+        ["plot", campaign, "--frequency-time", "given", "--components", "TT", "--pair", "KS.A7K2", "KS.D2X6"],
+    ):  # fmt: skip
+        done = CliRunner().invoke(main, [str(word) for word in words])
+        assert done.exit_code == 0, done.output
+        said.append(done.output)
+    assert said[1].count("give no curve of the network") == 3
+    with results.open(campaign) as found, found.dispersion as of:
+        values = of.get("given", "TT")
+        assert values.sizes["pair"] == 6
+        assert not values["phase_accepted"].values[:, values["period"].values > 6].any(), "beyond the curve"
+        good = values["phase_accepted"].values
+        assert np.isfinite(values["phase_error_km_s"].values[good]).all()
