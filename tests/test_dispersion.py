@@ -12,6 +12,7 @@ from surface_waves import BAND, MAX_LAG, RATE, correlations, group_velocity, pai
 from xcorr.pes.dispersion import flags, ftan, waves
 from xcorr.pes.dispersion.array_curve import Binned, Binning, array_curve, binned, fits, frequency_bessel, ridge
 from xcorr.pes.dispersion.correlation_spectra import Grid, spectra
+from xcorr.pes.dispersion.crossings import crossings, zeros
 from xcorr.pes.dispersion.curve import Curve, read_curve
 from xcorr.pes.dispersion.measure import FIELDS, Dispersion, DispersionMeasurer
 from xcorr.pes.dispersion.straight_rays import Cells, velocity_map
@@ -52,7 +53,8 @@ def test_fields_without_noise(components):
     far = distance[:, None] / (c / FREQUENCY) >= 3
     assert far[:3].sum() == 15 + 24 + 30
     for name, truth, largest in (
-        ("ftan_km_s", c, 1e-3), ("spectral_km_s", c, 2e-4), ("phase_km_s", c, 3e-4), ("group_km_s", u, 4e-3)
+        ("ftan_km_s", c, 1e-3), ("spectral_km_s", c, 2e-4), ("crossing_km_s", c, 2e-3), ("phase_km_s", c, 3e-4),
+        ("group_km_s", u, 4e-3),
     ):  # fmt: skip
         assert np.abs(found[name] / truth - 1)[:3][far[:3]].max() < largest, name
     assert accepted(found)[:3][far[:3]].all()
@@ -321,6 +323,21 @@ def test_a_curve_between_and_beyond_its_points(tmp_path):
         path.write_text(text)
         with pytest.raises(ParameterError, match=words):
             read_curve(path)
+
+
+@pytest.mark.parametrize("kind", [waves.VERTICAL, waves.HORIZONTAL])
+def test_crossings_tell_the_wavenumber(kind):
+    """Spectra of any amplitude, and a curve that is off by less than a quarter of a cycle."""
+    f = np.linspace(0.1, 0.8, 400)
+    distance, share = np.array([20.0, 60.0, 200.0]), np.array([1.02, 0.99, 1.004])
+    x = distance[:, None] * 2 * np.pi * f / phase_velocity(f)
+    real = (1 + f**2) * waves.spectrum(kind, x * share[:, None])
+    found = crossings(kind, real.astype("f4"), f, x, np.array([0.05, 0.2, 0.4, 0.6]))
+    assert np.isnan(found[:, 0]).all(), "outside the crossings"
+    assert np.abs(found[:, 1:] - share[:, None]).max() < 1e-3
+    assert np.isnan(crossings(kind, np.zeros((1, 400), "f4"), f, x[:1], f[:2])).all()
+    assert np.allclose(waves.spectrum(kind, zeros(kind, 100.0)), 0, atol=1e-9)
+    assert waves.slope(kind, zeros(kind, 100.0)[:2])[0] < 0 < waves.slope(kind, zeros(kind, 100.0)[:2])[1]
 
 
 def test_filters_move_no_arrival_and_turn_no_phase():

@@ -30,6 +30,7 @@ MEANING = {
     "flag": "sum of " + ", ".join(f"{number}: {text}" for number, text in WORDS.items()),
     "ftan_km_s": "phase velocity by frequency-time analysis",
     "spectral_km_s": "phase velocity by the fit of the spectrum",
+    "crossing_km_s": "phase velocity by zero crossings of the spectrum, as a check",
 }
 FILLS: dict[str, Any] = {"branch": 0, "flag": NO_DATA | NO_CURVE}
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from xcorr.pes.dispersion import flags, ftan, waves
 from xcorr.pes.dispersion.correlation_spectra import Grid, Spectra, spectra
+from xcorr.pes.dispersion.crossings import crossings
 from xcorr.pes.dispersion.curve import Curve
 from xcorr.pes.dispersion.spectral_fit import SpectralFit
 from xcorr.pes.items import Float32, Float64
@@ -17,7 +18,7 @@ Values = dict[str, np.ndarray]  # by field, [row, period]
 KINDS = {"branch": np.int8, "flag": np.uint16}  # of fields; the others are float32
 FIELDS = (
     "phase_km_s", "phase_error_km_s", "group_km_s", "group_error_km_s", "snr", "wavelengths", "branch", "flag",
-    "ftan_km_s", "spectral_km_s",
+    "ftan_km_s", "spectral_km_s", "crossing_km_s",
 )  # fmt: skip
 LEAST_FIT = 0.5  # correlation of a spectrum and its model below which the model says nothing
 TOGETHER = 512  # rows in memory at once
@@ -149,9 +150,12 @@ class DispersionMeasurer:
         far = network >= 2 * np.pi * how.least_phase
         by_ftan = far & ~is_low & is_covered & ~is_doubtful
         begin = _filled(x / network, by_ftan)
-        x_spectral, error_spectral, fit = self._by_spectrum(own, distance_km, network * begin, begin)
+        of_bins = self._at_bins(distance_km, begin)
+        fitted = self.fit(own.both, of_bins, self.grid.bins_apart(distance_km))
+        x_spectral, error_spectral = network * begin * fitted.share, fitted.error / fitted.share
+        crossing = network * begin * crossings(self.kind, own.both, self.grid.frequency_hz, of_bins, f)
         near = network >= 2 * np.pi * how.least_spectral
-        by_spectrum = near & ~is_low & is_covered & (fit >= LEAST_FIT)[:, None]
+        by_spectrum = near & ~is_low & is_covered & (fitted.fit >= LEAST_FIT)[:, None]
         by_spectrum &= (np.abs(x_spectral - network * begin) < TURN) & (error_spectral < how.most_difference)
         k = np.where(by_spectrum, np.where(by_ftan, (x + x_spectral) / 2, x_spectral), x) / r
         sides, delays_apart = self._sides(of)
@@ -194,15 +198,14 @@ class DispersionMeasurer:
             "flag": flag,
             "ftan_km_s": np.where(far, 2 * np.pi * f * r / x, np.nan),
             "spectral_km_s": np.where(by_spectrum, 2 * np.pi * f * r / x_spectral, np.nan),
+            "crossing_km_s": np.where(near & is_covered, 2 * np.pi * f * r / crossing, np.nan),
         }
 
-    def _by_spectrum(
-        self, own: Spectra, distance_km: Float64, x: Float64, begin: Float64
-    ) -> tuple[Float64, Float64, Float64]:
-        """Return x = k r at the periods by the fit of spectra, their relative errors, and how good the fit is [row]."""
-        of_bins = np.stack([np.interp(self.grid.frequency_hz, self.frequency_hz, row) for row in begin])
-        fitted = self.fit(own.both, distance_km[:, None] * self.wavenumber * of_bins, self.grid.bins_apart(distance_km))
-        return x * fitted.share, fitted.error / fitted.share, fitted.fit
+    def _at_bins(self, distance_km: Float64, share: Float64) -> Float64:
+        """Return x = k r [row, bin] of the network's curve, times a share that is known at the periods."""
+        shares = np.stack([np.interp(self.grid.frequency_hz, self.frequency_hz, row) for row in share])
+        found: Float64 = distance_km[:, None] * self.wavenumber * shares
+        return found
 
     def _sides(self, of: _Measured) -> tuple[Float64, Float64]:
         """Return by how much each side's phase (radians) and delay (s) is off their mean; 0 unless both have waves."""

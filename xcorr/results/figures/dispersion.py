@@ -44,6 +44,11 @@ def dispersion_curves(results: Results, name: str = "", components: str = "", ro
             panel.plot(
                 period[used], np.nanmedian(values[:, used], axis=0), "o", color="C0", markersize=3, label="median"
             )
+        if what == "phase" and used.any():
+            crossing = np.where(np.isfinite(values), found["crossing_km_s"].values, np.nan)[:, used]
+            there_too = np.isfinite(crossing).any(axis=0)
+            middle = np.nanmedian(crossing[:, there_too], axis=0)
+            panel.plot(period[used][there_too], middle, "+", color="C2", markersize=5, label="median, zero crossings")
         if network.curve is not None:
             f = network.curve.frequency_hz
             panel.plot(1 / f, getattr(network.curve, what)(f), color="C3", linewidth=1.5, label="network")
