@@ -63,12 +63,12 @@ def main() -> None:
     blocks = [(d, correlations(d, rng)) for d in np.split(distance, range(TOGETHER, len(distance), TOGETHER))]
     for d, rows in blocks:
         begin = time.perf_counter()
-        total += binned(spectra(rows, d, grid), d, by)
+        total += binned(spectra(rows, d, grid), d, by, grid)
         seconds["spectra"] += time.perf_counter() - begin
     begin = time.perf_counter()
-    curve = array_curve(total, waves.VERTICAL, grid.frequency_hz, how.velocity_km_s)
+    curve = array_curve(total, waves.VERTICAL, grid.of_network_hz, how.velocity_km_s)
     assert curve is not None
-    measurer = DispersionMeasurer(how, "ZZ", grid, curve, total.level(curve.wavenumber(grid.frequency_hz)))
+    measurer = DispersionMeasurer(how, "ZZ", grid, curve, total.level(curve.wavenumber(grid.of_network_hz)))
     seconds["network"] = time.perf_counter() - begin
     truth = 3.2 - 0.8 / np.array(how.periods_s)
     for d, rows in blocks:

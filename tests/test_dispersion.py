@@ -27,7 +27,7 @@ GRID = Grid(RATE, MAX_LAG, HOW.band_hz, HOW.velocity_km_s)
 def network_of(stacks, distance, components="ZZ"):
     """The curve of a network, and the measurer that uses it."""
     by = Binning.of(distance, HOW.velocity_km_s[0], HOW.band_hz[1])
-    sums = binned(spectra(stacks, distance, GRID), distance, by)
+    sums = binned(spectra(stacks, distance, GRID), distance, by, GRID)
     curve = array_curve(sums, waves.kind_of(components), GRID.frequency_hz, HOW.velocity_km_s)
     level = sums.level(curve.wavenumber(GRID.frequency_hz))
     return curve, DispersionMeasurer(HOW, components, GRID, curve, level)
@@ -91,7 +91,7 @@ def test_a_curve_of_the_users_is_enough_for_one_pair():
     stacks = correlations(distance)
     f = np.linspace(0.08, 0.9, 12)
     curve = Curve(f, 1.01 * phase_velocity(f), np.zeros(12))
-    sums = binned(spectra(stacks, distance, GRID), distance, Binning.of(distance, 1.0, 0.75))
+    sums = binned(spectra(stacks, distance, GRID), distance, Binning.of(distance, 1.0, 0.75), GRID)
     assert array_curve(sums, waves.VERTICAL, GRID.frequency_hz, HOW.velocity_km_s) is None, "one pair has no network"
     level = sums.level(curve.wavenumber(GRID.frequency_hz))
     found = DispersionMeasurer(HOW, "ZZ", GRID, curve, level)(stacks, distance)
@@ -179,6 +179,71 @@ def test_reasons():
     assert set(flags.WORDS) == {1 << k for k in range(len(flags.WORDS))}
 
 
+def test_noise_is_not_accepted():
+    """White noise beside a given curve, with lags that are long and that are short."""
+    rng = np.random.default_rng(1)
+    distance = rng.uniform(10, 100, 300)
+    f = np.linspace(0.08, 0.9, 12)
+    curve = Curve(f, phase_velocity(f), np.zeros(12))
+    for max_lag in (80, 120, 240, 480):
+        grid = Grid(RATE, max_lag, HOW.band_hz, HOW.velocity_km_s)
+        noise = rng.standard_normal((300, 2 * max_lag + 1)).astype("f4")
+        level = np.ones(len(grid.of_network_hz))
+        found = DispersionMeasurer(HOW, "ZZ", grid, curve, level)(noise, distance)
+        assert accepted(found).mean() < 0.005, max_lag
+        assert accepted(found, flags.GROUP).mean() < 0.01, max_lag
+
+
+def test_waves_that_the_largest_lag_cuts_off():
+    distance = np.linspace(100, 420, 200)
+    stacks = correlations(distance)
+    near = np.linspace(20, 200, 60)
+    _, measurer = network_of(correlations(near), near)
+    found = measurer(stacks, distance)
+    cut = distance[:, None] / group_velocity(FREQUENCY) > MAX_LAG / RATE - 1 / FREQUENCY
+    assert not accepted(found)[cut].any()
+    assert not accepted(found, flags.GROUP)[cut].any()
+    good = accepted(found, flags.GROUP)
+    assert good[distance < 200].mean() > 0.8
+    assert np.abs(found["group_km_s"] / group_velocity(FREQUENCY) - 1)[good].max() < 0.02
+
+
+def test_short_periods_alone_do_not_tell_the_cycles():
+    how = dataclasses.replace(HOW, periods_s=(2.0, 2.2, 2.4, 2.6))
+    rng = np.random.default_rng(2)
+    distance, slower = rng.uniform(10, 110, 300), rng.uniform(-0.06, 0.06, 300)
+    stacks = correlations(distance, slower=slower)
+    f = np.linspace(0.08, 0.9, 12)
+    grid = Grid(RATE, MAX_LAG, how.band_hz, how.velocity_km_s)
+    curve = Curve(f, phase_velocity(f), np.zeros(12))
+    found = DispersionMeasurer(how, "ZZ", grid, curve, np.ones(len(grid.of_network_hz)))(stacks, distance)
+    f = 1 / np.array(how.periods_s)
+    c = phase_velocity(f) / (1 + slower[:, None])
+    cycles = np.abs(found["phase_km_s"] / c - 1) * distance[:, None] * f / c
+    assert (cycles[accepted(found)] > 0.5).mean() < 0.01
+    assert (found["flag"] & flags.BRANCH > 0)[distance > 90].all()
+
+
+def test_many_frequencies_take_little_memory(monkeypatch):
+    """Rows are fitted in parts, which change no value but the last bits; the network needs few frequencies."""
+    import xcorr.pes.dispersion.measure as module
+
+    distance = np.linspace(20, 100, 30)
+    stacks = correlations(distance, noise=0.03)
+    _, measurer = network_of(stacks, distance)
+    whole = measurer(stacks, distance)
+    monkeypatch.setattr(module, "TOGETHER_BYTES", 1)
+    _, few = network_of(stacks, distance)
+    assert few._together == 1
+    parts = few(stacks, distance)
+    for name in ("phase_km_s", "group_km_s"):
+        assert np.allclose(parts[name], whole[name], rtol=1e-4, equal_nan=True)
+    wide = Grid(20.0, 6000, (0.02, 8.0), (1.0, 5.0))
+    assert len(wide.frequency_hz) > 4000
+    assert len(wide.of_network_hz) <= 512
+    assert Binned.nothing(Binning.of(distance, 1.0, 8.0), wide).spectra.shape[1] <= 512
+
+
 def test_rows_do_not_depend_on_their_company():
     distance = np.linspace(20, 110, 40)
     stacks = correlations(distance, noise=0.05)
@@ -211,10 +276,10 @@ def test_sums_of_parts_are_the_sum():
     distance = np.linspace(10, 100, 50)
     stacks = correlations(distance)
     by = Binning.of(distance, 1.0, 0.75)
-    whole = binned(spectra(stacks, distance, GRID), distance, by)
+    whole = binned(spectra(stacks, distance, GRID), distance, by, GRID)
     parts = Binned.nothing(by, GRID)
     for part in (slice(0, 17), slice(17, 50)):
-        parts += binned(spectra(stacks[part], distance[part], GRID), distance[part], by)
+        parts += binned(spectra(stacks[part], distance[part], GRID), distance[part], by, GRID)
     for field in dataclasses.fields(Binned):
         assert np.allclose(getattr(parts, field.name), getattr(whole, field.name), rtol=1e-12)
     assert whole.count.sum() == 50
@@ -224,7 +289,7 @@ def test_sums_of_parts_are_the_sum():
 def test_fits_are_correlation_coefficients():
     """Written again: the correlation of all spectra at a frequency with the model, one pair a bin."""
     distance = np.linspace(10, 100, 30)
-    of = binned(spectra(correlations(distance), distance, GRID), distance, Binning.of(distance, 1.0, 0.75))
+    of = binned(spectra(correlations(distance), distance, GRID), distance, Binning.of(distance, 1.0, 0.75), GRID)
     f, slowness = GRID.frequency_hz[40:42], np.array([0.3, 0.35, 0.4])
     some = dataclasses.replace(of, spectra=of.spectra[:, 40:42], squares=of.squares[:, 40:42])
     found, pairs = fits(some, waves.VERTICAL, f, slowness, np.array([8.0, 1e9]))
@@ -263,7 +328,7 @@ def test_the_ridge_is_of_the_right_mode():
 def test_noise_has_no_curve():
     distance = np.linspace(10, 100, 100)
     noise = np.random.default_rng(0).standard_normal((100, 2 * MAX_LAG + 1)).astype("f4")
-    of = binned(spectra(noise, distance, GRID), distance, Binning.of(distance, 1.0, 0.75))
+    of = binned(spectra(noise, distance, GRID), distance, Binning.of(distance, 1.0, 0.75), GRID)
     curve = array_curve(of, waves.VERTICAL, GRID.frequency_hz, HOW.velocity_km_s)
     assert curve is None
     empty = Binned.nothing(Binning.of(distance, 1.0, 0.75), GRID)
@@ -272,7 +337,7 @@ def test_noise_has_no_curve():
 
 def test_the_bessel_transform_has_its_ridge_at_the_phase_velocity():
     distance = np.linspace(2, 120, 200)
-    of = binned(spectra(correlations(distance), distance, GRID), distance, Binning.of(distance, 1.0, 0.75))
+    of = binned(spectra(correlations(distance), distance, GRID), distance, Binning.of(distance, 1.0, 0.75), GRID)
     velocity = np.linspace(1, 5, 401)
     image = frequency_bessel(of, waves.VERTICAL, GRID.frequency_hz, velocity)
     f = GRID.frequency_hz

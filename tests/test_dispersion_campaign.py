@@ -124,7 +124,7 @@ def test_of_another_stack_and_band(field, tmp_path):
     after = values(campaign)
     assert {name: data for name, data in after.items() if not name.startswith("low/")} == before, "the others are kept"
     with results.open(campaign) as r, r.dispersion as of:
-        assert of.names == ["low", "waves"]
+        assert of.names == ["waves", "low"], "in the order of the settings"
         found = of.get("low")
         assert found["period"].values[0] > 2.4
         assert of.settings("low").stack == "pws"
@@ -274,6 +274,90 @@ def test_a_given_curve(whole, tmp_path, invoke):
         assert np.median(np.abs(a["phase_km_s"].values / b["phase_km_s"].values - 1)[both]) < 2e-3
     write_curve(tmp_path / "curve.csv", 1.0)
     assert dispersion(campaign).tables == 1, "another curve in the same file"
+
+
+def test_what_is_not_between_two_places_does_not_count(demo, tmp_path):
+    """Autocorrelations, and stations without places or at one place, change nothing of the others."""
+    from conftest import ROOT
+
+    from xcorr.settings.toml import load
+
+    config = ROOT / "configs" / "demo" / "xcorr.toml"
+    codes = [f"D{k:02d}" for k in range(14)]
+    places = {r["id"].decode()[3:]: (r["latitude"], r["longitude"]) for r in results.open(demo).dataset("stations")}
+    places["D12"], places["D11"] = ("", ""), places["D10"]
+    rows = [f"XX,{code},{places[code][0]},{places[code][1]}" for code in codes]
+    (tmp_path / "stations.csv").write_text("\n".join(["network,station,latitude,longitude", *rows, ""]))
+    plain = override(load(config), ["correlate.autocorrelations=true"])
+    del plain["data"]["metadata"]
+    assert run_campaign(tmp_path / "stations.csv", tmp_path / "c.xcorr", build(plain)).exit_code == 0
+    shutil.copytree(demo, tmp_path / "d.xcorr")
+    dispersion(tmp_path / "c.xcorr")
+    dispersion(tmp_path / "d.xcorr")
+    some = ["XX.D00-XX.D04", "XX.D02-XX.D08", "XX.D03-XX.D06"]
+    with results.open(tmp_path / "d.xcorr") as r, r.dispersion as other:
+        theirs = other.get(pairs=some)
+    with results.open(tmp_path / "c.xcorr") as r, r.dispersion as of:
+        assert int(of.network().spectra.count.sum()) == 66 - 1, "12 stations with places, two of them at one"
+        mine = of.get(pairs=some)
+        both = mine["phase_accepted"].values & theirs["phase_accepted"].values
+        assert both.sum() > 10
+        assert np.abs(mine["phase_km_s"].values / theirs["phase_km_s"].values - 1)[both].max() < 0.02
+        assert not of.get(pairs=["XX.D10-XX.D11", "XX.D00-XX.D00"])["phase_accepted"].values.any()
+
+
+def test_lags_that_are_too_short(demo, tmp_path, invoke):
+    """Nothing is accepted that the largest lag cuts off, or whose noise nobody can know."""
+    from conftest import ROOT
+
+    from xcorr.settings.toml import load
+
+    plain = override(load(ROOT / "configs" / "demo" / "xcorr.toml"), ["correlate.max_lag_s=20.0"])
+    assert run_campaign(ROOT / "configs" / "demo" / "stations.txt", tmp_path / "c.xcorr", build(plain)).exit_code == 0
+    said = invoke("dispersion", tmp_path / "c.xcorr").output
+    assert "no lags that tell the noise" in said
+    assert "the largest lag cuts the waves off" in said
+    with results.open(tmp_path / "c.xcorr") as r, r.dispersion as of:
+        found = of.get()
+        assert np.isfinite(found["snr"].values[found["phase_accepted"].values]).all()
+        assert found["phase_accepted"].values.mean() < 0.1
+
+
+def test_given_curves_that_cannot_be(whole, tmp_path, invoke):
+    campaign = copied(whole, tmp_path / "c.xcorr")
+    path = tmp_path / "curve.csv"
+    given = ("dispersion", campaign, "--set", f"dispersion.curve='{path}'")
+    for text, words in (
+        ("1.4 2.6\n1.41 2.7\n8 3.1\n", "group velocity"), ("0.2 3000\n0.1 3100\n", "none of the periods"),
+        ("20 3.1\n30 3.2\n", "none of the periods"), ("3 nan\n", "line 1"), ("3 3\nnan 3\n", "line 2"),
+    ):  # fmt: skip
+        path.write_text(text)
+        refused = invoke(*given)
+        assert refused.exit_code == 2, text
+        assert words in refused.output, refused.output
+    write_curve(path, 1.25)
+    path.write_bytes(b"\xef\xbb\xbfperiod;velocity\r\n" + path.read_bytes().replace(b",", b";"))
+    assert "it differs from that of the spectra by up to 25 %" in invoke(*given).output
+    path.unlink()
+    assert invoke("dispersion", campaign).exit_code == 0, "the curve is in the file"
+    refused = invoke("dispersion", campaign, "--set", "dispersion.other.curve='/nowhere'")
+    assert "No such file" in refused.output
+
+
+def test_measurements_of_older_stacks_that_nobody_asks_for(whole, tmp_path, invoke):
+    campaign = tmp_path / "c.xcorr"
+    shutil.copytree(whole, campaign)
+    (tmp_path / "b.toml").write_text('[[dispersion]]\nname = "bbb"\n')
+    assert invoke("dispersion", campaign, "-c", tmp_path / "b.toml").exit_code == 0
+    with h5py.File(campaign / NAME, "a") as file:
+        file["waves/ZZ"].attrs["shards_digest"] = "older"
+    assert dispersion_behind(campaign) == "", "xcorr dispersion would not make it again"
+    with results.open(campaign) as r, r.dispersion as of:
+        assert of.names == ["bbb", "waves"]
+    with h5py.File(campaign / NAME, "a") as file:
+        file.attrs["version"] = 99
+    with pytest.raises(ResultsError, match="newer version"):
+        results.open(campaign).dispersion  # noqa: B018
 
 
 def test_too_few_pairs_for_a_network(demo, tmp_path, invoke):
@@ -467,7 +551,7 @@ def test_figures(field, tmp_path, invoke):
         ("--frequency-time", "waves", *pair), ("--frequency-time", "waves", *pair, "--components", "TT"),
         ("--bessel", "waves"),
         ("--histograms", "waves"), ("--histograms", "waves", "--velocity-type", "group"),
-        ("--paths", "waves", "--period", 3),
+        ("--paths", "waves", "--period", 3), ("--histograms", "waves", "--distance", 10, 20),
     )):  # fmt: skip
         said = invoke("plot", field, *given, "-o", tmp_path / f"{n}.png")
         assert said.exit_code == 0, said.output
@@ -480,6 +564,8 @@ def test_figures(field, tmp_path, invoke):
         (("--dispersion", "waves", "--map"), "different figures"), (("--bessel", "waves", *pair), "different figures"),
         (("--bessel", "waves,"), "names no measurement"), (("--bessel", "other"), "no measurement"),
         (("--bessel", "waves", "--monitor", "x"), "different figures"),
+        (("--paths", "waves", "--period", 300), "were measured"),
+        (("--bessel", "waves", "--distance", 1, 2), "all pairs"),
     ):  # fmt: skip
         refused = invoke("plot", field, *wrong)
         assert refused.exit_code, wrong
@@ -489,6 +575,7 @@ def test_figures(field, tmp_path, invoke):
 def test_a_first_map(field):
     with results.open(field) as r:
         of = map_of(r, 2.5, components="TT", cell_km=8.0)
+        assert of.measurement == "waves"
         seen = of.found.rays > 2
         assert np.median(of.found.velocity_km_s[seen]) == pytest.approx(love_velocity(1 / of.period_s), rel=0.02)
         assert of.paths > 10
@@ -568,7 +655,8 @@ def test_what_cannot_be_measured_is_said(field, tmp_path, invoke):
     assert not (campaign / NAME).exists()
     (tmp_path / "none.toml").write_text("[condition]\nrate_hz = 1.0\n")
     assert "no [[dispersion]] tables" in invoke("dispersion", campaign, "-c", tmp_path / "none.toml").output
-    assert "TT CAMPAIGN" not in invoke("dispersion", campaign, "--map", 3000).output
+    for period in ("3000", "nan", "-1"):
+        assert invoke("dispersion", campaign, "--map", period).exit_code, period
 
 
 def test_settings_of_dispersion_make_no_other_campaign(field, tmp_path):

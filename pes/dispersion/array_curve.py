@@ -9,6 +9,7 @@ is off, but many pairs at different distances can.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 import scipy.interpolate
@@ -59,9 +60,21 @@ class Binned:
     @classmethod
     def nothing(cls, by: Binning, grid: Grid) -> Binned:
         """Return the sums over no pairs."""
-        frequencies = len(grid.frequency_hz)
+        frequencies = len(grid.of_network_hz)
         shapes = (by.bins, by.bins, (by.bins, frequencies), (by.bins, frequencies), frequencies)
         return cls(*(np.zeros(shape) for shape in shapes))
+
+    def packed(self) -> dict[str, np.ndarray]:
+        """Return the sums of the bins that have pairs, and the numbers of these bins."""
+        used = np.flatnonzero(self.count)
+        found: dict[str, np.ndarray] = {"bins": used, "power": self.power}
+        return found | {name: getattr(self, name)[used] for name in ("count", "distance_km", "spectra", "squares")}
+
+    def add_packed(self, of: Mapping[str, np.ndarray]) -> None:
+        """Add sums that :meth:`packed` gave."""
+        for name in ("count", "distance_km", "spectra", "squares"):
+            getattr(self, name)[of["bins"]] += of[name]
+        self.power[:] += of["power"]
 
     def __add__(self, other: Binned) -> Binned:
         """Return the sums over the pairs of both."""
@@ -85,11 +98,11 @@ class Binning:
         return cls(width, int(largest / width) + 1, float(np.median(distance_km)))
 
 
-def binned(of: Spectra, distance_km: Float64, by: Binning) -> Binned:
-    """Return sums of spectra by distance. Rows without data, which are zeros, do not count."""
-    width, bins = by.width_km, by.bins
+def binned(of: Spectra, distance_km: Float64, by: Binning, grid: Grid) -> Binned:
+    """Return sums of spectra, at the frequencies for the network, by distance. Rows that are zeros do not count."""
+    width, bins, some = by.width_km, by.bins, grid.of_network
     there = of.both.any(axis=1)
-    rows = of.both[there].astype(np.float64)
+    rows = of.both[there, some].astype(np.float64)
     number: np.ndarray = np.minimum((distance_km[there] / width).astype(int), bins - 1)
     total, squares = np.zeros((2, bins, rows.shape[1]))
     np.add.at(total, number, rows)
@@ -97,7 +110,7 @@ def binned(of: Spectra, distance_km: Float64, by: Binning) -> Binned:
     distances: Float64 = np.bincount(number, distance_km[there], bins).astype(np.float64)
     count = np.bincount(number, minlength=bins).astype(np.float64)
     far = there & (distance_km >= by.far_km)
-    sides = (np.abs(of.causal[far]).astype(np.float64), np.abs(of.acausal[far]).astype(np.float64))
+    sides = [np.abs(side[far, some]).astype(np.float64) for side in (of.causal, of.acausal)]
     power = (sides[0] ** 2 + sides[1] ** 2).sum(axis=0)
     return Binned(count, distances, total, squares, power)
 
@@ -181,9 +194,11 @@ def array_curve(of: Binned, kind: str, frequency_hz: Float64, velocity_km_s: tup
     left = (1 - np.minimum(at[good], 1) ** 2) / np.maximum(1, pairs[good] - 2)
     errors = np.sqrt(left / (-bend[good] * np.maximum(at[good], 1e-9))) * step
     curve = _smooth(frequency_hz[good], found, errors)
-    group = curve.group(curve.frequency_hz)
-    is_possible = (group > velocity_km_s[0] / 2).all() and (group < 2 * velocity_km_s[1]).all()
-    return curve if is_possible and curve.frequency_hz[-1] > LEAST_BAND * curve.frequency_hz[0] else None
+    return (
+        curve
+        if curve.is_possible(curve.frequency_hz) and curve.frequency_hz[-1] > LEAST_BAND * curve.frequency_hz[0]
+        else None
+    )
 
 
 def _smooth(frequency: Float64, slowness: Float64, errors: Float64) -> Curve:

@@ -9,6 +9,7 @@ import scipy.fft
 
 from xcorr.pes.items import Float32, Float64
 
+NETWORK_BINS = 512  # at most
 NOISE = 1.0  # longest periods that lags with noise only must have
 TAPER = 1.0  # longest periods over which the window of waves begins and ends
 
@@ -40,6 +41,16 @@ class Grid:
         return slice(max(1, int(low / step)), int(high / step) + 1)
 
     @property
+    def of_network(self) -> slice:
+        """Every so many of the bins, of which the curve of the network is made: each tells a velocity by itself."""
+        return slice(0, None, -(-len(self.frequency_hz) // NETWORK_BINS))
+
+    @property
+    def of_network_hz(self) -> Float64:
+        """The frequencies of these bins (Hz)."""
+        return self.frequency_hz[self.of_network]
+
+    @property
     def frequency_hz(self) -> Float64:
         """The frequencies of the bins (Hz)."""
         return np.arange(self.bins.start, self.bins.stop) * self.rate_hz / self.nfft
@@ -61,18 +72,20 @@ class Spectra:
 
 
 def spectra(correlations: Float32, distance_km: Float64, grid: Grid) -> Spectra:
-    """Return spectra of correlations [row, lag]; rows with NaN are zeros.
+    """Return spectra of correlations [row, lag]; rows with NaN, or without a distance, are zeros.
 
     The waves are those between the largest and the smallest velocity, and a period of the band's lower end beside.
     """
     m, rate = grid.max_lag, grid.rate_hz
-    known = np.where(np.isfinite(correlations).all(axis=1, keepdims=True), correlations, np.float32(0))
+    there = np.isfinite(correlations).all(axis=1, keepdims=True) & (distance_km[:, None] > 0)
+    known = np.where(there, correlations, np.float32(0))
+    distance_km = np.where(there[:, 0], distance_km, 1.0)
     sides = np.stack([known[:, m:], known[:, m::-1]])  # [side, row, lag]
     lag = np.arange(m + 1) / rate
     taper = TAPER / grid.band_hz[0]
     early = distance_km[:, None] / grid.velocity_km_s[1] - taper
     late = distance_km[:, None] / grid.velocity_km_s[0] + taper
-    ends = _rise((late + taper - lag) / taper)
+    ends = _rise((late + taper - lag) / taper) * _rise((m / rate - lag) / taper)
     waves = (_rise((lag - early) / taper) * ends).astype(np.float32)
     each = scipy.fft.rfft(sides * waves, grid.nfft)[..., grid.bins]
     even = sides.sum(axis=0) * ends.astype(np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,11 @@ class Curve:
         found: Float64 = 4 * np.pi * step / (self.wavenumber(f + step) - self.wavenumber(f - step))
         return found
 
+    def is_possible(self, frequency_hz: Float64) -> bool:
+        """Return whether phase and group velocities are those of waves: positive, and the group not far faster."""
+        phase, group = self.phase(frequency_hz), self.group(frequency_hz)
+        return bool((phase > 0).all() and (group > 0).all() and (group < 3 * phase.max()).all())
+
     def error(self, frequency_hz: Float64) -> Float64:
         """Return the errors of phase velocities (km/s)."""
         found: Float64 = np.interp(frequency_hz, self.frequency_hz, self.error_km_s)
@@ -59,12 +65,13 @@ class Curve:
 def read_curve(path: Path) -> Curve:
     """Read a curve from a text file: lines of period (s) and phase velocity (km/s), separated by commas or spaces.
 
-    Lines that begin with ``#`` or a letter are skipped. Raises ParameterError for a file that is none.
+    Lines that begin with ``#``, and words before the first number, are skipped. Raises ParameterError for a file that
+    is none.
     """
-    rows = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        words = line.replace(",", " ").split()
-        if not words or words[0][0] == "#" or words[0][0].isalpha():
+    rows: list[tuple[float, float]] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
+        words = re.split(r"[\s,;]+", line.strip())
+        if not words[0] or words[0][0] == "#" or (not rows and words[0][0].isalpha()):
             continue
         try:
             values = [float(word) for word in words[:2]]

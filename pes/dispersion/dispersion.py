@@ -116,8 +116,8 @@ class SumSpectra(_ReadsStacks):
             total = Binned.nothing(job.binning, grid)
             for low in range(0, len(stacks), TOGETHER):
                 part = slice(low, low + TOGETHER)
-                total += binned(spectra(stacks[part], distance[part], grid), distance[part], job.binning)
-            found |= {f"{job.path}/{name}": value for name, value in dataclasses.asdict(total).items()}
+                total += binned(spectra(stacks[part], distance[part], grid), distance[part], job.binning, grid)
+            found |= {f"{job.path}/{name}": value for name, value in total.packed().items()}
         self.write("output", DispersionRows(request.first_row, found))
 
 
@@ -142,14 +142,24 @@ def networks(
     totals = [Binned.nothing(job.binning, job.grid(rate_hz, max_lag)) for job in jobs]
     for _, values in read_parts(folder / PARTS, key):
         for k, job in enumerate(jobs):
-            totals[k] += Binned(*(values[f"{job.path}/{field.name}"] for field in dataclasses.fields(Binned)))
+            own = {name.rpartition("/")[2]: v for name, v in values.items() if name.rpartition("/")[0] == job.path}
+            totals[k].add_packed(own)
     found = []
     for job, total in zip(jobs, totals, strict=True):
-        frequency = job.grid(rate_hz, max_lag).frequency_hz
+        frequency = job.grid(rate_hz, max_lag).of_network_hz
         given = curves.get(job.path)
         fitted = array_curve(total, waves.kind_of(job.components), frequency, job.how.velocity_km_s)
-        found.append(dataclasses.replace(job, network=Network(frequency, total, given or fitted, given is not None)))
+        network = Network(frequency, total, given or fitted, given is not None, _difference(given, fitted))
+        found.append(dataclasses.replace(job, network=network))
     return found
+
+
+def _difference(given: Curve | None, fitted: Curve | None) -> float:
+    """Return the largest difference of two curves where both are, as a share; 0 without one of them."""
+    if given is None or fitted is None:
+        return 0.0
+    f = fitted.frequency_hz[given.covers(fitted.frequency_hz)]
+    return float(np.abs(given.phase(f) / fitted.phase(f) - 1).max(initial=0))
 
 
 class MeasureDispersion(_ReadsStacks):

@@ -32,20 +32,21 @@ MEANING = {
     "spectral_km_s": "phase velocity by the fit of the spectrum",
     "crossing_km_s": "phase velocity by zero crossings of the spectrum, as a check",
 }
-FILLS: dict[str, Any] = {"branch": 0, "flag": NO_DATA | NO_CURVE}
+FILLS: dict[str, Any] = {"branch": 0, "flag": NO_DATA}
 
 
 @dataclasses.dataclass(frozen=True)
 class Network:
     """What all pairs say together: sums of spectra at frequencies (Hz), and the curve, or None if there is none.
 
-    ``is_given``: the curve is the user's.
+    ``is_given``: the curve is the user's, and ``differs`` by this share at most from that which the spectra give.
     """
 
     frequency_hz: Float64
     spectra: Binned
     curve: Curve | None
     is_given: bool = False
+    differs: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,11 +116,14 @@ def _add(file: Any, table: DispersionTable, pairs: int) -> None:
     shape = pairs, table.periods
     for name in table.fields:
         kind, fill = KINDS.get(name, np.float32), FILLS.get(name, np.nan)
+        if name == "flag" and table.network.curve is None:
+            fill |= NO_CURVE
         chunks = (max(1, min(CHUNK, pairs)), shape[1])
         made = group.create_dataset(name, shape, kind, chunks=chunks, fletcher32=True, fillvalue=fill)
         made.attrs["meaning"] = MEANING[name]
     of = table.network
     network = group.create_group("network")
+    network.attrs["differs"] = of.differs
     network.attrs["curve"] = "none" if of.curve is None else "given" if of.is_given else "fitted"
     used = of.spectra.count > 0
     _checked(network, "frequency_hz", of.frequency_hz)
@@ -137,4 +141,4 @@ def read_network(group: Any) -> Network:
     names = [field.name for field in dataclasses.fields(Curve)]
     curve = Curve(*(of[f"curve_{name}"][...] for name in names)) if f"curve_{names[0]}" in of else None
     sums = Binned(*(of[field.name][...] for field in dataclasses.fields(Binned)))
-    return Network(of["frequency_hz"][...], sums, curve, of.attrs["curve"] == "given")
+    return Network(of["frequency_hz"][...], sums, curve, of.attrs["curve"] == "given", float(of.attrs["differs"]))

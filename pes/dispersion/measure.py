@@ -21,8 +21,9 @@ FIELDS = (
     "ftan_km_s", "spectral_km_s", "crossing_km_s",
 )  # fmt: skip
 LEAST_FIT = 0.5  # correlation of a spectrum and its model below which the model says nothing
-TOGETHER = 512  # rows in memory at once
+TOGETHER, TOGETHER_BYTES = 512, 128 << 20  # rows in memory at once, at most
 APART = 1.3  # waves of a pair may be so many times slower or faster than the network's
+MOST_WAVELENGTHS = 9.0  # at the longest good period, of which the number of cycles is still known
 DOUBTFUL = 0.3  # cycles from the nearest whole number of cycles
 TURN = np.pi / 2  # by which the phase of a fit may differ from what the fit began with
 
@@ -73,7 +74,7 @@ class _Measured:
 class DispersionMeasurer:
     """Measures pairs of one component pair, on correlations of a :class:`Grid`, beside the ``curve`` of the network.
 
-    ``level`` [bin] is the amplitude of the spectra over all pairs.
+    ``level`` [bin], of the bins of :attr:`Grid.of_network`, is the amplitude of the spectra over all pairs.
     """
 
     def __init__(self, how: Dispersion, components: str, grid: Grid, curve: Curve, level: Float64) -> None:
@@ -84,8 +85,11 @@ class DispersionMeasurer:
         slow, fast = max(slow, float(group.min()) / APART), min(fast, float(phase.max()) * APART)
         self.grid = dataclasses.replace(grid, velocity_km_s=(min(slow, 0.9 * fast), fast))
         self.wavenumber = curve.wavenumber(grid.frequency_hz)
-        self.fit = SpectralFit(self.kind, grid.frequency_hz, level, how.band_hz, self.frequency_hz)
+        of_bins = np.interp(grid.frequency_hz, grid.of_network_hz, level)
+        self.fit = SpectralFit(self.kind, grid.frequency_hz, of_bins, how.band_hz, self.frequency_hz)
         self._filters: dict[int, ftan.Filters] = {}
+        each = self.fit.row_bytes + 64 * len(grid.frequency_hz) + 48 * ftan.TIMES * len(self.frequency_hz)
+        self._together = max(1, min(TOGETHER, TOGETHER_BYTES // each))
 
     def __call__(self, stacks: Float32, distance_km: Float64, resampled: Float32 | None = None) -> Values:
         """Return velocities of stacks [row, lag] by field, [row, period]; see FIELDS.
@@ -101,8 +105,8 @@ class DispersionMeasurer:
         number = ftan.classes(distance_km)
         for of in np.unique(number[there]).tolist():
             of_class = np.flatnonzero(there & (number == of))
-            for low in range(0, len(of_class), TOGETHER):
-                rows = of_class[low : low + TOGETHER]
+            for low in range(0, len(of_class), self._together):
+                rows = of_class[low : low + self._together]
                 parts = None if resampled is None else resampled[:, rows]
                 for name, value in self._of_class(of, stacks[rows], distance_km[rows], parts).items():
                     found[name][rows] = value
@@ -143,7 +147,7 @@ class DispersionMeasurer:
     def _joined(self, distance_km: Float64, by: ftan.Filters, of: _Measured, own: Spectra) -> Values:
         how, f, r = self.how, self.frequency_hz, distance_km[:, None]
         network = r * self.curve.wavenumber(f)
-        is_low = of.snr < how.least_snr
+        is_low = ~(of.snr >= how.least_snr)  # also where the noise is not known
         is_covered = self.curve.covers(f)
         behind, is_doubtful = _cycles(of.main, f, network, ~is_low & is_covered)
         x = waves.argument(self.kind, waves.phase(self.kind, network) + behind)
@@ -171,6 +175,7 @@ class DispersionMeasurer:
         # phases alone cannot tell sides that differ by whole cycles
         is_apart = (2 * delays_apart / arrival > how.most_difference) & (delays_apart > 3 * noise_delay)
         has_arrival = of.main.has_peak & (arrival > 0)
+        is_cut = arrival + 2 * by.length_s > self.grid.max_lag / self.grid.rate_hz
         number = k * r / (2 * np.pi)
         flag = sum(
             np.where(when, word, 0)
@@ -183,6 +188,7 @@ class DispersionMeasurer:
                 (flags.BRANCH, is_doubtful),
                 (flags.EDGE, ~has_arrival),
                 (flags.NO_CURVE, ~is_covered),
+                (flags.CUT, is_cut),
             )
         )
         return {
@@ -228,8 +234,9 @@ def _cycles(
     """Return phases behind those of the network [row, period] with their cycles, and whether these are doubtful.
 
     From period to period the phase changes as the delays say. The number of cycles is that at which the slowness is
-    nearest to the network's, as a share; long periods decide. It is doubtful if another is nearly as near, and at
-    periods that are shorter than one where the phase changed otherwise than the delays say. Doubts are [row, period].
+    nearest to the network's, as a share; long periods decide. It is doubtful if another is nearly as near, or if the
+    longest period has so many wavelengths that paths differ by a cycle; and at periods that are shorter than one where
+    the phase changed otherwise than the delays say. Doubts are [row, period].
     """
     expected = np.pi * np.diff(frequency_hz) * (main.delay_s[:, 1:] + main.delay_s[:, :-1])
     steps = np.diff(main.phase, axis=1)
@@ -243,7 +250,12 @@ def _cycles(
     has_begun = np.maximum.accumulate(weight, axis=1)[:, :-1] > 0
     broken = (np.abs(odd) > 2 * np.pi * DOUBTFUL) & has_begun
     between = np.abs(turns - whole)[:, None] > DOUBTFUL
-    doubtful = between | np.pad(np.maximum.accumulate(broken, axis=1), ((0, 0), (1, 0)))
+    fewest = np.where(weight > 0, network, np.inf).min(axis=1, keepdims=True) / (2 * np.pi)
+    doubtful = (
+        between
+        | ((fewest > MOST_WAVELENGTHS) & (fewest < np.inf))
+        | np.pad(np.maximum.accumulate(broken, axis=1), ((0, 0), (1, 0)))
+    )
     return behind - 2 * np.pi * whole[:, None], doubtful
 
 

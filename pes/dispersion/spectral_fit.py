@@ -48,6 +48,7 @@ class SpectralFit:
         pieces = max(1, round(np.log2(f[-1] / f[0]) / OCTAVES))
         knots = np.pad(np.linspace(np.log(f[0]), np.log(f[-1]), pieces + 1), 3, mode="edge")
         self.basis = _splines(np.log(f), knots)
+        self.row_bytes = 8 * len(f) * 8 * self.basis.shape[1]  # of memory that the fit of a row takes
         self.basis_at = _splines(np.log(np.clip(at_hz, f[0], f[-1])), knots)
 
     def __call__(self, real: Float32, x: Float64, apart: Float64) -> Fitted:

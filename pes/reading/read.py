@@ -53,6 +53,7 @@ class ChunkWaveforms:
         self.candidates = [c for slot in slots for c in slot.candidates]
         self.source, self.drift = source, drift
         self._known: dict[Hashable, Answer] = {}
+        source.prefetch(list(dict.fromkeys(path for slot in slots for c in slot.candidates[:1] for path in c.files)))
 
     def waveforms(self, reference: str, candidate: Candidate) -> Answer:
         """Return the waveforms at a reference around the chunk, and what was wrong."""

@@ -11,17 +11,15 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from xcorr.core.files import printable
 from xcorr.core.options import option
 from xcorr.pes.items import Candidate
+from xcorr.pes.reading.day_files import SLACK_NS, Name, read_day
 from xcorr.pes.reading.files import TRUST, FileSource, in_order, index_of_headers, waveform_files
 from xcorr.pes.reading.source import CODE_LENGTH, Coverage, Index, SourceError, Wanted
-from xcorr.pes.reading.waveform import DAY_NS, NS, Answer, Waveform, day_of
+from xcorr.pes.reading.waveform import DAY_NS, Answer
 
-SLACK_NS = 3_600 * NS  # the last record of a day's file may run on into the next day
-MARGIN_NS = 10 * NS  # a chunk is read with a little more at both ends
 NO_CLOCK = "its name's day is 1970-01-01, so that its clock was not set; set data.start to use such data"
 EPOCH = datetime.date(1970, 1, 1).toordinal()
 
@@ -37,21 +35,6 @@ class SdsOptions:
         "codes are used.",
         choices=TRUST,
     )
-
-
-class Name(NamedTuple):
-    """What the name of a file says."""
-
-    network: str
-    station: str
-    location: str
-    channel: str
-    start_ns: int
-
-    @property
-    def seed_id(self) -> str:
-        """``NET.STA.LOC.CHA``."""
-        return ".".join(self[:4])
 
 
 class Sds(FileSource):
@@ -92,42 +75,16 @@ class Sds(FileSource):
         name = _named(os.path.basename(reference))
         if self.options.trust == "header" or not isinstance(name, Name) or start_ns is None or end_ns is None:
             return super().read(reference, channels, start_ns, end_ns)
-        own_day = name.start_ns < end_ns - MARGIN_NS and start_ns + MARGIN_NS < name.start_ns + DAY_NS
-        # the whole file in its own day, else data of other times would be lost without a word
-        found, wrong, notes = super().read(reference, channels, *((None, None) if own_day else (start_ns, end_ns)))
-        if own_day:
-            base = printable(os.path.basename(reference))
-            wrong = [*wrong, *(f"{base}: {text}" for text in _contradictions(found, name, self.options.trust))]
-            found = [w for w in found if _may_be_of(w, name)]
-        if self.options.trust == "name" and len({w.seed_id for w in found}) == 1:
-            network, station, location, channel, _ = name
-            codes = {"network": network, "station": station, "location": location, "channel": channel}
-            found = [dataclasses.replace(w, **codes) for w in found]  # type: ignore[arg-type]  # all are texts
-        return Answer(found, wrong, notes)
+        base = os.path.basename(reference)
+
+        def read(first: int | None, stop: int | None) -> Answer:
+            return FileSource.read(self, reference, channels, first, stop)
+
+        return read_day(read, name, base, start_ns, end_ns, self.options.trust, _advice)
 
 
-def _contradictions(found: Sequence[Waveform], name: Name, trust: str) -> Iterator[str]:
-    """Yield what headers hold that the name of their file does not say."""
-    ids = sorted({w.seed_id for w in found})
-    others = [i for i in ids if i != name.seed_id]
-    if others and (trust == "refuse" or len(ids) > 1):
-        held = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
-        also = "also " if name.seed_id in ids else ""
-        choices = '"header" or "name"' if len(ids) == 1 else '"header"'
-        yield f"its headers {also}say {held}; set data.sds.trust = {choices} to use it"
-    first, stop = name.start_ns - SLACK_NS, name.start_ns + DAY_NS + SLACK_NS
-    outside = [w for w in found if w.start_ns < first or w.last_ns > stop]
-    if outside:
-        days = sorted({day_of(t) for w in outside for t in (w.start_ns, w.last_ns)})
-        yield (
-            f"it holds samples from {days[0]} to {days[-1]}, outside its name's {day_of(name.start_ns)}, of which not "
-            'all may be used; set data.sds.trust = "header" to use them'
-        )
-
-
-def _may_be_of(waveform: Waveform, name: Name) -> bool:
-    """Return whether some samples are of the day of a name."""
-    return waveform.start_ns < name.start_ns + DAY_NS and waveform.last_ns >= name.start_ns
+def _advice(choices: str, what: str) -> str:
+    return f"; set data.sds.trust = {choices} to use {what}"
 
 
 def _folders(path: str | Path, unreadable: dict[str, str], whose: str = "") -> list[os.DirEntry[str]]:

@@ -139,6 +139,9 @@ class Source(abc.ABC):
         can be read. The account of the channel then gives the reason, and the next run tries again.
         """
 
+    def prefetch(self, references: Sequence[str]) -> None:  # noqa: B027  # most sources have nothing to do
+        """Begin to get what will be read soon: the references of all channels of a station in a chunk."""
+
     @abc.abstractmethod
     def fingerprint(self, reference: str) -> Fingerprint | None:
         """Return reference, size in bytes (0: unknown) and time of change (ns); different data have a different one.

@@ -15,7 +15,9 @@ from xcorr.network.survey import Survey
 from xcorr.pes.dispersion.array_curve import Binning
 from xcorr.pes.dispersion.curve import Curve, read_curve
 from xcorr.pes.dispersion.dispersion import DispersionJob
-from xcorr.pes.dispersion.dispersion_file import NAME, DispersionTable, DispersionTables, Network
+from xcorr.pes.dispersion.dispersion_file import NAME, DispersionTable, DispersionTables, Network, read_network
+from xcorr.pes.dispersion.measure import FIELDS
+from xcorr.pes.dispersion.measure import Dispersion as Measurement
 from xcorr.pes.parameters import ParameterError
 from xcorr.pes.stacking.result_file import stack_path
 from xcorr.pes.storing.aside import set_aside
@@ -75,7 +77,7 @@ def dispersion_plan(
         distance = pairs["distance_m"][rows] / 1000
         if not np.isfinite(distance).any() or not (distance > 0).any():
             raise SettingsError(f"[[dispersion]] {of.name}: no distance between two stations is known")
-        curve = _curve(of)
+        curve = _curve(of, how, old)
         parts = min(of.resamples, pieces) if has_series else 0
         binning = Binning.of(distance[np.isfinite(distance)], how.velocity_km_s[0], how.band_hz[1])
         for components in components_of(settings, of):
@@ -84,7 +86,7 @@ def dispersion_plan(
                 of.name, components, stack, of.band, how, rows, binning, parts if parts >= FEWEST else 0
             )
             given = None if curve is None else [value.tolist() for value in dataclasses.astuple(curve)]
-            told = (SCHEME, how, stack, of.band, job.resamples, recipe.max_lag, settings.condition.rate_hz)
+            told = (SCHEME, FIELDS, how, stack, of.band, job.resamples, recipe.max_lag, settings.condition.rate_hz)
             text = repr((told, rows.tolist(), of_pairs, given, sorted((k, str(v)) for k, v in made.items())))
             about[job.path] = {
                 "settings": json.dumps(dataclasses.asdict(of)),
@@ -95,10 +97,10 @@ def dispersion_plan(
             jobs.append(job)
             if curve is not None:
                 curves[job.path] = curve
-    changed = [job for job in jobs if old.get(job.path) != about[job.path]["fingerprint"]]
+    changed = [job for job in jobs if old.fingerprints.get(job.path) != about[job.path]["fingerprint"]]
     if not changed:
         return None
-    kept = tuple(path for path in old if path not in {job.path for job in changed})
+    kept = tuple(path for path in old.fingerprints if path not in {job.path for job in changed})
     rows = np.unique(np.concatenate([job.rows for job in changed]))
     most = max(job.resamples for job in changed)
     size = (2 * recipe.max_lag + 1) * (4 + 20 * most)  # resampled stacks, and their sums in float64
@@ -106,44 +108,69 @@ def dispersion_plan(
     told_ranges = [(r.first_row, r.stop_row) for r in requests]
     work = [(job.path, about[job.path]["fingerprint"]) for job in changed]
     key = hashlib.blake2b(repr((work, kept, told_ranges)).encode(), digest_size=16).hexdigest()
-    attributes = {"software": software(), "settings_hash": settings.hash()}
+    names = json.dumps([of.name for of in settings.dispersion])
+    attributes = {"software": software(), "settings_hash": settings.hash(), "names": names}
     return DispersionPlan(
         tuple(changed), requests, curves, about, stations, pairs, kept, attributes, pieces, key
     )  # fmt: skip
 
 
-def _curve(of: Dispersion) -> Curve | None:
-    """Return the curve that the user gave, if any. Raises SettingsError for a file that is none."""
+def _curve(of: Dispersion, how: Measurement, old: _Old) -> Curve | None:
+    """Return the curve that the user gave, if any; from the present file, if its own is not there any more.
+
+    Raises SettingsError for a file that is none, or whose curve cannot be that of waves, or covers no period.
+    """
     if not of.curve:
         return None
+    where = f"[[dispersion]] {of.name}: curve:"
     try:
-        return read_curve(Path(of.curve))
+        curve = read_curve(Path(of.curve))
+    except FileNotFoundError as error:
+        if of.curve not in old.curves:
+            raise SettingsError(f"{where} {error}") from None
+        curve = old.curves[of.curve]
     except (OSError, UnicodeDecodeError, ParameterError) as error:
-        raise SettingsError(f"[[dispersion]] {of.name}: curve: {error}") from None
+        raise SettingsError(f"{where} {error}") from None
+    f = 1 / np.array(how.periods_s)
+    if not curve.covers(f).any():
+        low, high = 1 / curve.frequency_hz[-1], 1 / curve.frequency_hz[0]
+        raise SettingsError(
+            f"{where} {of.curve}: has {low:g} to {high:g} s, and none of the periods measured, {how.periods_s[0]:g} to "
+            f"{how.periods_s[-1]:g} s; lines are period (s), phase velocity (km/s)"
+        )
+    if not curve.is_possible(np.linspace(f.min(), f.max(), 200)):
+        raise SettingsError(
+            f"{where} {of.curve}: between its points the group velocity d(omega)/dk is negative, or far above the "
+            "phase velocity; smooth the curve, or take fewer points"
+        )
+    return curve
 
 
-def _old(folder: Path, ledger: Ledger, pairs_digest: str) -> dict[str, str]:
-    """Return the groups of the present file that are of the same pairs, and their fingerprints.
+@dataclasses.dataclass(frozen=True)
+class _Old:
+    """What the present file has: fingerprints of its groups of the same pairs, and given curves by their files."""
 
-    A file that is damaged, or not ours, is set aside.
-    """
+    fingerprints: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    curves: Mapping[str, Curve] = dataclasses.field(default_factory=dict)
+
+
+def _old(folder: Path, ledger: Ledger, pairs_digest: str) -> _Old:
+    """Return what the present file has. A file that is damaged, or not ours, is set aside."""
     import h5py
 
     path = folder / NAME
     if not path.exists():
-        return {}
+        return _Old()
     if not is_ours(ledger, path) or unreadable(path):
         set_aside(path)
-        return {}
+        return _Old()
+    fingerprints, curves = {}, {}
     with h5py.File(path) as file:
-        groups = {
-            f"{name}/{pair}": group.attrs
-            for name, of in file.items()
-            if isinstance(of, h5py.Group)
-            for pair, group in of.items()
-        }
-        return {
-            name: str(about["fingerprint"])
-            for name, about in groups.items()
-            if str(about["pairs_digest"]) == pairs_digest
-        }
+        groups = [g for of in file.values() if isinstance(of, h5py.Group) for g in of.values()]
+        for group in groups:
+            if str(group.attrs["pairs_digest"]) == pairs_digest:
+                fingerprints[group.name[1:]] = str(group.attrs["fingerprint"])
+            network = read_network(group)
+            if network.is_given and network.curve is not None:
+                curves[str(json.loads(group.attrs["settings"])["curve"])] = network.curve
+    return _Old(fingerprints, curves)

@@ -21,7 +21,14 @@ from xcorr.cli.options import EXISTING, EXISTING_FILE, OPTIONAL_PATH
     metavar="dispersion.KEY=VALUE",
     help="Set a key of all measurements, or with dispersion.NAME.KEY of one, in TOML.",
 )
-@click.option("--map", "period", type=float, metavar="PERIOD", help="Then draw a first map at this period (s).")
+@click.option(
+    "--map",
+    "period",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="PERIOD",
+    help="Then draw a first map at this period (s).",
+)
+@click.option("--measurement", default="", help="--map: which one. Default: the first.")
 @click.option("--cell", "cell_km", type=click.FloatRange(min=0.001), help="--map: size of a cell (km).")
 @click.option("--velocity", type=click.Choice(["phase", "group"]), default="phase", help="--map: which velocity.")
 @click.option("--components", default="", help="--map: component pair. Default: ZZ.")
@@ -33,6 +40,7 @@ def dispersion(
     workers: int | None,
     assignments: tuple[str, ...],
     period: float | None,
+    measurement: str,
     cell_km: float | None,
     velocity: str,
     components: str,
@@ -69,22 +77,28 @@ def dispersion(
         for line in tallies(done.path):
             click.echo(line)
         if period is not None:
-            click.echo(_map(campaign, period, cell_km, velocity, components, output))
+            click.echo(_map(campaign, period, measurement, cell_km, velocity, components, output))
         return 0
 
     sys.exit(engine(mapping or frozen_settings(campaign).run.mapping).lead(work))
 
 
 def _map(
-    campaign: Path, period: float, cell_km: float | None, velocity: str, components: str, output: Path | None
+    campaign: Path,
+    period: float,
+    name: str,
+    cell_km: float | None,
+    velocity: str,
+    components: str,
+    output: Path | None,
 ) -> str:
     """Draw a map, and return what was written."""
     from xcorr.results import Results, figures
     from xcorr.results.velocity_maps import map_of
 
     with Results(campaign) as results:
-        found = map_of(results, period, "", components, velocity, cell_km)
-    name = f"map_{found.components}_{velocity}_{found.period_s:.3g}s.png"
-    target = output or campaign / name
+        found = map_of(results, period, name, components, velocity, cell_km)
+    called = f"map_{found.measurement}_{found.components}_{velocity}_{found.period_s:.3g}s.png"
+    target = output or campaign / called
     figures.save(figures.period_map(found), target)
     return f"wrote {target}"

@@ -81,21 +81,23 @@ def measured(
     with Results(results) as found:
         if kind in OF_PAIR:
             return getattr(figures, kind)(found, pair[0], pair[1], names[0], components), called
-        if kind == "bessel":
-            return figures.bessel(found, names[0], components), called
-        if kind == "histograms":
-            return figures.velocity_histograms(found, names[0], components, given["velocity_type"]), called
-        if kind == "paths":
-            drawn = figures.velocity_paths(found, given["period"], names[0], components, given["velocity_type"])
-            return drawn, called
         rows = None
-        if not pair and selected:
+        if not pair and any(selected):
             chosen = selection_of(
                 **{name: given[name] for name in ("distance", "azimuth", "pairs", "networks", "where")}
             )
             rows = chosen.rows(PairTable(found, components if components in found.components else found.components[0]))
             with found.monitoring if kind == "monitor" else found.dispersion as of:
                 rows = rows[rows < len(of.file["pairs"])]  # pairs that came later are not measured yet
+        if kind == "bessel":
+            if any(selected):
+                raise click.UsageError("--bessel is of all pairs of the measurement; choose them in its settings")
+            return figures.bessel(found, names[0], components), called
+        if kind == "histograms":
+            return figures.velocity_histograms(found, names[0], components, given["velocity_type"], rows), called
+        if kind == "paths":
+            drawn = figures.velocity_paths(found, given["period"], names[0], components, given["velocity_type"], rows)
+            return drawn, called
         if kind == "dispersion":
             return figures.dispersion_curves(found, names[0], components, rows), called
         wanted = () if names == ["all"] else names

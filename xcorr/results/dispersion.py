@@ -11,7 +11,7 @@ import numpy as np
 
 from xcorr.core.errors import nearest
 from xcorr.pes.dispersion import flags
-from xcorr.pes.dispersion.dispersion_file import FORMAT, MEANING, NAME, Network, read_network
+from xcorr.pes.dispersion.dispersion_file import FORMAT, MEANING, NAME, VERSION, Network, read_network
 from xcorr.results.errors import ResultsError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from xcorr.settings.tables import Dispersion
 
 UNITS = {name: "km/s" for name in MEANING if name.endswith("km_s")} | {"snr": "1", "wavelengths": "1"}
+NOTABLE = 0.1  # difference of a given curve, as a share, from which on cycles may be wrong
 AT_ONCE = 65_536  # pairs whose flags are counted at once
 
 
@@ -39,10 +40,14 @@ class Dispersions:
             raise ResultsError(
                 f"{self.path} cannot be read as HDF5: {error}; xcorr dispersion makes it again"
             ) from error
-        if self.file.attrs.get("format") != FORMAT:
+        if self.file.attrs.get("format") != FORMAT or int(self.file.attrs["version"]) > VERSION:
+            newer = self.file.attrs.get("format") == FORMAT
             self.file.close()
-            raise ResultsError(f"{self.path} was not written by xcorr dispersion")
-        self.names: list[str] = [name for name in self.file if name not in ("stations", "pairs")]
+            what = "by a newer version of xcorr" if newer else "by something else than xcorr dispersion"
+            raise ResultsError(f"{self.path} was written {what}")
+        names = [name for name in self.file if name not in ("stations", "pairs")]
+        asked = json.loads(self.file.attrs["names"])  # in the order of the settings
+        self.names: list[str] = sorted(names, key=lambda name: asked.index(name) if name in asked else len(asked))
 
     def components(self, name: str = "") -> list[str]:
         """Return the component pairs of a measurement."""
@@ -198,6 +203,8 @@ def tallies(path: Path) -> list[str]:
                 accepted = [int(counted[(every & mask) == 0].sum()) for mask in (flags.PHASE, flags.GROUP)]
                 total = int(counted[(every & flags.NO_DATA) == 0].sum())
                 lines.append(f"{name} {pair}: {_curve_words(read_network(group))}")
+                if not total:
+                    continue
                 lines.append(f"  {total} value(s): {accepted[0]} phase and {accepted[1]} group velocities are accepted")
                 for bit, words in flags.WORDS.items():
                     number = int(counted[(every & bit > 0) & ((every & flags.NO_DATA) == 0)].sum())
@@ -211,5 +218,6 @@ def _curve_words(of: Network) -> str:
     if of.curve is None:
         return f"the spectra of {pairs} pair(s) give no curve of the network; give one (dispersion.curve)"
     f, c = of.curve.frequency_hz, of.curve.phase_km_s
-    what = "given" if of.is_given else f"fitted to the spectra of {pairs} pair(s)"
+    differs = f"; it differs from that of the spectra by up to {100 * of.differs:.0f} %" if of.differs > NOTABLE else ""
+    what = f"given{differs}" if of.is_given else f"fitted to the spectra of {pairs} pair(s)"
     return f"network {c[-1]:.3f} km/s at {1 / f[-1]:.2f} s to {c[0]:.3f} km/s at {1 / f[0]:.2f} s, {what}"

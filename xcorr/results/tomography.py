@@ -80,6 +80,7 @@ def write_dsurftomo(found: Mapping[str, xarray.Dataset], target: Path) -> None:
     numbers, from 1, in the list of that wave and velocity; that list is in ``periods.txt``, as its parameter file has
     it. Rayleigh waves are those of ZZ, or else of RR.
     """
+    places = {components: _ends(of) for components, of in found.items()}
     target.mkdir(parents=True)
     lines, lists = [], []
     by_wave: dict[str, xarray.Dataset] = {}
@@ -95,8 +96,8 @@ def write_dsurftomo(found: Mapping[str, xarray.Dataset], target: Path) -> None:
             lists.append(f"{len(used)}  c: periods of {wave} {velocity} velocity")
             if of_wave is None or not used:
                 continue
-            lists.append(" ".join(f"{of_wave['period'].values[k]:.4f}" for k in used))
-            ends = _ends(of_wave)
+            lists.append(" ".join(f"{of_wave['period'].values[k]:.6g}" for k in used))
+            ends = places[of_wave.attrs["components"]]
             for index, k in enumerate(used, 1):
                 good = np.flatnonzero(accepted[:, k])
                 values = of_wave[f"{velocity}_km_s"].values[:, k]
@@ -116,6 +117,7 @@ def write_surfatt(found: Mapping[str, xarray.Dataset], target: Path) -> None:
     """
     import pandas
 
+    places = {components: _ends(of) for components, of in found.items()}
     target.mkdir(parents=True)
     for components, of in found.items():
         for velocity in VELOCITIES:
@@ -124,7 +126,7 @@ def write_surfatt(found: Mapping[str, xarray.Dataset], target: Path) -> None:
             if not len(row) or (path.exists() and components != "ZZ"):
                 continue
             values, distance = of[f"{velocity}_km_s"].values[row, k], of["distance_km"].values[row]
-            ends = _ends(of)[row]
+            ends = places[components][row]
             pandas.DataFrame(
                 {
                     "tt": distance / values,
@@ -158,8 +160,11 @@ def write_fmst(found: Mapping[str, xarray.Dataset], target: Path) -> None:
                 value, error = (of[f"{velocity}_{what}"].values[good, k] for what in ("km_s", "error_km_s"))
                 time = of["distance_km"].values[good] / value
                 spread = np.where(np.isfinite(error), time * error / value, 0.01 * time)
-                sources, source = np.unique(ends[good, 0], axis=0, return_inverse=True)
-                receivers, receiver = np.unique(ends[good, 1], axis=0, return_inverse=True)
+                stations = [of[f"station_{number}"].values[good].astype(str) for number in (1, 2)]
+                (_, first, source), (_, last, receiver) = (
+                    np.unique(names, return_index=True, return_inverse=True) for names in stations
+                )
+                sources, receivers = ends[good[first], 0], ends[good[last], 1]
                 table = np.zeros((len(sources), len(receivers), 3))
                 table[source, receiver] = np.stack([np.ones(len(good)), time, spread], axis=1)
                 name = f"{WAVES[components]}_{components}_{velocity}_{of['period'].values[k]:08.4f}s"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from xcorr.pes.dispersion.straight_rays import VelocityMap, velocity_map
 from xcorr.pes.parameters import ParameterError
 from xcorr.results.errors import ResultsError
 from xcorr.results.reader import Results
+
+if TYPE_CHECKING:
+    import xarray
 
 ACROSS = 12  # cells across the network, by default
 
@@ -20,11 +24,31 @@ class MapOfPeriod:
 
     period_s: float
     velocity: str
+    measurement: str
     components: str
     found: VelocityMap
     stations_km: np.ndarray
     paths: int
     origin: tuple[float, float]  # latitude, longitude
+
+
+def at_period(of: xarray.Dataset, period_s: float) -> xarray.Dataset:
+    """Return a measurement at the nearest period. Raises ResultsError for one outside of those measured."""
+    periods = of["period"].values
+    if not 0.95 * periods[0] <= period_s <= 1.05 * periods[-1]:
+        raise ResultsError(f"period {period_s:g} s: {periods[0]:g} to {periods[-1]:g} s were measured")
+    return of.sel(period=period_s, method="nearest")
+
+
+def near_middle(longitudes: np.ndarray) -> np.ndarray:
+    """Return longitudes on one side of the date line.
+
+    >>> near_middle(np.array([179.0, -179.0])).tolist()
+    [179.0, 181.0]
+    """
+    middle = float(np.degrees(np.angle(np.exp(1j * np.radians(longitudes[np.isfinite(longitudes)])).mean())))
+    found: np.ndarray = middle % 360 + (longitudes - middle + 180) % 360 - 180
+    return found
 
 
 def map_of(
@@ -39,7 +63,7 @@ def map_of(
     from pyproj import Proj
 
     with results.dispersion as dispersion:
-        of = dispersion.get(name, components).sel(period=period_s, method="nearest")
+        of = at_period(dispersion.get(name, components), period_s)
     of = of.isel(pair=of[f"{velocity}_accepted"].values)
     places = np.stack(
         [[of[f"{key}_{k}"].values for key in ("longitude", "latitude")] for k in (1, 2)]
@@ -63,4 +87,5 @@ def map_of(
     except ParameterError as problem:
         raise ResultsError(str(problem)) from None
     stations = np.unique(ends.reshape(-1, 2), axis=0)
-    return MapOfPeriod(float(of["period"]), velocity, of.attrs["components"], found, stations, of.sizes["pair"], origin)
+    about = of.attrs["measurement"], of.attrs["components"]
+    return MapOfPeriod(float(of["period"]), velocity, *about, found, stations, of.sizes["pair"], origin)

@@ -156,7 +156,8 @@ def dispersion_behind(folder: Path) -> str:
     try:
         with h5py.File(folder / DISPERSION) as file:
             stacks = read_stacks(folder)
-            groups = [g for of in file.values() if isinstance(of, h5py.Group) for g in of.values()]
+            asked = [of.name for of in campaign.frozen_settings(folder).dispersion]
+            groups = [g for name in asked if name in file for g in file[name].values()]
             old = [g.name[1:] for g in groups if g.attrs["shards_digest"] != stacks.shards_digest]
     except (OSError, KeyError):  # not there, or damaged, which is a problem
         return ""

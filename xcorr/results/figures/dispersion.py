@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xcorr.pes.dispersion import ftan, waves
+from xcorr.pes.dispersion import flags, ftan, waves
 from xcorr.pes.dispersion.array_curve import frequency_bessel
 from xcorr.pes.dispersion.correlation_spectra import Grid, spectra
 from xcorr.results.errors import ResultsError
 from xcorr.results.figures.style import new_figure, with_defaults
 from xcorr.results.reader import Results
-from xcorr.results.velocity_maps import MapOfPeriod
+from xcorr.results.velocity_maps import MapOfPeriod, at_period, near_middle
 from xcorr.settings.dispersion import dispersion_of, stack_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ BINS = 40
 def dispersion_curves(results: Results, name: str = "", components: str = "", rows: np.ndarray | None = None) -> Figure:
     """Draw accepted phase and group velocities of pairs by period, their median, and the network's curve.
 
-    Raises ResultsError if there is no such measurement, or no pair with an accepted velocity.
+    Raises ResultsError if there is no such measurement.
     """
     with results.dispersion as of:
         found, network = of.get(name, components, rows=rows), of.network(name, components)
@@ -76,6 +76,8 @@ def frequency_time(results: Results, first: str, second: str, name: str = "", co
     curve = network.curve
     if curve is None:
         raise ResultsError(f"{about.name} {pair}: there is no curve of the network")
+    if (found["flag"].values & flags.NO_DATA).any():
+        raise ResultsError(f"{first}-{second}: has no data in {about.name} {pair}")
     how = dispersion_of(results.settings, about)
     stack = results.get(str(found["station_1"].values), str(found["station_2"].values), pair,
                         stack_of(results.settings, about), about.band)  # fmt: skip
@@ -136,17 +138,19 @@ def bessel(results: Results, name: str = "", components: str = "") -> Figure:
 
 
 @with_defaults
-def velocity_histograms(results: Results, name: str = "", components: str = "", velocity: str = "phase") -> Figure:
+def velocity_histograms(
+    results: Results, name: str = "", components: str = "", velocity: str = "phase", rows: np.ndarray | None = None
+) -> Figure:
     """Draw histograms of accepted velocities at up to nine periods. Raises ResultsError if none is accepted."""
     with results.dispersion as of:
-        found = of.get(name, components)
+        found = of.get(name, components, rows=rows)
     good = found[f"{velocity}_accepted"].values
     used = np.flatnonzero(good.any(axis=0))
     if not len(used):
         raise ResultsError(f"no {velocity} velocity is accepted")
     chosen = used[np.unique(np.linspace(0, len(used) - 1, min(9, len(used))).astype(int))]
-    rows = -(-len(chosen) // 3)
-    figure, axes = new_figure(9, 2.4 * rows, rows, columns=3)
+    lines = -(-len(chosen) // 3)
+    figure, axes = new_figure(9, 2.4 * lines, lines, columns=3)
     values = found[f"{velocity}_km_s"].values
     low, high = np.quantile(values[good], [0.005, 0.995]).tolist()
     limits = low - 0.05, high + 0.05
@@ -163,7 +167,12 @@ def velocity_histograms(results: Results, name: str = "", components: str = "", 
 
 @with_defaults
 def velocity_paths(
-    results: Results, period_s: float, name: str = "", components: str = "", velocity: str = "phase"
+    results: Results,
+    period_s: float,
+    name: str = "",
+    components: str = "",
+    velocity: str = "phase",
+    rows: np.ndarray | None = None,
 ) -> Figure:
     """Draw the paths of accepted velocities at the nearest period, coloured by velocity.
 
@@ -172,14 +181,16 @@ def velocity_paths(
     from matplotlib.collections import LineCollection
 
     with results.dispersion as of:
-        found = of.get(name, components).sel(period=period_s, method="nearest")
+        found = at_period(of.get(name, components, rows=rows), period_s)
     found = found.isel(pair=found[f"{velocity}_accepted"].values)
     ends = np.stack([[found[f"{key}_{k}"].values for key in ("longitude", "latitude")] for k in (1, 2)], axis=0)
     ends = ends.transpose(2, 0, 1)
     known = np.isfinite(ends).all(axis=(1, 2))
     if not known.any():
         raise ResultsError(f"no path with coordinates has an accepted {velocity} velocity at {period_s:g} s")
-    ends, values = ends[known], found[f"{velocity}_km_s"].values[known]
+    ends = ends[known]
+    ends[..., 0] = near_middle(ends[..., 0])
+    values = found[f"{velocity}_km_s"].values[known]
     figure, axes = new_figure(7.5, 6)
     order = np.argsort(np.abs(values - np.median(values)))  # those that differ most are drawn last
     lines = LineCollection(list(ends[order]), cmap="RdYlBu", linewidths=0.8)
