@@ -11,12 +11,16 @@ BUCKET = "noise"
 
 
 class Store:
-    """A running store. ``requests`` lists (method, path); ``faults`` has by a part of a path what goes wrong there."""
+    """A running store. ``requests`` lists (method, path); ``faults`` has by a part of a path what goes wrong there.
+
+    ``signatures`` are the headers that sign the requests; ``most_at_once`` is how many were answered at a time.
+    """
 
     def __init__(self, backend, proxy):
         import boto3
 
         self.requests, self.faults = [], {}
+        self.signatures, self.at_once, self.most_at_once = [], 0, 0
         self.address = f"http://127.0.0.1:{proxy.server_port}"
         self.client = boto3.client(
             "s3", endpoint_url=f"http://127.0.0.1:{backend}", region_name="us-east-1",
@@ -47,11 +51,24 @@ def storing():
     moto.start()
     _, backend = moto.get_host_and_port()
 
+    counting = threading.Lock()
+
     class Proxy(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self):
             store.requests.append((self.command, self.path))
+            store.signatures.append(self.headers.get("Authorization", ""))
+            with counting:
+                store.at_once += 1
+                store.most_at_once = max(store.most_at_once, store.at_once)
+            try:
+                self._do()
+            finally:
+                with counting:
+                    store.at_once -= 1
+
+        def _do(self):
             fault = next((f for part, f in store.faults.items() if part in self.path), None)
             if isinstance(fault, list):  # once each
                 fault = fault.pop(0) if fault else None
@@ -59,6 +76,8 @@ def storing():
                 return self._answer(fault, b"<Error><Code>Fault</Code><Message>made by a test</Message></Error>")
             if fault == "slow":
                 time.sleep(5)
+            if fault == "late":
+                time.sleep(0.3)
             connection = http.client.HTTPConnection("127.0.0.1", backend)
             connection.request(self.command, self.path, headers=dict(self.headers))
             answer = connection.getresponse()

@@ -131,6 +131,14 @@ ELSEWHERE = {
     "data.sds.trust": ("test_one_bad_thing.py", "test_a_name_with_another_location_than_the_headers"),
     "data.drift": ("test_clocks.py", "test_the_lag_of_a_drifting_station_is_right"),
     "data.moved_m": ("test_metadata_by_time.py", "test_a_station_that_was_moved_a_little_has_the_place_of_most_data"),
+    **{
+        f"data.s3.{key}": ("test_s3.py", test)
+        for key, test in (
+            *((key, "test_how_requests_are_sent") for key in ("endpoint", "region", "access", "at_once")),
+            *((key, "test_one_object_that_cannot_be_had") for key in ("retries", "timeout_s")),
+            ("spill", "test_the_last_record_of_the_day_before"),
+        )
+    },
     "data.fdsn.timeout_s": ("test_fdsn.py", "test_a_service_that_sends_too_slowly_costs_itself"),
     "data.fdsn.retries": ("test_fdsn.py", "test_a_service_that_dies_costs_what_it_did_not_give"),
     "data.fdsn.requests_per_s": ("test_fdsn.py", "test_requests_keep_the_rate"),

@@ -32,6 +32,8 @@ def store(server, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     server.requests.clear()
     server.faults.clear()
+    server.signatures.clear()
+    server.most_at_once = 0
     return server
 
 
@@ -264,6 +266,39 @@ def test_no_credentials_in_what_is_written(store, tmp_path, monkeypatch, capfd):
     assert secret not in printed
 
 
+def test_how_requests_are_sent(store, tmp_path, monkeypatch):
+    address = archive_of(store, tmp_path, "how", "ABCDEFGH")
+    wanted = Wanted((("XX", "*"),), (("BHZ", ""),), DAY * DAY_NS, (DAY + 1) * DAY_NS)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+
+    def signatures(**options):
+        store.signatures.clear()
+        open_source(address, {"s3": options}).index(wanted)
+        return " ".join(store.signatures)
+
+    assert "us-east-1" in signatures()
+    assert "eu-south-2" in signatures(region="eu-south-2")
+    assert signatures(access="anonymous") == ""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    with pytest.raises(SourceError, match="AccessKeyId"):
+        signatures()
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    assert signatures() == ""
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    assert signatures(endpoint=store.address) == ""
+    for at_once in (1, 4):
+        source = open_source(address, {"s3": {"endpoint": store.address, "at_once": at_once}})
+        references = [c.path for every in source.index(wanted).coverages.values() for c in every]
+        store.faults["XX."] = "late"
+        store.most_at_once = 0
+        source.prefetch(references)
+        for reference in references:
+            source.read(reference, [], DAY * DAY_NS, (DAY + 1) * DAY_NS)
+        assert store.most_at_once == at_once
+        store.faults.clear()
+
+
 # -- usage ---------------------------------------------------------------------------------------------------
 
 
@@ -271,7 +306,7 @@ def test_no_credentials_in_what_is_written(store, tmp_path, monkeypatch, capfd):
     ("address", "words"),
     [
         ("s3:sced", "write s3:NAME with one of scedc, ncedc"), ("s3://bucket/x", "write s3:NAME"),
-        ("s3://bucket?layout=nope", "must be one of"), ("s3://bucket?layout={net}", "needs"), ("s3:", "write s3:NAME"),
+        ("s3://bucket?layout=nope", "must be one of"), ("s3://bucket?layout={net}", "needs"), ("s3:x", "write s3:NAME"),
         ("s3://bucket?layout=sds&x=1", "write s3:NAME"),
     ],
 )  # fmt: skip

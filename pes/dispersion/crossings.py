@@ -6,6 +6,8 @@ one begins with: the nearest zero where the model crosses in the same direction.
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import scipy.special
 
@@ -16,8 +18,12 @@ FAR = np.pi / 2  # between a crossing and its zero, at most
 
 
 def zeros(kind: str, largest: float) -> Float64:
-    """Return the zeros of the model's spectrum up to ``largest``; at the first one it crosses downwards."""
-    count = int(largest / np.pi) + 2
+    """Return the zeros of the model's spectrum up to ``largest``, and some more; at the first it crosses downwards."""
+    return _first(kind, 1 << (int(largest / np.pi) + 2).bit_length())
+
+
+@functools.lru_cache(maxsize=32)
+def _first(kind: str, count: int) -> Float64:
     found: Float64 = scipy.special.jn_zeros(0, count) if kind == waves.VERTICAL else scipy.special.jnp_zeros(1, count)
     return found
 

@@ -87,6 +87,8 @@ class DispersionMeasurer:
         self.wavenumber = curve.wavenumber(grid.frequency_hz)
         of_bins = np.interp(grid.frequency_hz, grid.of_network_hz, level)
         self.fit = SpectralFit(self.kind, grid.frequency_hz, of_bins, how.band_hz, self.frequency_hz)
+        every = np.eye(len(self.frequency_hz))
+        self._to_bins = np.stack([np.interp(grid.frequency_hz, self.frequency_hz, one) for one in every])
         self._filters: dict[int, ftan.Filters] = {}
         each = self.fit.row_bytes + 64 * len(grid.frequency_hz) + 48 * ftan.TIMES * len(self.frequency_hz)
         self._together = max(1, min(TOGETHER, TOGETHER_BYTES // each))
@@ -209,8 +211,7 @@ class DispersionMeasurer:
 
     def _at_bins(self, distance_km: Float64, share: Float64) -> Float64:
         """Return x = k r [row, bin] of the network's curve, times a share that is known at the periods."""
-        shares = np.stack([np.interp(self.grid.frequency_hz, self.frequency_hz, row) for row in share])
-        found: Float64 = distance_km[:, None] * self.wavenumber * shares
+        found: Float64 = distance_km[:, None] * self.wavenumber * (share @ self._to_bins)
         return found
 
     def _sides(self, of: _Measured) -> tuple[Float64, Float64]:

@@ -15,7 +15,7 @@ import scipy.interpolate
 from xcorr.pes.dispersion import waves
 from xcorr.pes.items import Float32, Float64
 
-ITERATIONS = 4
+ITERATIONS = 3
 LEAST_LEVEL = 0.1  # of the spectrum, as a share of its largest: bins below are not fitted
 PRIOR = 0.1  # standard deviation of a pair's slowness around what the fit begins with, as a share
 LEAST_DAMPING = 1e-9

@@ -245,12 +245,15 @@ def _connected(bucket: str, layout: Layout, is_public: bool, options: S3Options)
     import datetime
 
     seconds = datetime.timedelta(seconds=options.timeout_s)
-    return S3Store(
-        bucket,
-        config=config,
-        client_options={"timeout": seconds, "allow_http": endpoint.startswith("http://"), "user_agent": "xcorr"},
-        retry_config={"max_retries": options.retries, "retry_timeout": seconds * (options.retries + 1)},
-    )
+    try:
+        return S3Store(
+            bucket,
+            config=config,
+            client_options={"timeout": seconds, "allow_http": endpoint.startswith("http://"), "user_agent": "xcorr"},
+            retry_config={"max_retries": options.retries, "retry_timeout": seconds * (options.retries + 1)},
+        )
+    except Exception as error:  # such as incomplete variables of the environment
+        raise SourceError(f"s3: {bucket}: {_said(error)}") from None
 
 
 def _said(error: Exception) -> str:
