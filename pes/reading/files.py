@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from xcorr.core.files import printable
 from xcorr.core.options import option
 from xcorr.pes.items import Candidate
+from xcorr.pes.reading.header_cache import MANY, HeaderCache, Trace, marks_of
 from xcorr.pes.reading.places import files_at
 from xcorr.pes.reading.source import Coverage, Fingerprint, Index, Source, SourceError, Wanted
 from xcorr.pes.reading.template import Template, is_template
@@ -21,6 +24,7 @@ NO_TEXT = frozenset(range(32)) - frozenset(b"\t\n\r\f\x1b")
 WAVEFORMS_AS_TEXT = (b"TIMESERIES", b"WID1", b"WID2")  # damaged, these are no notes
 TRUST = ("refuse", "header", "name")
 LONGEST = 200  # characters of an error's text
+VERSIONS = (importlib.metadata.version("obspy"), importlib.metadata.version("pymseed"))  # of the readers of headers
 CAMPAIGN_MARK = "campaign.toml"  # a folder with such a file holds results, not waveforms
 
 
@@ -80,7 +84,9 @@ class Files(FileSource):
             paths = [p for p in paths if self._template.codes(p) is not None]
         if not paths and not unreadable:
             raise SourceError(f"data source {address!r}: there is no file at {self.place!r}")
-        return index_of_headers(address, paths, unreadable, lambda p: self._with_codes(read_headers(p), p))
+        return index_of_headers(
+            address, paths, unreadable, lambda p: self._with_codes(read_headers(p), p), self.options.trust
+        )
 
     def read(self, reference: str, channels: Sequence[Candidate], start_ns: int | None, end_ns: int | None) -> Answer:
         """Return the waveforms of all channels of a file, with the codes of its name, and what was wrong."""
@@ -111,43 +117,87 @@ class Files(FileSource):
 
 def index_of_headers(
     address: str,
-    paths: Iterable[str],
+    paths: Sequence[str],
     unreadable: dict[str, str],
     read: Callable[[str], list[Waveform]] = read_headers,
+    about: str = "",
 ) -> Index:
-    """Return the index of files by their headers. What cannot be read is entered in ``unreadable`` with the reason."""
+    """Return the index of files by their headers. What cannot be read is entered in ``unreadable`` with the reason.
+
+    Headers of many files are kept for the next time; ``about`` says what else decides them.
+    """
     coverages: dict[tuple[str, str], list[Coverage]] = defaultdict(list)
     places: dict[tuple[str, str], list[Place]] = {}
     ignored: list[str] = []
+    cache = HeaderCache(address, about, *VERSIONS) if len(paths) >= MANY else None
+    marks = {} if cache is None else marks_of(paths)
+    known = {} if cache is None else cache.known(marks)
+    new: dict[str, list[Trace]] = {}
+    fresh = [path for path in paths if path not in known]
+    answers = _read_each(fresh, read)
     for path in paths:
-        try:
-            found = read(path)
-        except SourceError as error:
-            unreadable[path] = str(error)
-            continue
-        except Exception as error:  # ObsPy raises anything on garbage; the reason is kept and reported
-            if _is_text(path):
-                ignored.append(path)
-            else:
-                unreadable[path] = in_words(error)
-            continue
-        if not found:
-            ignored.append(path)  # such as a log, which has no samples
-        for waveform in found:
-            coverage = _coverage(waveform, path)
-            try:
-                coverage.check_codes()
-            except SourceError as error:
-                unreadable[path] = str(error)
-                continue
-            if waveform.impossible:
-                coverage = dataclasses.replace(coverage, refused=f"{printable(path)}: {waveform.impossible}")
-                unreadable[path] = f"{waveform.seed_id}: {waveform.impossible}"
+        traces = known.get(path)
+        if traces is None:
+            traces = new[path] = []
+            if not _indexed(path, next(answers), traces, unreadable, ignored):
+                del new[path]
+        for coverage, place in traces:
             coverages[coverage.network, coverage.station].append(coverage)
-            if waveform.coordinates is not None and not waveform.impossible:
-                place = Place(waveform.coordinates, coverage.start_ns, coverage.end_ns)
+            if place is not None:
                 places.setdefault((coverage.network, coverage.station), []).append(place)
+    if cache is not None and (new or len(known) < len(paths)):
+        cache.keep(marks, new)
     return Index(address, in_order(coverages), places, unreadable, tuple(ignored))
+
+
+def _read_each(paths: Sequence[str], read: Callable[[str], list[Waveform]]) -> Iterator[list[Waveform] | Exception]:
+    """Yield what a function returns or raises, in order; of many files several at once."""
+
+    def attempt(path: str) -> list[Waveform] | Exception:
+        try:
+            return read(path)
+        except Exception as error:  # ObsPy raises anything on garbage; the reason is kept and reported
+            return error
+
+    if len(paths) < MANY:
+        yield from map(attempt, paths)
+        return
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for first in range(0, len(paths), MANY):  # so that Ctrl-C waits for few of them
+            yield from pool.map(attempt, paths[first : first + MANY])
+
+
+def _indexed(
+    path: str, found: list[Waveform] | Exception, traces: list[Trace], unreadable: dict[str, str], ignored: list[str]
+) -> bool:
+    """Enter the waveforms of a file; return whether nothing was odd."""
+    if isinstance(found, SourceError):
+        unreadable[path] = str(found)
+        return False
+    if isinstance(found, Exception):
+        if _is_text(path):
+            ignored.append(path)
+        else:
+            unreadable[path] = in_words(found)
+        return False
+    if not found:
+        ignored.append(path)  # such as a log, which has no samples
+        return False
+    is_plain = True
+    for waveform in found:
+        coverage = _coverage(waveform, path)
+        try:
+            coverage.check_codes()
+        except SourceError as error:
+            unreadable[path], is_plain = str(error), False
+            continue
+        if waveform.impossible:
+            coverage = dataclasses.replace(coverage, refused=f"{printable(path)}: {waveform.impossible}")
+            unreadable[path], is_plain = f"{waveform.seed_id}: {waveform.impossible}", False
+        has_place = waveform.coordinates is not None and not waveform.impossible
+        place = Place(waveform.coordinates, coverage.start_ns, coverage.end_ns) if has_place else None  # type: ignore[arg-type]
+        traces.append((coverage, place))
+    return is_plain
 
 
 def in_words(error: Exception) -> str:
