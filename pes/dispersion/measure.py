@@ -70,6 +70,13 @@ class _Measured:
     snr: Float64
     scatter: tuple[Float64, Float64] | None
 
+    def errors(self, by: ftan.Filters) -> tuple[Float64, Float64]:
+        """Return errors of phases (radians) and delays (s): of the noise, or by resampling where that is larger."""
+        phase, delay = 1 / self.snr, by.length_s / 2**0.5 / self.snr
+        if self.scatter is None:
+            return phase, delay
+        return np.fmax(phase, self.scatter[0]), np.fmax(delay, self.scatter[1])
+
 
 class DispersionMeasurer:
     """Measures pairs of one component pair, on correlations of a :class:`Grid`, beside the ``curve`` of the network.
@@ -166,9 +173,7 @@ class DispersionMeasurer:
         k = np.where(by_spectrum, np.where(by_ftan, (x + x_spectral) / 2, x_spectral), x) / r
         sides, delays_apart = self._sides(of)
         methods = np.where(by_ftan & by_spectrum, np.abs(x - x_spectral) / (x + x_spectral), 0.0)
-        noise_phase, noise_delay = 1 / of.snr, by.length_s / 2**0.5 / of.snr
-        if of.scatter is not None:
-            noise_phase, noise_delay = np.fmax(noise_phase, of.scatter[0]), np.fmax(noise_delay, of.scatter[1])
+        noise_phase, noise_delay = of.errors(by)
         noise = np.where(by_ftan, noise_phase / x, error_spectral)
         noise = np.where(by_ftan & by_spectrum, (noise_phase / x + error_spectral) / 2, noise)
         phase = 2 * np.pi * f / k

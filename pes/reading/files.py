@@ -33,7 +33,8 @@ class FileSource(Source):
 
     def read(self, reference: str, channels: Sequence[Candidate], start_ns: int | None, end_ns: int | None) -> Answer:
         """Return the waveforms of all channels of a file, and what was wrong."""
-        found, wrong, notes = read_waveforms(reference, start_ns, end_ns)
+        stations = {(c.network, c.station) for c in channels} or None
+        found, wrong, notes = read_waveforms(reference, start_ns, end_ns, stations)
         return Answer(found, [f"{printable(os.path.basename(reference))}: {text}" for text in wrong], notes)
 
     def fingerprint(self, reference: str) -> Fingerprint | None:

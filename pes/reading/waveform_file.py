@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from xcorr.core.interrupt import shielded
-from xcorr.pes.reading import miniseed
+from xcorr.pes.reading import asdf, miniseed
 from xcorr.pes.reading.formats import ONE_AT_A_TIME, RefusedFile, UnknownFormat, read_plain, unpacked
 from xcorr.pes.reading.waveform import Answer, Waveform, of_trace
 
@@ -25,10 +25,16 @@ SAC_INTERVAL = "Sample spacing read from SAC"
 LARGE = 64 << 20  # bytes: larger files are mapped, not read into memory whole
 
 
-def read_waveforms(source: str | bytes, start_ns: int | None = None, end_ns: int | None = None) -> Answer:
+def read_waveforms(
+    source: str | bytes,
+    start_ns: int | None = None,
+    end_ns: int | None = None,
+    stations: asdf.Stations | None = None,
+) -> Answer:
     """Return the waveforms with samples within a time; they may hold more samples.
 
-    ``source`` is the path of a file, which may be packed (gzip, bzip2, zip, tar), or the content of a miniSEED file.
+    ``source`` is the path of a file, which may be packed (gzip, bzip2, zip, tar), or the content of a miniSEED file. Of
+    a file in which each station has a place of its own (ASDF), only those of ``stations`` (network, station) are read.
     Raises any error that ObsPy raises.
     """
     if isinstance(source, bytes):
@@ -41,7 +47,10 @@ def read_waveforms(source: str | bytes, start_ns: int | None = None, end_ns: int
         found = [of_trace(t).within(start_ns, end_ns) for t in stream if t.stats.npts]
         return Answer([w for w in found if w.samples], [], notes)
 
-    parts = _read(source, lambda content: miniseed.read_miniseed(content, start_ns, end_ns), by_obspy)
+    def by_asdf(path: str) -> Answer:
+        return Answer(asdf.read_asdf(path, start_ns, end_ns, stations), [], [])
+
+    parts = _read(source, lambda content: miniseed.read_miniseed(content, start_ns, end_ns), by_asdf, by_obspy)
     return Answer(
         [w for part in parts for w in part.waveforms],
         [text for part in parts for text in part.wrong],
@@ -51,14 +60,22 @@ def read_waveforms(source: str | bytes, start_ns: int | None = None, end_ns: int
 
 def read_headers(path: str) -> list[Waveform]:
     """Return the waveforms of a file without their samples. Raises whatever ObsPy raises."""
-    parts = _read(path, miniseed.read_headers, lambda stream, _: [of_trace(t) for t in stream], headonly=True)
+
+    def by_obspy(stream: Any, warned: list[str]) -> list[Waveform]:
+        return [of_trace(t) for t in stream]
+
+    parts = _read(path, miniseed.read_headers, asdf.read_asdf_headers, by_obspy, headonly=True)
     return [waveform for part in parts for waveform in part]
 
 
 def _read(
-    path: str, by_miniseed: Callable[[Any], Part], by_obspy: Callable[[Any, list[str]], Part], **options: Any
+    path: str,
+    by_miniseed: Callable[[Any], Part],
+    by_asdf: Callable[[str], Part],
+    by_obspy: Callable[[Any, list[str]], Part],
+    **options: Any,
 ) -> list[Part]:
-    """Return what functions make of a file, or of each file packed in it: of the bytes of miniSEED, or of a stream.
+    """Return what functions make of a file, or of each file packed in it: of miniSEED's bytes, a path, or a stream.
 
     What no reader knows is miniSEED if there are records behind something else, such as padding or damage.
     """
@@ -67,6 +84,13 @@ def _read(
         with _content(plain, 8, miniseed.is_miniseed) as content:
             if content is not None:
                 return [by_miniseed(content)]
+        with open(plain, "rb") as file:
+            is_hdf5 = asdf.is_hdf5(file.read(8))
+        if is_hdf5:
+            try:
+                return [by_asdf(plain)]
+            except asdf.NotAsdf as error:
+                raise UnknownFormat(str(error)) from None
         try:
             with _alone() as caught:
                 stream = read_plain("waveform", plain, path, **options)
