@@ -315,7 +315,7 @@ def test_lags_that_are_too_short(demo, tmp_path, invoke):
     plain = override(load(ROOT / "configs" / "demo" / "xcorr.toml"), ["correlate.max_lag_s=20.0"])
     assert run_campaign(ROOT / "configs" / "demo" / "stations.txt", tmp_path / "c.xcorr", build(plain)).exit_code == 0
     said = invoke("dispersion", tmp_path / "c.xcorr").output
-    assert "no lags that tell the noise" in said
+    assert "no lags to measure the noise" in said
     assert "the largest lag cuts the waves off" in said
     with results.open(tmp_path / "c.xcorr") as r, r.dispersion as of:
         found = of.get()
@@ -330,6 +330,7 @@ def test_given_curves_that_cannot_be(whole, tmp_path, invoke):
     for text, words in (
         ("1.4 2.6\n1.41 2.7\n8 3.1\n", "group velocity"), ("0.2 3000\n0.1 3100\n", "none of the periods"),
         ("20 3.1\n30 3.2\n", "none of the periods"), ("3 nan\n", "line 1"), ("3 3\nnan 3\n", "line 2"),
+        ("2 2800\n5 3000\n", "velocity_km_s"), ("period velocity\n3 3\nwords\n", "line 3"),
     ):  # fmt: skip
         path.write_text(text)
         refused = invoke(*given)
@@ -337,7 +338,9 @@ def test_given_curves_that_cannot_be(whole, tmp_path, invoke):
         assert words in refused.output, refused.output
     write_curve(path, 1.25)
     path.write_bytes(b"\xef\xbb\xbfperiod;velocity\r\n" + path.read_bytes().replace(b",", b";"))
-    assert "it differs from that of the spectra by up to 25 %" in invoke(*given).output
+    assert "it is up to 25 % off that of the spectra, so that no number of cycles is certain" in invoke(*given).output
+    with results.open(campaign) as r, r.dispersion as of:
+        assert not of.get()["phase_accepted"].values.any()
     path.unlink()
     assert invoke("dispersion", campaign).exit_code == 0, "the curve is in the file"
     refused = invoke("dispersion", campaign, "--set", "dispersion.other.curve='/nowhere'")
@@ -394,6 +397,11 @@ def test_results_say_what_was_measured(whole):
             "network_phase_km_s",
         }
         assert of.settings() == Dispersion()
+        spectra = of.spectra()
+        assert spectra.dims == ("distance_km", "frequency_hz")
+        assert int(spectra["n_pairs"].sum()) == 78
+        assert (np.diff(spectra["distance_km"]) > 0).all()
+        assert spectra["distance_km"].values[-1] == pytest.approx(of.get()["distance_km"].values.max(), rel=1e-6)
         network = of.network()
         assert int(network.spectra.count.sum()) == 78
         for wrong, words in (
@@ -566,6 +574,8 @@ def test_figures(field, tmp_path, invoke):
         (("--bessel", "waves", "--monitor", "x"), "different figures"),
         (("--paths", "waves", "--period", 300), "were measured"),
         (("--bessel", "waves", "--distance", 1, 2), "all pairs"),
+        (("--histograms", "waves", "--period", 3), "--period is of --paths"),
+        (("--paths", "waves", "--period", 3, "--velocity", 3), "take --velocity-type"),
     ):  # fmt: skip
         refused = invoke("plot", field, *wrong)
         assert refused.exit_code, wrong

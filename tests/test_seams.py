@@ -187,7 +187,7 @@ def test_options_of_others_are_checked(extra, tmp_path):
     ran = program("run", where, "--set", "data.mirror.count=1", "-o", "x.xcorr", cwd=tmp_path)
     assert ran.returncode == 2
     assert "unknown table [data.mirror]" in ran.stderr
-    assert "fdsn, files, sds" in ran.stderr
+    assert "fdsn, files, s3, sds" in ran.stderr
     ran = program("run", where, "--source", "mirror:x", "-o", "x.xcorr", cwd=tmp_path)
     assert "sds:DIR (SeisComP archive)" in ran.stderr
     assert not (tmp_path / "x.xcorr").exists()

@@ -65,13 +65,13 @@ class Curve:
 def read_curve(path: Path) -> Curve:
     """Read a curve from a text file: lines of period (s) and phase velocity (km/s), separated by commas or spaces.
 
-    Lines that begin with ``#``, and words before the first number, are skipped. Raises ParameterError for a file that
-    is none.
+    Lines that begin with ``#``, and a first line of words, are skipped; so are further columns. Raises ParameterError
+    for a file that is none.
     """
     rows: list[tuple[float, float]] = []
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
         words = re.split(r"[\s,;]+", line.strip())
-        if not words[0] or words[0][0] == "#" or (not rows and words[0][0].isalpha()):
+        if not words[0] or words[0][0] == "#" or (number == 1 and words[0][0].isalpha()):
             continue
         try:
             values = [float(word) for word in words[:2]]

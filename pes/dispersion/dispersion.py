@@ -28,6 +28,7 @@ from xcorr.pes.storing.parts import read_parts, remove_parts, write_part
 from xcorr.pes.storing.read_series import RowsRequest, read_series, series_of, stored_parts
 from xcorr.pes.storing.shards import require_space
 
+FAR = 0.15  # difference of a given curve from that of the spectra, beyond which cycles are wrong
 TOGETHER = 1024  # rows whose spectra are in memory at once
 
 
@@ -189,7 +190,9 @@ class MeasureDispersion(_ReadsStacks):
             if job.network is not None and curve is not None:
                 grid = job.grid(self.rate_hz, self.max_lag)
                 level = job.network.spectra.level(curve.wavenumber(job.network.frequency_hz))
-                self._measurers[job.path] = DispersionMeasurer(job.how, job.components, grid, curve, level)
+                self._measurers[job.path] = DispersionMeasurer(
+                    job.how, job.components, grid, curve, level, job.network.differs > FAR
+                )
 
     def process(self, inputs: dict[str, Any]) -> None:
         """Measure one range."""

@@ -7,7 +7,7 @@ NO_DATA, LOW_SNR, FEW_WAVELENGTHS, FEW_FOR_GROUP, SIDES, METHODS, BRANCH, EDGE, 
 )
 WORDS = {
     NO_DATA: "no data",
-    LOW_SNR: "low signal-to-noise ratio, or no lags that tell the noise",
+    LOW_SNR: "low signal-to-noise ratio, or no lags to measure the noise",
     FEW_WAVELENGTHS: "too few wavelengths for a phase velocity",
     FEW_FOR_GROUP: "too few wavelengths for a group velocity",
     SIDES: "positive and negative lags disagree",

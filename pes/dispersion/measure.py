@@ -81,10 +81,14 @@ class _Measured:
 class DispersionMeasurer:
     """Measures pairs of one component pair, on correlations of a :class:`Grid`, beside the ``curve`` of the network.
 
-    ``level`` [bin], of the bins of :attr:`Grid.of_network`, is the amplitude of the spectra over all pairs.
+    ``level`` [bin], of the bins of :attr:`Grid.of_network`, is the amplitude of the spectra over all pairs. If the
+    curve ``is_far`` from that of the spectra, numbers of cycles are doubtful.
     """
 
-    def __init__(self, how: Dispersion, components: str, grid: Grid, curve: Curve, level: Float64) -> None:
+    def __init__(
+        self, how: Dispersion, components: str, grid: Grid, curve: Curve, level: Float64, is_far: bool = False
+    ) -> None:
+        self.is_far = is_far
         self.how, self.curve, self.kind = how, curve, waves.kind_of(components)
         self.frequency_hz = 1 / np.array(how.periods_s[::-1])  # rising; results are by period
         slow, fast = grid.velocity_km_s
@@ -192,7 +196,7 @@ class DispersionMeasurer:
                 (flags.FEW_FOR_GROUP, number < how.least_group),
                 (flags.SIDES, (2 * sides / x > how.most_difference) | is_apart),
                 (flags.METHODS, 2 * methods > how.most_difference),
-                (flags.BRANCH, is_doubtful),
+                (flags.BRANCH, is_doubtful | self.is_far),
                 (flags.EDGE, ~has_arrival),
                 (flags.NO_CURVE, ~is_covered),
                 (flags.CUT, is_cut),

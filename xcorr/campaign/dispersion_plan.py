@@ -138,6 +138,13 @@ def _curve(of: Dispersion, how: Measurement, old: _Old) -> Curve | None:
             f"{where} {of.curve}: has {low:g} to {high:g} s, and none of the periods measured, {how.periods_s[0]:g} to "
             f"{how.periods_s[-1]:g} s; lines are period (s), phase velocity (km/s)"
         )
+    slow, fast = how.velocity_km_s
+    outside = curve.phase_km_s[(curve.phase_km_s < slow) | (curve.phase_km_s > fast)]
+    if len(outside):
+        raise SettingsError(
+            f"{where} {of.curve}: {outside[0]:g} km/s is not within velocity_km_s, {slow:g} to {fast:g} km/s; "
+            "lines are period (s), phase velocity (km/s)"
+        )
     if not curve.is_possible(np.linspace(f.min(), f.max(), 200)):
         raise SettingsError(
             f"{where} {of.curve}: between its points the group velocity d(omega)/dk is negative, or far above the "

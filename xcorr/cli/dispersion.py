@@ -30,7 +30,7 @@ from xcorr.cli.options import EXISTING, EXISTING_FILE, OPTIONAL_PATH
 )
 @click.option("--measurement", default="", help="--map: which one. Default: the first.")
 @click.option("--cell", "cell_km", type=click.FloatRange(min=0.001), help="--map: size of a cell (km).")
-@click.option("--velocity", type=click.Choice(["phase", "group"]), default="phase", help="--map: which velocity.")
+@click.option("--velocity-type", type=click.Choice(["phase", "group"]), default="phase", help="--map: which velocity.")
 @click.option("--components", default="", help="--map: component pair. Default: ZZ.")
 @click.option("-o", "--output", type=OPTIONAL_PATH, help="--map: picture. Default: in the campaign.")
 def dispersion(
@@ -42,14 +42,14 @@ def dispersion(
     period: float | None,
     measurement: str,
     cell_km: float | None,
-    velocity: str,
+    velocity_type: str,
     components: str,
     output: Path | None,
 ) -> None:
     """Measure phase and group velocities by period on the stacks of a campaign, and write them to dispersion.h5.
 
     The curve of the whole network comes first. It tells by how many cycles the phase of each pair has turned. What is
-    measured is in [[dispersion]] tables of the settings; `xcorr init` shows all keys.
+    measured is in [[dispersion]] tables of the settings; docs/dispersion.md lists their keys.
     """
     import sys
 
@@ -74,10 +74,11 @@ def dispersion(
         else:
             resumed = f"; {done.resumed} of {done.ranges} ranges were there already" if done.resumed else ""
             click.echo(f"{done.path}: {done.tables} measurement(s) of {done.pairs} pair(s){resumed}")
-        for line in tallies(done.path):
-            click.echo(line)
+        if done.tables or period is None:
+            for line in tallies(done.path):
+                click.echo(line)
         if period is not None:
-            click.echo(_map(campaign, period, measurement, cell_km, velocity, components, output))
+            click.echo(_map(campaign, period, measurement, cell_km, velocity_type, components, output))
         return 0
 
     sys.exit(engine(mapping or frozen_settings(campaign).run.mapping).lead(work))

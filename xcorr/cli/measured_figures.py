@@ -75,6 +75,10 @@ def measured(
         raise click.UsageError(f"--{option} needs --pair NET.STA NET.STA")
     if kind == "paths" and given["period"] is None:
         raise click.UsageError("--paths needs --period SECONDS")
+    if kind != "paths" and given["period"] is not None:
+        raise click.UsageError(f"--period is of --paths, not of --{option}")
+    if given["velocity"]:
+        raise click.UsageError("--velocity draws lines in a record section; take --velocity-type phase or group")
     period = f"{given['period']:g}s" if kind == "paths" else ""
     of_type = given["velocity_type"] if kind in ("histograms", "paths") else ""
     called = named(kind, "+".join(names), components, period, of_type, "-".join(pair or ()), *selected)

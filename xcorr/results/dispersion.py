@@ -11,6 +11,7 @@ import numpy as np
 
 from xcorr.core.errors import nearest
 from xcorr.pes.dispersion import flags
+from xcorr.pes.dispersion.dispersion import FAR
 from xcorr.pes.dispersion.dispersion_file import FORMAT, MEANING, NAME, VERSION, Network, read_network
 from xcorr.results.errors import ResultsError
 
@@ -62,8 +63,26 @@ class Dispersions:
         return Dispersion(**values)
 
     def network(self, name: str = "", components: str = "") -> Network:
-        """Return the spectra of all pairs by distance, and the curve of the network."""
+        """Return the curve of the network, and sums of the spectra of all pairs; see :meth:`spectra` for means."""
         return read_network(self.group(name, components))
+
+    def spectra(self, name: str = "", components: str = "") -> xarray.DataArray:
+        """Return the mean real spectra of the pairs of each distance [distance_km, frequency_hz], in order."""
+        import xarray
+
+        network = self.network(name, components)
+        of = network.spectra
+        order = np.argsort(of.distance_km / of.count)
+        return xarray.DataArray(
+            (of.spectra / of.count[:, None])[order],
+            {
+                "distance_km": (of.distance_km / of.count)[order],
+                "frequency_hz": network.frequency_hz,
+                "n_pairs": ("distance_km", of.count[order].astype(int)),
+            },
+            ("distance_km", "frequency_hz"),
+            "spectrum",
+        )
 
     def get(
         self, name: str = "", components: str = "", pairs: Sequence[str] = (), rows: np.ndarray | None = None
@@ -206,10 +225,11 @@ def tallies(path: Path) -> list[str]:
                 if not total:
                     continue
                 lines.append(f"  {total} value(s): {accepted[0]} phase and {accepted[1]} group velocities are accepted")
+                lines.append("  reasons, of which a value may have several:")
                 for bit, words in flags.WORDS.items():
                     number = int(counted[(every & bit > 0) & ((every & flags.NO_DATA) == 0)].sum())
                     if number and bit != flags.NO_DATA:
-                        lines.append(f"  {number}: {words}")
+                        lines.append(f"    {number}: {words}")
     return lines
 
 
@@ -218,6 +238,8 @@ def _curve_words(of: Network) -> str:
     if of.curve is None:
         return f"the spectra of {pairs} pair(s) give no curve of the network; give one (dispersion.curve)"
     f, c = of.curve.frequency_hz, of.curve.phase_km_s
-    differs = f"; it differs from that of the spectra by up to {100 * of.differs:.0f} %" if of.differs > NOTABLE else ""
+    differs = f"; it is up to {100 * of.differs:.0f} % off that of the spectra" if of.differs > NOTABLE else ""
+    if of.differs > FAR:
+        differs += ", so that no number of cycles is certain: give a better curve, or none"
     what = f"given{differs}" if of.is_given else f"fitted to the spectra of {pairs} pair(s)"
     return f"network {c[-1]:.3f} km/s at {1 / f[-1]:.2f} s to {c[0]:.3f} km/s at {1 / f[0]:.2f} s, {what}"

@@ -27,7 +27,7 @@ VELOCITIES = ("phase", "group")
 def export_dispersion(
     results: Results, target: Path, kind: str, name: str = "", components: str = "", selection: Selection | None = None
 ) -> int:
-    """Write a measurement in a format; return the number of its pairs with an accepted velocity.
+    """Write a measurement in a format; return the number of pairs in it.
 
     ``kind`` is an entry point of the group ``xcorr.dispersion_exports``. Raises ResultsError for another kind, a target
     that exists, or a selection without any accepted velocity.
@@ -49,6 +49,8 @@ def export_dispersion(
     if not any(mask.any() for mask in accepted.values()):
         raise ResultsError(f"{name or 'dispersion'}: no pair with an accepted velocity is selected")
     installed.load("dispersion_exports", kind)(found, target)
+    if kind in ("csv", "netcdf"):  # which have all values
+        accepted = {pair: ((x["flag"] & flags.NO_DATA) == 0).values.any(axis=1) for pair, x in found.items()}
     names = [x["pair"].values[accepted[pair]] for pair, x in found.items()]
     return len(np.unique(np.concatenate(names).astype(str)))
 

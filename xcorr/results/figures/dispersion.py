@@ -91,12 +91,12 @@ def frequency_time(results: Results, first: str, second: str, name: str = "", co
     arrival = float(distance[0]) / curve.group(f)
     velocity = np.linspace(*how.velocity_km_s, VELOCITIES)
     image = np.stack(
-        [np.interp(distance[0] / velocity, t + a, h / h.max(), 0, 0)
+        [np.interp(distance[0] / velocity, t + a, h / h.max(), np.nan, np.nan)
          for t, a, h in zip(by.times_s, arrival, height, strict=True)]
     )  # fmt: skip
     figure, axes = new_figure(7, 5)
     mesh = axes.pcolormesh(1 / f, velocity, image.T, cmap="viridis", vmin=0, vmax=1, rasterized=True, shading="nearest")
-    figure.colorbar(mesh, ax=axes, label="envelope")
+    figure.colorbar(mesh, ax=axes, label="envelope, share of its maximum at the period")
     period = found["period"].values
     axes.plot(1 / f, curve.group(f), color="white", linewidth=0.8, linestyle="--", label="network, group")
     for what, color in (("group", "C1"), ("phase", "C3")):
@@ -104,7 +104,7 @@ def frequency_time(results: Results, first: str, second: str, name: str = "", co
         value, error = found[f"{what}_km_s"].values, found[f"{what}_error_km_s"].values
         axes.errorbar(period[good], value[good], error[good], fmt="o", color=color, markersize=3, linewidth=0.8,
                       label=what)  # fmt: skip
-        axes.plot(period[~good], value[~good], "x", color=color, markersize=3, alpha=0.5)
+        axes.plot(period[~good], value[~good], "x", color=color, markersize=4, label=f"{what}, rejected")
     axes.set_xscale("log")
     axes.set_ylim(how.velocity_km_s)
     axes.set_xlim(period[0], period[-1])
