@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import json
 import shutil
 import subprocess
 import sys
@@ -235,7 +236,9 @@ def test_damage_is_told_and_measured_again(whole, tmp_path, invoke):
     assert dispersion(campaign).tables == 1
     assert values(campaign) == values(whole)
     assert (campaign / "aside").exists()
+    assert "\ndispersion      waves\n" in invoke("info", campaign).output
     (campaign / NAME).unlink()
+    assert "dispersion" not in json.loads(invoke("info", campaign, "--json").output)
     assert [line for line in problems(campaign, quick=True) if NAME in line] == [], "it may be removed"
     with pytest.raises(ResultsError, match="xcorr dispersion measures"):
         results.open(campaign).dispersion  # noqa: B018
@@ -361,6 +364,7 @@ def test_measurements_of_older_stacks_that_nobody_asks_for(whole, tmp_path, invo
         file.attrs["version"] = 99
     with pytest.raises(ResultsError, match="newer version"):
         results.open(campaign).dispersion  # noqa: B018
+    assert "was written by a newer version of xcorr" in invoke("info", campaign).output
 
 
 def test_too_few_pairs_for_a_network(demo, tmp_path, invoke):

@@ -1,6 +1,7 @@
 """From waveforms of a medium that changes to its curve: on all mappings, interrupted, growing, damaged, exported."""
 
 import dataclasses
+import json
 import shutil
 import subprocess
 import sys
@@ -362,6 +363,7 @@ def test_results_say_what_was_measured(whole, invoke, tmp_path):
         values = of.similarity(r, "XX.M00", "XX.M01", "late")
         top = values["epsilon"].values[values.values.argmax(axis=1)]
         assert np.abs(top - changes["dvv"].values[:, 0]).max() <= 1e-4
+    assert json.loads(invoke("info", whole, "--json").output)["monitoring"] == of.names
     assert invoke("export", whole, "--monitor", "late", "--format", "csv", "-o", tmp_path / "x.csv").exit_code == 0
     text = (tmp_path / "x.csv").read_text().splitlines()
     assert len(text) == 1 + DAYS * 15

@@ -241,11 +241,18 @@ def test_refresh_reads_what_changed(store, tmp_path, invoke):
 def test_a_store_that_refuses_the_list(store, tmp_path, invoke):
     archive_of(store, tmp_path, "refused")
     store.faults["list-type"] = 403
-    times = ("--start", "2024-03-01", "--end", "2024-03-02", "--set", "data.s3.retries=0")
-    said = invoke("run", tmp_path / "stations.txt", "--source", f"s3://{BUCKET}/refused?layout=sds", *times)
+    asked = tmp_path / "stations.txt", "--source", f"s3://{BUCKET}/refused?layout=sds", "--start", "2024-03-01"
+    asked += "--end", "2024-03-02", "--set", "data.s3.retries=0"
+    said = invoke("run", *asked)
     assert said.exit_code == 2
     assert "403" in said.output
     assert not (tmp_path / "stations.xcorr" / "xcorr.h5").exists()
+    said = invoke("doctor", *asked)
+    assert said.exit_code == 1
+    assert "MISSING  source" in said.output
+    assert "403" in said.output
+    store.faults.clear()
+    assert "3 with data" in invoke("doctor", *asked).output
 
 
 def test_no_credentials_in_what_is_written(store, tmp_path, monkeypatch, capfd):

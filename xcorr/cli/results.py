@@ -6,12 +6,15 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from xcorr.cli.campaigns import tell
 from xcorr.cli.options import EXISTING, OPTIONAL_PATH, selection_of, selection_options, stack_options
+
+if TYPE_CHECKING:
+    from xcorr.results import Results
 
 
 @click.command()
@@ -48,12 +51,30 @@ def info(results: Path, accounts: bool, kind: str, as_json: bool) -> None:
             **{k: str(found.attributes[k]) for k in ("created", "software", "settings_hash", "lag_convention")},
         }
         settings = str(found.attributes["settings"])
+        facts |= _measurements(found)
     if as_json:
         click.echo(json.dumps(facts))
     else:
         for name, value in facts.items():
             click.echo(f"{name:15} {', '.join(value) if isinstance(value, list) else value}")
         click.echo("\n" + settings)
+
+
+def _measurements(found: Results) -> dict[str, list[str]]:
+    """Return the names of measurements on the correlations, or why they cannot be read."""
+    from xcorr.pes.dispersion import dispersion_file
+    from xcorr.pes.monitoring import monitor_file
+    from xcorr.results import ResultsError
+
+    names: dict[str, list[str]] = {}
+    for kind, file in (("monitoring", monitor_file.NAME), ("dispersion", dispersion_file.NAME)):
+        if (found.path.parent / file).exists():
+            try:
+                with getattr(found, kind) as measured:
+                    names[kind] = measured.names
+            except ResultsError as error:
+                names[kind] = [str(error)]
+    return names
 
 
 @click.command()
