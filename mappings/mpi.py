@@ -34,6 +34,7 @@ from xcorr.mappings.work import Gathering, opened, pack, refuse_within_import, s
 
 INSTALL = "pip install 'xcorr[mpi-local]' (mpi4py with an MPI of its own), or 'xcorr[mpi]' where an MPI is installed"
 RANK_VARIABLES = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
+IN_JOBS = "start mpiexec xcorr run ... or srun --mpi=pmi2 xcorr run ... (docs/clusters.md)"
 KEY = "XCORR_MPI_KEY"
 WAIT_S = 0.5
 GRACE_S = 2.0
@@ -58,13 +59,16 @@ class MpiMapping(Engine):
     def choose_workers(self, asked: int | None) -> int:
         """Return the number of ranks: inside of mpiexec those that it has started, else the number asked for.
 
-        Raises MpiError if mpi4py is missing, or if mpiexec has started another number than asked for.
+        Raises MpiError if mpi4py is missing, if mpiexec has started another number than asked for, or if SLURM has
+        started several programs that are not ranks of one MPI.
         """
         if importlib.util.find_spec("mpi4py") is None:
             raise MpiError(f"the mpi mapping needs mpi4py: {INSTALL}")
         if not inside_mpiexec():
+            _refuse_job(1)
             return asked or available_cores()
         size: int = _world().Get_size()
+        _refuse_job(size)
         if asked not in (None, size):
             raise MpiError(f"-n {asked}, but mpiexec started {size} ranks; leave -n out, or start that many")
         return size
@@ -100,6 +104,18 @@ def _world() -> Any:
     from mpi4py import MPI  # imported here, because the import initialises MPI
 
     return MPI.COMM_WORLD
+
+
+def _refuse_job(size: int) -> None:
+    """Raise MpiError if this rank, of so many, is alone among the tasks or hosts that SLURM has given it.
+
+    https://slurm.schedmd.com/srun.html, OUTPUT ENVIRONMENT VARIABLES
+    """
+    hosts, tasks = (int(os.environ.get(f"SLURM_{name}") or 1) for name in ("JOB_NUM_NODES", "STEP_NUM_TASKS"))
+    if size == 1 and tasks > 1:
+        raise MpiError(f"srun started {tasks} tasks that are not ranks of one MPI; {IN_JOBS}")
+    if size == 1 and hosts > 1 and not inside_mpiexec():
+        raise MpiError(f"xcorr starts ranks on its own host only, and the job has {hosts} hosts; {IN_JOBS}")
 
 
 # -- inside of mpiexec ---------------------------------------------------------------------------------------

@@ -366,3 +366,20 @@ def test_the_public_face_is_there_and_costs_nothing_before_it_is_used():
     )
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert out.splitlines() == [f"[] [] {version('xcorr')}", "2.0"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("SLURM_JOB_NUM_NODES", "the job has 3 hosts; start mpiexec xcorr run"),
+        ("SLURM_STEP_NUM_TASKS", "srun started 3 tasks that are not ranks of one MPI"),
+    ],
+)
+def test_jobs_of_slurm_without_ranks(tmp_path, invoke, monkeypatch, name, words):
+    """The same on a real SLURM is in test_slurm.py."""
+    monkeypatch.setenv(name, "3")
+    given = (ROOT / "configs" / "demo" / "stations.txt", "-c", ROOT / "configs" / "demo" / "xcorr.toml")
+    refused = invoke("run", *given, "-o", tmp_path / "c.xcorr", "-m", "mpi", "-n", "2")
+    assert refused.exit_code == 1
+    assert words in refused.output
+    assert invoke("run", *given, "-o", tmp_path / "c.xcorr", "-m", "threads", "-n", "2").exit_code == 0

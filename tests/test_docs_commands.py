@@ -38,6 +38,7 @@ MENTIONS = {  # of a command, not commands
 ELSEWHERE = {  # and why
     "nimbus.example.org": "needs a cluster of somebody's",
     "xcorr storm ": "tests/test_storm.py",
+    "$SLURM_": "tests/test_slurm.py",
     "xcorr serve ": "tests/test_web_api.py",
     "s3://": "tests/test_archive.py",
     "--kept": "tests/test_archive.py",
