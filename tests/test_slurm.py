@@ -67,12 +67,12 @@ def slurm(tmp_path_factory):
     munge = [f"--{name}={folder}/munge.{end}" for name, end in (
         ("key-file", "key"), ("socket", "socket"), ("pid-file", "pid"), ("log-file", "log"), ("seed-file", "seed")
     )]  # fmt: skip
-    daemons, quiet = [], subprocess.DEVNULL
-    for command in (
+    commands = [
         ["munged", "-F", "--force", *munge], ["slurmctld", "-D"], ["slurmd", "-D", "-N", "n1"],
         ["slurmd", "-D", "-N", "n2"],
-    ):  # fmt: skip
-        daemons.append(subprocess.Popen(command, env=variables, stdout=quiet, stderr=quiet))
+    ]  # fmt: skip
+    quiet = subprocess.DEVNULL
+    daemons = [subprocess.Popen(command, env=variables, stdout=quiet, stderr=quiet) for command in commands]
     try:
         end = time.monotonic() + 60
         while "idle" not in (there := out_of(variables, "sinfo", "-h", "-o", "%T %D")) or " 2" not in there:
