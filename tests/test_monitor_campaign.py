@@ -344,6 +344,10 @@ def test_damage_is_told_and_measured_again(small, tmp_path):
     monitor(campaign)
     assert values(campaign) == expected
     assert list(problems(campaign)) == []
+    with h5py.File(campaign / NAME, "a") as file:
+        file.attrs["version"] = 99
+    with pytest.raises(ResultsError, match="newer version"):
+        results.open(campaign).monitoring  # noqa: B018
 
 
 def test_results_say_what_was_measured(whole, invoke, tmp_path):

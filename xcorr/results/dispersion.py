@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xcorr.core.errors import nearest
 from xcorr.pes.dispersion import flags
 from xcorr.pes.dispersion.dispersion import FAR
 from xcorr.pes.dispersion.dispersion_file import FORMAT, MEANING, NAME, VERSION, Network, read_network
-from xcorr.results.errors import ResultsError
+from xcorr.results.measured_file import MeasuredFile
 
 if TYPE_CHECKING:
     import pandas
@@ -26,41 +25,22 @@ NOTABLE = 0.1  # difference of a given curve, as a share, from which on cycles m
 AT_ONCE = 65_536  # pairs whose flags are counted at once
 
 
-class Dispersions:
+class Dispersions(MeasuredFile):
     """The velocities that ``xcorr dispersion`` has measured. Raises ResultsError if there are none."""
 
+    file_name, file_format, file_version = NAME, FORMAT, VERSION
+    command, what = "xcorr dispersion", "velocities"
+
     def __init__(self, folder: Path) -> None:
-        import h5py
-
-        self.path = folder / NAME
-        if not self.path.is_file():
-            raise ResultsError(f"{folder}: there is no {NAME}; xcorr dispersion measures velocities")
-        try:
-            self.file = h5py.File(self.path)
-        except OSError as error:
-            raise ResultsError(
-                f"{self.path} cannot be read as HDF5: {error}; xcorr dispersion makes it again"
-            ) from error
-        if self.file.attrs.get("format") != FORMAT or int(self.file.attrs["version"]) > VERSION:
-            newer = self.file.attrs.get("format") == FORMAT
-            self.file.close()
-            what = "by a newer version of xcorr" if newer else "by something else than xcorr dispersion"
-            raise ResultsError(f"{self.path} was written {what}")
-        names = [name for name in self.file if name not in ("stations", "pairs")]
+        super().__init__(folder)
         asked = json.loads(self.file.attrs["names"])  # in the order of the settings
-        self.names: list[str] = sorted(names, key=lambda name: asked.index(name) if name in asked else len(asked))
-
-    def components(self, name: str = "") -> list[str]:
-        """Return the component pairs of a measurement."""
-        return sorted(self.file[self._known(name)])
+        self.names.sort(key=lambda name: asked.index(name) if name in asked else len(asked))
 
     def settings(self, name: str = "", components: str = "") -> Dispersion:
         """Return the settings that a measurement was made with."""
         from xcorr.settings.tables import Dispersion
 
-        plain = json.loads(self.group(name, components).attrs["settings"])
-        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in plain.items()}
-        return Dispersion(**values)
+        return Dispersion(**self._settings(name, components))
 
     def network(self, name: str = "", components: str = "") -> Network:
         """Return the curve of the network, and sums of the spectra of all pairs; see :meth:`spectra` for means."""
@@ -96,13 +76,10 @@ class Dispersions:
         import xarray
 
         group = self.group(name, components)
-        stations = self.file["stations"][...]
-        names = stations["id"].astype(str)
-        table = self.file["pairs"][...]
-        first, second = names[table["station_1"]], names[table["station_2"]]
-        named = np.char.add(np.char.add(first, "-"), second)
+        stations, table = self.file["stations"][...], self.file["pairs"][...]
+        first, second = self._ends()
         flag = group["flag"][...]
-        chosen = self._rows(named, first, second, flag, pairs, rows)
+        chosen = self._rows(first, second, lambda: ((flag & flags.NO_DATA) == 0).any(axis=1), pairs, rows)
         dims = ("pair", "period")
         variables: dict[str, Any] = {}
         for field, meaning in MEANING.items():
@@ -130,19 +107,14 @@ class Dispersions:
         return xarray.Dataset(
             variables,
             {
-                "pair": named[chosen].astype(object),
+                "pair": first[chosen].astype(object) + "-" + second[chosen].astype(object),
                 "period": ("period", periods, {"units": "s"}),
                 "station_1": ("pair", first[chosen].astype(object)),
                 "station_2": ("pair", second[chosen].astype(object)),
                 "distance_km": ("pair", table["distance_m"][chosen] / 1000, {"units": "km"}),
                 **ends,
             },
-            {
-                "measurement": group.parent.name[1:],
-                "components": group.name.rpartition("/")[2],
-                "settings": str(group.attrs["settings"]),
-                "software": str(self.file.attrs["software"]),
-            },
+            self._attributes(group),
         )
 
     def table(
@@ -152,59 +124,6 @@ class Dispersions:
         found = self.get(name, components, pairs, rows)
         frame = found.drop_vars(["network_phase_km_s", "network_group_km_s"]).to_dataframe().reset_index()
         return frame[(frame["flag"] & flags.NO_DATA) == 0].reset_index(drop=True)
-
-    def close(self) -> None:
-        """Close the file."""
-        self.file.close()
-
-    def __enter__(self) -> Dispersions:
-        """Return itself for a ``with`` block."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the file at the end of a ``with`` block."""
-        self.close()
-
-    def _known(self, name: str) -> str:
-        if name and name not in self.names:
-            raise ResultsError(f"no measurement {name!r}{nearest(name, self.names)}; there are {', '.join(self.names)}")
-        return name or self.names[0]
-
-    def group(self, name: str = "", components: str = "") -> Any:
-        """Return the group of a measurement in the file. Raises ResultsError if there is none."""
-        known, there = self._known(name), self.components(name)
-        chosen = components or ("ZZ" if "ZZ" in there else there[0])
-        if chosen not in there:
-            raise ResultsError(f"{known}: no components {chosen!r}; there are {', '.join(there)}")
-        return self.file[known][chosen]
-
-    def _rows(
-        self,
-        named: np.ndarray,
-        first: np.ndarray,
-        second: np.ndarray,
-        flag: np.ndarray,
-        pairs: Sequence[str],
-        rows: np.ndarray | None,
-    ) -> np.ndarray:
-        if rows is not None:
-            chosen = np.asarray(rows)
-            if chosen.dtype.kind not in "iu" or (chosen < 0).any() or (chosen >= len(named)).any():
-                raise ResultsError(f"rows: must be numbers of pairs, 0 to {len(named) - 1}")
-            return chosen
-        if isinstance(pairs, str):
-            pairs = [pairs]
-        if not len(pairs):
-            return np.flatnonzero(((flag & flags.NO_DATA) == 0).any(axis=1))
-        number = {name: k for k, name in enumerate(named.tolist())}
-        for k, (a, b) in enumerate(zip(second.tolist(), first.tolist(), strict=True)):
-            number.setdefault(f"{a}-{b}", k)
-        lost = [pair for pair in pairs if pair not in number]
-        if lost:
-            raise ResultsError(
-                f"no pair {lost[0]!r}{nearest(lost[0], number)} in {self.path}; xcorr dispersion measures new pairs"
-            )
-        return np.array([number[pair] for pair in pairs])
 
 
 def tallies(path: Path) -> list[str]:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xcorr.core.errors import nearest
 from xcorr.pes.monitoring.flags import NO_DATA
 from xcorr.pes.monitoring.measure import Measurer, SeriesOfRows, window_of_all
-from xcorr.pes.monitoring.monitor_file import FORMAT, MEANING, NAME
+from xcorr.pes.monitoring.monitor_file import FORMAT, MEANING, NAME, VERSION
 from xcorr.results.errors import ResultsError
-from xcorr.results.pair_table import PairTable
+from xcorr.results.measured_file import MeasuredFile
 from xcorr.results.reader import Results
 from xcorr.results.selection import Selection
 
@@ -28,36 +26,17 @@ AT_ONCE = 4096  # pairs whose flags are counted at once
 UNITS = {"dvv": "1", "error": "1", "difference": "1", "coefficient": "1", "n_windows": "1", "delay_s": "s"}
 
 
-class Monitoring:
+class Monitoring(MeasuredFile):
     """The velocity changes of a campaign. Raises ResultsError if there are none."""
 
-    def __init__(self, folder: Path) -> None:
-        import h5py
-
-        self.path = folder / NAME
-        if not self.path.is_file():
-            raise ResultsError(f"{folder}: there is no {NAME}; xcorr monitor measures velocity changes")
-        try:
-            self.file = h5py.File(self.path)
-        except OSError as error:
-            raise ResultsError(f"{self.path} cannot be read as HDF5: {error}; xcorr monitor makes it again") from error
-        if self.file.attrs.get("format") != FORMAT:
-            self.file.close()
-            raise ResultsError(f"{self.path} was not written by xcorr monitor")
-        tables = ("stations", "pairs", "pieces")
-        self.names: list[str] = [name for name in self.file if name not in tables]
-
-    def components(self, name: str = "") -> list[str]:
-        """Return the component pairs of a measurement."""
-        return sorted(self.file[self._known(name)])
+    file_name, file_format, file_version = NAME, FORMAT, VERSION
+    command, what = "xcorr monitor", "velocity changes"
 
     def settings(self, name: str = "", components: str = "") -> Monitor:
         """Return the settings that a measurement was made with."""
         from xcorr.settings.tables import Monitor
 
-        plain = json.loads(self._group(name, components).attrs["settings"])
-        values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in plain.items()}
-        return Monitor(**values)
+        return Monitor(**self._settings(name, components))
 
     def get(
         self, name: str = "", components: str = "", pairs: Sequence[str] = (), rows: np.ndarray | None = None
@@ -70,11 +49,10 @@ class Monitoring:
         """
         import xarray
 
-        group = self._group(name, components)
-        stations = self.file["stations"]["id"].astype(str)
+        group = self.group(name, components)
+        first, second = self._ends()
         table, pieces = self.file["pairs"][...], self.file["pieces"][...]
-        named = np.char.add(np.char.add(stations[table["station_1"]], "-"), stations[table["station_2"]])
-        chosen = self._rows(group, named, stations, table, pairs, rows)
+        chosen = self._rows(first, second, lambda: (group["n_windows"][...] > 0).any(axis=0), pairs, rows)
         times = pieces["start_ns"].astype("datetime64[ns]")
         span = slice(chosen.min(initial=len(table)), chosen.max(initial=-1) + 1)  # h5py is slow where rows are listed
         dims = ("time", "pair")
@@ -90,17 +68,12 @@ class Monitoring:
             {
                 "time": times,
                 "end": ("time", pieces["end_ns"].astype("datetime64[ns]")),
-                "pair": named[chosen].astype(object),
-                "station_1": ("pair", stations[table["station_1"][chosen]].astype(object)),
-                "station_2": ("pair", stations[table["station_2"][chosen]].astype(object)),
+                "pair": first[chosen].astype(object) + "-" + second[chosen].astype(object),
+                "station_1": ("pair", first[chosen].astype(object)),
+                "station_2": ("pair", second[chosen].astype(object)),
                 "distance_m": ("pair", table["distance_m"][chosen], {"units": "m"}),
             },
-            {
-                "measurement": group.parent.name[1:],
-                "components": group.name.rpartition("/")[2],
-                "settings": str(group.attrs["settings"]),
-                "software": str(self.file.attrs["software"]),
-            },
+            self._attributes(group),
         )
 
     def table(self, name: str = "", components: str = "", pairs: Sequence[str] = ()) -> pandas.DataFrame:
@@ -120,7 +93,7 @@ class Monitoring:
         how = measurement_of(results.settings, of)
         if how.method != "stretching" or how.reference.kind not in ("whole", "period"):
             raise ResultsError(f"{of.name}: only stretching with one reference has coefficients by stretch")
-        pair = self._group(name, components).name.rpartition("/")[2]
+        pair = self.group(name, components).name.rpartition("/")[2]
         series = results.get(*in_order(results, first, second), pair, None, of.band)
         if series["time"].values.astype("i8").tolist() != self.file["pieces"]["start_ns"].tolist():
             raise ResultsError(f"{self.path}: is of other pieces than the series; xcorr monitor brings it up to date")
@@ -133,59 +106,6 @@ class Monitoring:
         values = Measurer(how, rate, middle, window, step).coefficients(rows)
         coordinates = {"time": results.pieces[:, 0], "epsilon": how.stretches}
         return xarray.DataArray(values, coordinates, ("time", "epsilon"), "coefficient")
-
-    def close(self) -> None:
-        """Close the file."""
-        self.file.close()
-
-    def __enter__(self) -> Monitoring:
-        """Return itself for a ``with`` block."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the file at the end of a ``with`` block."""
-        self.close()
-
-    def _known(self, name: str) -> str:
-        if name and name not in self.names:
-            there = ", ".join(self.names)
-            raise ResultsError(f"no measurement {name!r}{nearest(name, self.names)}; there are {there}")
-        return name or self.names[0]
-
-    def _group(self, name: str, components: str) -> Any:
-        known, there = self._known(name), self.components(name)
-        chosen = components or ("ZZ" if "ZZ" in there else there[0])
-        if chosen not in there:
-            raise ResultsError(f"{known}: no components {chosen!r}; there are {', '.join(there)}")
-        return self.file[known][chosen]
-
-    def _rows(
-        self,
-        group: Any,
-        named: np.ndarray,
-        stations: np.ndarray,
-        table: np.ndarray,
-        pairs: Sequence[str],
-        rows: np.ndarray | None,
-    ) -> np.ndarray:
-        if rows is not None:
-            chosen = np.asarray(rows)
-            if chosen.dtype.kind not in "iu" or (chosen < 0).any() or (chosen >= len(table)).any():
-                raise ResultsError(f"rows: must be numbers of pairs, 0 to {len(table) - 1}")
-            return chosen
-        if isinstance(pairs, str):
-            pairs = [pairs]
-        if not len(pairs):
-            return np.flatnonzero((group["n_windows"][...] > 0).any(axis=0))
-        number = {name: k for k, name in enumerate(named.tolist())}
-        for k, (a, b) in enumerate(zip(stations[table["station_2"]], stations[table["station_1"]], strict=True)):
-            number.setdefault(f"{a}-{b}", k)
-        lost = [pair for pair in pairs if pair not in number]
-        if lost:
-            raise ResultsError(
-                f"no pair {lost[0]!r}{nearest(lost[0], number)} in {self.path}; xcorr monitor measures new pairs"
-            )
-        return np.array([number[pair] for pair in pairs])
 
 
 def in_order(results: Results, first: str, second: str) -> tuple[str, str]:
@@ -207,12 +127,7 @@ def export_changes(
     if target.exists():
         raise ResultsError(f"{target} exists already; remove it or choose another target with -o")
     with results.monitoring as of:
-        rows = None
-        if selection is not None and selection != Selection():
-            there = results.components
-            rows = selection.rows(PairTable(results, components if components in there else there[0]))
-            rows = rows[rows < len(of.file["pairs"])]  # pairs that came later are not measured yet
-        changes = of.get(name, components, rows=rows)
+        changes = of.get(name, components, rows=of.selected(results, components, selection))
     changes = changes.isel(pair=(changes["n_windows"].values > 0).any(axis=0))
     if not changes.sizes["pair"]:
         raise ResultsError(f"{name or 'velocity changes'}: no pair with data is selected")

@@ -12,7 +12,6 @@ from xcorr.core import installed
 from xcorr.core.errors import nearest
 from xcorr.pes.dispersion import flags
 from xcorr.results.errors import ResultsError
-from xcorr.results.pair_table import PairTable
 from xcorr.results.reader import Results
 from xcorr.results.selection import Selection
 
@@ -38,11 +37,7 @@ def export_dispersion(
     if target.exists():
         raise ResultsError(f"{target} exists already; remove it or choose another target with -o")
     with results.dispersion as of:
-        rows = None
-        if selection is not None and selection != Selection():
-            there = results.components
-            rows = selection.rows(PairTable(results, components if components in there else there[0]))
-            rows = rows[rows < len(of.file["pairs"])]  # pairs that came later are not measured yet
+        rows = of.selected(results, components, selection)
         wanted = [components] if components else of.components(name)
         found = {pair: of.get(name, pair, rows=rows) for pair in wanted}
     accepted = {pair: (x["phase_accepted"] | x["group_accepted"]).values.any(axis=1) for pair, x in found.items()}
