@@ -6,11 +6,11 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 
 import h5py
 import numpy as np
 import pytest
+from interruptions import cut_and_alter, interrupt, killed_and_repeated
 from surface_waves import FIELD_SETTINGS, group_velocity, love_velocity, phase_velocity, write_field
 
 from xcorr import results
@@ -18,7 +18,6 @@ from xcorr.campaign import dispersion as module
 from xcorr.campaign.dispersion import dispersion
 from xcorr.campaign.run import run_campaign
 from xcorr.campaign.stack import restack
-from xcorr.core.errors import XcorrError
 from xcorr.pes.dispersion import flags
 from xcorr.pes.dispersion.dispersion_file import NAME, PARTS
 from xcorr.results.errors import ResultsError
@@ -167,27 +166,12 @@ def test_interrupted_and_resumed_is_uninterrupted(demo, tmp_path, monkeypatch, w
     dispersion(tmp_path / "whole.xcorr")
     campaign = tmp_path / "c.xcorr"
     shutil.copytree(demo, campaign)
-    of = getattr(module, writer)
-    real, written = of.process, []
-
-    def process(self, inputs):
-        if len(written) == 4:
-            raise OSError("the machine stopped")
-        written.append(1)
-        real(self, inputs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(of, "process", process)
-        with pytest.raises(XcorrError, match="the machine stopped"):
-            dispersion(campaign)
+    interrupt(lambda: dispersion(campaign), getattr(module, writer), 4)
     keys = {path.parent.name for path in (campaign / PARTS).rglob("*.npz")}
     of_step = sorted(keys, key=len)[-1 if writer == "WriteSpectra" else 0]
     parts = sorted((campaign / PARTS / of_step).glob("*.npz"))
     assert len(parts) == 4
-    parts[1].write_bytes(parts[1].read_bytes()[:-200])
-    data = bytearray(parts[2].read_bytes())
-    data[len(data) // 2] ^= 1
-    parts[2].write_bytes(bytes(data))
+    cut_and_alter(*parts[1:3])
     done = dispersion(campaign)
     assert done.resumed == (0 if writer == "WriteSpectra" else 2), "a cut and an altered part are made again"
     assert values(campaign) == values(tmp_path / "whole.xcorr")
@@ -198,13 +182,7 @@ def test_interrupted_and_resumed_is_uninterrupted(demo, tmp_path, monkeypatch, w
 def test_killed_at_any_time(field, tmp_path, mapping):
     campaign = copied(field, tmp_path / "c.xcorr")
     command = [sys.executable, "-m", "xcorr", "dispersion", str(campaign), "-m", mapping, "-n", "2"]
-    for wait_s in (0.5, 0.9, 1.3):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(wait_s)
-        process.kill()  # its workers notice, and end
-        process.wait()
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    killed_and_repeated(command, (0.5, 0.9, 1.3))
     assert values(campaign) == values(field)
     assert list(problems(campaign)) == []
 

@@ -5,19 +5,18 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 
 import h5py
 import numpy as np
 import obspy
 import pytest
 from changing_medium import SETTINGS, truth, write_changing
+from interruptions import cut_and_alter, interrupt, killed_and_repeated
 
 from xcorr import results
 from xcorr.campaign import monitor as module
 from xcorr.campaign.monitor import monitor
 from xcorr.campaign.run import run_campaign
-from xcorr.core.errors import XcorrError
 from xcorr.pes.monitoring.monitor_file import NAME, PARTS
 from xcorr.results.errors import ResultsError
 from xcorr.results.networks import network
@@ -198,24 +197,10 @@ def test_interrupted_and_resumed_is_uninterrupted(whole, tmp_path, monkeypatch):
     campaign = tmp_path / "c.xcorr"
     shutil.copytree(whole, campaign)
     (campaign / NAME).unlink()
-    real, written = module.WriteMarkedMonitor.process, []
-
-    def process(self, inputs):
-        if len(written) == 4:
-            raise OSError("the machine stopped")
-        written.append(1)
-        real(self, inputs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module.WriteMarkedMonitor, "process", process)
-        with pytest.raises(XcorrError, match="the machine stopped"):
-            monitor(campaign)
+    interrupt(lambda: monitor(campaign), module.WriteMarkedMonitor, 4)
     parts = sorted((campaign / PARTS).rglob("*.npz"))
     assert len(parts) == 4
-    parts[1].write_bytes(parts[1].read_bytes()[:-200])
-    data = bytearray(parts[2].read_bytes())
-    data[len(data) // 2] ^= 1
-    parts[2].write_bytes(bytes(data))
+    cut_and_alter(*parts[1:3])
     done = monitor(campaign)
     assert done.resumed == 2, "a cut and an altered part are measured again"
     assert values(campaign) == values(whole)
@@ -228,13 +213,7 @@ def test_killed_at_any_time(whole, tmp_path, mapping):
     shutil.copytree(whole, campaign)
     (campaign / NAME).unlink()
     command = [sys.executable, "-m", "xcorr", "monitor", str(campaign), "-m", mapping, "-n", "2"]
-    for wait_s in (0.8, 1.6, 2.2):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(wait_s)
-        process.kill()  # its workers notice, and end
-        process.wait()
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    killed_and_repeated(command, (0.8, 1.6, 2.2))
     assert values(campaign) == values(whole)
     assert list(problems(campaign)) == []
 

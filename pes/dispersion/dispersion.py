@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from xcorr.core import GenericPE, IterativePE
-from xcorr.core.files import rename_synced
+from xcorr.core import IterativePE
 from xcorr.pes.dispersion import waves
 from xcorr.pes.dispersion.array_curve import Binned, Binning, array_curve, binned
 from xcorr.pes.dispersion.correlation_spectra import Grid, spectra
@@ -24,7 +22,7 @@ from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.pes.stacking.result_file import stack_path
 from xcorr.pes.stacking.stack import StackSource
 from xcorr.pes.storing.open_shards import OpenShards
-from xcorr.pes.storing.parts import read_parts, remove_parts, write_part
+from xcorr.pes.storing.parts import AssembleParts, KeepParts, MeasuredRows, read_parts
 from xcorr.pes.storing.read_series import RowsRequest, read_series, series_of, stored_parts
 from xcorr.pes.storing.shards import require_space
 
@@ -58,19 +56,6 @@ class DispersionJob:
     def grid(self, rate_hz: float, max_lag: int) -> Grid:
         """Return the lags and frequencies of the correlations."""
         return Grid(rate_hz, max_lag, self.how.band_hz, self.how.velocity_km_s)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class DispersionRows:
-    """What was made of a range of rows: sums of spectra, or values [row, period], by their paths in the file."""
-
-    first_row: int
-    values: Mapping[str, np.ndarray]
-
-    @property
-    def identity(self) -> str:
-        """The first row."""
-        return str(self.first_row)
 
 
 class DispersionSource(StackSource):
@@ -119,21 +104,13 @@ class SumSpectra(_ReadsStacks):
                 part = slice(low, low + TOGETHER)
                 total += binned(spectra(stacks[part], distance[part], grid), distance[part], job.binning, grid)
             found |= {f"{job.path}/{name}": value for name, value in total.packed().items()}
-        self.write("output", DispersionRows(request.first_row, found))
+        self.write("output", MeasuredRows(request.first_row, found))
 
 
-class WriteSpectra(GenericPE):
+class WriteSpectra(KeepParts):
     """Keeps sums of spectra of ranges of rows; :func:`networks` puts them together."""
 
-    def __init__(self, folder: str, key: str) -> None:
-        super().__init__()
-        self._add_input("input", grouping="global")
-        self.folder, self.key = folder, key
-
-    def process(self, inputs: dict[str, Any]) -> None:
-        """Keep the sums of one range."""
-        item: DispersionRows = inputs["input"]
-        write_part(Path(self.folder, PARTS), self.key, item.first_row, item.values)
+    parts = PARTS
 
 
 def networks(
@@ -164,7 +141,7 @@ def _difference(given: Curve | None, fitted: Curve | None) -> float:
 
 
 class MeasureDispersion(_ReadsStacks):
-    """Measures phase and group velocities of a range of rows: one :class:`DispersionRows` for a range.
+    """Measures phase and group velocities of a range of rows: one :class:`MeasuredRows` for a range.
 
     With ``resamples`` of a job, the series in the shards are read too. ``pieces`` is the number of pieces of the
     campaign, ``substacks`` that of a chunk.
@@ -203,7 +180,7 @@ class MeasureDispersion(_ReadsStacks):
                 parts = self._resampled(job, request) if job.resamples else None
                 values = self._measurers[job.path](stacks, distance, parts)
                 found |= {f"{job.path}/{name}": value for name, value in values.items()}
-        self.write("output", DispersionRows(request.first_row, found))
+        self.write("output", MeasuredRows(request.first_row, found))
 
     def _resampled(self, job: DispersionJob, request: RowsRequest) -> Float32:
         """Return linear stacks [part, row, lag], each of all pieces but those of one span of time."""
@@ -228,13 +205,14 @@ class MeasureDispersion(_ReadsStacks):
         return found
 
 
-class WriteDispersion(GenericPE):
-    """Writes the file of dispersion from :class:`DispersionRows`; it becomes visible when complete."""
+class WriteDispersion(AssembleParts):
+    """Writes the file of dispersion from :class:`MeasuredRows`; it becomes visible when complete."""
+
+    file_name, parts = NAME, PARTS
 
     def __init__(self, folder: str, tables: DispersionTables) -> None:
-        super().__init__()
-        self._add_input("input", grouping="global")
-        self.folder, self.tables = folder, tables
+        super().__init__(folder, tables.key)
+        self.tables = tables
 
     def _preprocess(self) -> None:
         fields = sum(len(table.fields) * table.periods for table in self.tables.tables)
@@ -242,18 +220,5 @@ class WriteDispersion(GenericPE):
         size = old.stat().st_size if old.exists() else 0
         require_space(Path(self.folder), 8 * len(self.tables.pairs) * fields + size)
 
-    def process(self, inputs: dict[str, Any]) -> None:
-        """Keep the values of a range of rows."""
-        item: DispersionRows = inputs["input"]
-        write_part(Path(self.folder, PARTS), self.tables.key, item.first_row, item.values)
-
-    def _postprocess(self) -> None:
-        folder = Path(self.folder)
-        temporary = folder / f".{NAME}.{os.getpid()}.part"
-        assemble(folder, self.tables, temporary)
-        self._publish(temporary, NAME)
-        remove_parts(folder / PARTS)
-
-    def _publish(self, temporary: Path, name: str) -> None:
-        """Make a finished file visible."""
-        rename_synced(temporary, Path(self.folder, name))
+    def _assemble(self, temporary: Path) -> None:
+        assemble(Path(self.folder), self.tables, temporary)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from xcorr.core import GenericPE, IterativePE
-from xcorr.core.files import rename_synced
+from xcorr.core import IterativePE
 from xcorr.pes.items import Float32
 from xcorr.pes.monitoring.measure import Measurer, SeriesOfRows, Values
 from xcorr.pes.monitoring.measurement import Measurement
@@ -19,7 +17,7 @@ from xcorr.pes.monitoring.monitor_file import NAME, PARTS, REFERENCE, MonitorTab
 from xcorr.pes.process_setup import prepare_process, touch_product_buffer
 from xcorr.pes.stacking.stack import StackSource
 from xcorr.pes.storing.open_shards import OpenShards
-from xcorr.pes.storing.parts import remove_parts, write_part
+from xcorr.pes.storing.parts import AssembleParts, MeasuredRows
 from xcorr.pes.storing.read_series import RowsRequest, Series, read_series, series_of, stored_parts
 from xcorr.pes.storing.shards import require_space
 
@@ -42,19 +40,6 @@ class MonitorJob:
     window: tuple[int, int]
     rows: np.ndarray
     known_references: bool = False
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class MeasuredRows:
-    """What was measured of a range of rows: values [piece, row] and references, by their paths in the file."""
-
-    first_row: int
-    values: Mapping[str, np.ndarray]
-
-    @property
-    def identity(self) -> str:
-        """The first row."""
-        return str(self.first_row)
 
 
 class MonitorSource(StackSource):
@@ -153,13 +138,14 @@ class MeasureRows(IterativePE):
         return known
 
 
-class WriteMonitor(GenericPE):
+class WriteMonitor(AssembleParts):
     """Writes the file of velocity changes from :class:`MeasuredRows`; it becomes visible when complete."""
 
+    file_name, parts = NAME, PARTS
+
     def __init__(self, folder: str, tables: MonitorTables) -> None:
-        super().__init__()
-        self._add_input("input", grouping="global")
-        self.folder, self.tables = folder, tables
+        super().__init__(folder, tables.key)
+        self.tables = tables
 
     def _preprocess(self) -> None:
         t, folder = self.tables, Path(self.folder)
@@ -170,18 +156,5 @@ class WriteMonitor(GenericPE):
         old = folder / NAME
         require_space(folder, 4 * len(t.pairs) * (fields + references) + (old.stat().st_size if old.exists() else 0))
 
-    def process(self, inputs: dict[str, Any]) -> None:
-        """Keep the values of a range of rows."""
-        item: MeasuredRows = inputs["input"]
-        write_part(Path(self.folder, PARTS), self.tables.key, item.first_row, item.values)
-
-    def _postprocess(self) -> None:
-        folder = Path(self.folder)
-        temporary = folder / f".{NAME}.{os.getpid()}.part"
-        assemble(folder, self.tables, temporary)
-        self._publish(temporary, NAME)
-        remove_parts(folder / PARTS)
-
-    def _publish(self, temporary: Path, name: str) -> None:
-        """Make a finished file visible."""
-        rename_synced(temporary, Path(self.folder, name))
+    def _assemble(self, temporary: Path) -> None:
+        assemble(Path(self.folder), self.tables, temporary)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import abc
+import dataclasses
 import os
 import shutil
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 
-from xcorr.core import XcorrError
+from xcorr.core import GenericPE, XcorrError
 from xcorr.core.files import rename_synced
 
 
@@ -64,3 +67,52 @@ def read_parts(place: Path, key: str) -> Iterator[tuple[int, Mapping[str, np.nda
         except (zipfile.BadZipFile, OSError, ValueError) as error:
             path.unlink(missing_ok=True)
             raise PartError(f"{path}: is damaged ({error}) and was removed; repeat the command") from error
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MeasuredRows:
+    """What was made of a range of rows: arrays by their paths in the file that they are for."""
+
+    first_row: int
+    values: Mapping[str, np.ndarray]
+
+    @property
+    def identity(self) -> str:
+        """The first row."""
+        return str(self.first_row)
+
+
+class KeepParts(GenericPE):
+    """Keeps each :class:`MeasuredRows` as a part of the work ``key``, in the folder ``parts`` of the campaign."""
+
+    parts: ClassVar[str]
+
+    def __init__(self, folder: str, key: str) -> None:
+        super().__init__()
+        self._add_input("input", grouping="global")
+        self.folder, self.key = folder, key
+
+    def process(self, inputs: dict[str, Any]) -> None:
+        """Keep the values of a range of rows."""
+        item: MeasuredRows = inputs["input"]
+        write_part(Path(self.folder, self.parts), self.key, item.first_row, item.values)
+
+
+class AssembleParts(KeepParts):
+    """Keeps parts, and makes the file ``file_name`` of them at the end; it becomes visible when complete."""
+
+    file_name: ClassVar[str]
+
+    @abc.abstractmethod
+    def _assemble(self, temporary: Path) -> None:
+        """Write the file of all parts."""
+
+    def _postprocess(self) -> None:
+        temporary = Path(self.folder, f".{self.file_name}.{os.getpid()}.part")
+        self._assemble(temporary)
+        self._publish(temporary, self.file_name)
+        remove_parts(Path(self.folder, self.parts))
+
+    def _publish(self, temporary: Path, name: str) -> None:
+        """Make a finished file visible."""
+        rename_synced(temporary, Path(self.folder, name))

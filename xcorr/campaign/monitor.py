@@ -8,38 +8,25 @@ from pathlib import Path
 
 import numpy as np
 
+from xcorr.campaign.measuring import Measured, Measuring, measuring, settings_of_command
 from xcorr.campaign.monitor_plan import MonitorPlan, monitor_plan
-from xcorr.campaign.stack import circumstances, mapping_options, series_of_campaign, stack_campaign
 from xcorr.campaign.workflows import chained
 from xcorr.core import WorkflowGraph
-from xcorr.mappings import run
-from xcorr.network.survey import survey_of
-from xcorr.observers.published import Publish, Published, publishing
 from xcorr.pes import MeasureRows, MonitorSource
 from xcorr.pes.monitoring.monitor_file import NAME, PARTS
 from xcorr.pes.storing.parts import parts_there, remove_parts
-from xcorr.provenance.runs import Run, recorded
 from xcorr.results import Results
-from xcorr.settings import Settings, SettingsError
 from xcorr.settings.recipe import Recipe
 from xcorr.settings.tables import Monitor
-from xcorr.settings.toml import build, override
 from xcorr.store import folder as folders
 from xcorr.store.derived import WriteMarkedMonitor
-from xcorr.store.tables import pair_table
-
-SECTIONS = ("monitor", "run")  # whose settings may be new
 
 
 @dataclasses.dataclass(frozen=True)
-class Monitored:
-    """The file of velocity changes, and how many measurements of how many pieces were made now."""
+class Monitored(Measured):
+    """What was measured, and of how many pieces."""
 
-    path: Path
-    tables: int
     pieces: int
-    ranges: int
-    resumed: int
 
 
 def monitor(folder: Path, assignments: Sequence[str] = (), plain: dict[str, object] | None = None) -> Monitored:
@@ -50,45 +37,28 @@ def monitor(folder: Path, assignments: Sequence[str] = (), plain: dict[str, obje
     defaults. Raises SettingsError for settings that cannot be, CampaignError where there are no series.
     """
     folder = folder.absolute()
-    settings = _settings(folder, assignments, plain or {})
-    with series_of_campaign(folder, settings, "measure") as (ledger, roster):
-        found, recipe = survey_of(roster, settings), Recipe(settings)
-        with (
-            publishing(folder, settings.run.mapping, ledger.counts) as published,
-            recorded(folder, circumstances(settings)) as record,
-        ):
-            stack_campaign(folder, recipe, found, pair_table(found), ledger, record, published=published)
-            with Results(folder) as results:
-                plan = monitor_plan(folder, recipe, found, results, ledger)
-            folders.freeze_settings(folder, settings)  # only now that they are known to be possible
-            if plan is None:
-                remove_parts(folder / PARTS)
-                return Monitored(folder / NAME, 0, 0, 0, 0)
-            return _measure(folder, recipe, plan, record, published)
+    settings = settings_of_command(folder, "monitor", assignments, plain)
+    if not settings.monitor:
+        settings = dataclasses.replace(settings, monitor=(Monitor(),))
+    with measuring(folder, settings) as of:
+        with Results(folder) as results:
+            plan = monitor_plan(folder, of.recipe, of.found, results, of.ledger)
+        folders.freeze_settings(folder, settings)  # only now that they are known to be possible
+        if plan is None:
+            remove_parts(folder / PARTS)
+            return Monitored(folder / NAME, 0, 0, 0, 0)
+        return _measure(folder, of, plan)
 
 
-def _measure(folder: Path, recipe: Recipe, plan: MonitorPlan, record: Run | None, published: Published) -> Monitored:
+def _measure(folder: Path, of: Measuring, plan: MonitorPlan) -> Monitored:
     """Run the workflow for all ranges of rows that an earlier run has not measured."""
     there = parts_there(folder / PARTS, plan.tables.key)
     remove_parts(folder / PARTS, besides=[plan.tables.key])
     left = tuple(r for r in plan.requests if r.first_row not in there)
-    graph = _workflow(folder, recipe, dataclasses.replace(plan, requests=left))
-    watch = [] if record is None else record.observers(graph)
-    watch.append(Publish(published, "monitoring", {"MeasureRows": len(left)}))
-    how = recipe.settings.run
-    run(graph, None, how.mapping, how.workers, watch, mapping_options(recipe.settings))
+    graph = _workflow(folder, of.recipe, dataclasses.replace(plan, requests=left))
+    of.run(graph, "monitoring", {"MeasureRows": len(left)})
     pieces = max((len(job.wanted) for job in plan.jobs), default=0)
-    return Monitored(folder / NAME, len(plan.jobs), pieces, len(plan.requests), len(plan.requests) - len(left))
-
-
-def _settings(folder: Path, assignments: Sequence[str], plain: dict[str, object]) -> Settings:
-    old = folders.frozen_settings(folder)
-    unknown = [a for a in assignments if a.partition(".")[0].strip() not in SECTIONS]
-    if unknown:
-        raise SettingsError(f"--set {unknown[0]}: only settings of {' and '.join(SECTIONS)} can be new here")
-    given = {**old.as_dict(), **({"monitor": plain["monitor"]} if "monitor" in plain else {})}
-    settings = build(override(given, assignments))
-    return settings if settings.monitor else dataclasses.replace(settings, monitor=(Monitor(),))
+    return Monitored(folder / NAME, len(plan.jobs), len(plan.requests), len(plan.requests) - len(left), pieces)
 
 
 def _workflow(folder: Path, recipe: Recipe, plan: MonitorPlan) -> WorkflowGraph:

@@ -6,21 +6,12 @@ from pathlib import Path
 
 import click
 
-from xcorr.cli.options import EXISTING, EXISTING_FILE, OPTIONAL_PATH
+from xcorr.cli.measuring import led, measuring_options, tables_of, tell_done, with_run
+from xcorr.cli.options import OPTIONAL_PATH
 
 
 @click.command()
-@click.argument("campaign", type=EXISTING)
-@click.option("-c", "--config", type=EXISTING_FILE, help="Settings file whose [[dispersion]] tables are measured.")
-@click.option("-m", "--mapping", help="Mapping: sequential, threads, processes, mpi or storm.")
-@click.option("-n", "--workers", type=click.IntRange(min=1), help="Number of workers.")
-@click.option(
-    "--set",
-    "assignments",
-    multiple=True,
-    metavar="dispersion.KEY=VALUE",
-    help="Set a key of all measurements, or with dispersion.NAME.KEY of one, in TOML.",
-)
+@measuring_options("dispersion")
 @click.option(
     "--map",
     "period",
@@ -51,37 +42,21 @@ def dispersion(
     The curve of the whole network comes first. It tells by how many cycles the phase of each pair has turned. What is
     measured is in [[dispersion]] tables of the settings; docs/dispersion.md lists their keys.
     """
-    import sys
-
     from xcorr.campaign.dispersion import dispersion as measure
-    from xcorr.mappings import engine
     from xcorr.results.dispersion import tallies
-    from xcorr.settings import SettingsError
-    from xcorr.settings.toml import load
-    from xcorr.store.folder import frozen_settings
 
-    given = list(assignments)
-    given += [f"run.mapping={mapping}"] if mapping else []
-    given += [f"run.workers={workers}"] if workers else []
-    plain = load(config) if config else None
-    if plain is not None and not plain.get("dispersion"):
-        raise SettingsError(f"{config}: has no [[dispersion]] tables, so there is nothing to measure")
+    plain = tables_of(config, "dispersion")
 
     def work() -> int:
-        done = measure(campaign, given, plain)
-        if not done.tables:
-            click.echo(f"{done.path} is up to date")
-        else:
-            resumed = f"; {done.resumed} of {done.ranges} ranges were there already" if done.resumed else ""
-            click.echo(f"{done.path}: {done.tables} measurement(s) of {done.pairs} pair(s){resumed}")
-        if done.tables or period is None:
-            for line in tallies(done.path):
-                click.echo(line)
+        done = measure(campaign, with_run(assignments, mapping, workers), plain)
+        tell_done(done, f" of {done.pairs} pair(s)")
+        for line in tallies(done.path) if done.tables or period is None else ():
+            click.echo(line)
         if period is not None:
             click.echo(_map(campaign, period, measurement, cell_km, velocity_type, components, output))
         return 0
 
-    sys.exit(engine(mapping or frozen_settings(campaign).run.mapping).lead(work))
+    led(campaign, mapping, work)
 
 
 def _map(

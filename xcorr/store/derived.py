@@ -35,30 +35,26 @@ MEASURED = {MONITOR: "xcorr monitor", DISPERSION: "xcorr dispersion"}  # files t
 DIFFERS = "damaged, or not what the last run made"
 
 
-class WriteMarkedResults(WriteResults):
-    """Writes results as :class:`WriteResults` does. It enters the mark of each file before the file is visible."""
+class _EntersMarks:
+    """Enters the mark of each file before the file is visible."""
+
+    folder: str
 
     def _publish(self, temporary: Path, name: str) -> None:
-        _publish_marked(temporary, Path(self.folder, name))
+        with contextlib.closing(Ledger(Path(self.folder))) as ledger:
+            publish(ledger, temporary, Path(self.folder, name))
 
 
-class WriteMarkedMonitor(WriteMonitor):
-    """Writes velocity changes as :class:`WriteMonitor` does. It enters the mark of the file before it is visible."""
-
-    def _publish(self, temporary: Path, name: str) -> None:
-        _publish_marked(temporary, Path(self.folder, name))
+class WriteMarkedResults(_EntersMarks, WriteResults):
+    """Writes results as :class:`WriteResults` does, and enters their marks."""
 
 
-class WriteMarkedDispersion(WriteDispersion):
-    """Writes dispersion as :class:`WriteDispersion` does. It enters the mark of the file before it is visible."""
-
-    def _publish(self, temporary: Path, name: str) -> None:
-        _publish_marked(temporary, Path(self.folder, name))
+class WriteMarkedMonitor(_EntersMarks, WriteMonitor):
+    """Writes velocity changes as :class:`WriteMonitor` does, and enters their mark."""
 
 
-def _publish_marked(temporary: Path, final: Path) -> None:
-    with contextlib.closing(Ledger(final.parent)) as ledger:
-        publish(ledger, temporary, final)
+class WriteMarkedDispersion(_EntersMarks, WriteDispersion):
+    """Writes dispersion as :class:`WriteDispersion` does, and enters its mark."""
 
 
 def publish(ledger: Ledger, temporary: Path, final: Path) -> None:
