@@ -90,6 +90,8 @@ def test_the_medium_of_the_demo(whole):
     off = found["group_km_s"].values / group_velocity(f) - 1
     assert abs(np.median(off[good])) < 0.015
     assert (np.abs(off[good]) < 0.06).mean() > 0.8
+    scatter = (off * group_velocity(f) / found["group_error_km_s"].values)[good]
+    assert 1.0 < np.median(np.abs(scatter)) / 0.6745 < 1.6, "1.3 in docs/science/dispersion.md"
     network = found["network_phase_km_s"].values / phase_velocity(f) - 1
     assert np.abs(network).max() < 0.01
     assert np.sqrt(np.mean(network**2)) < 0.003

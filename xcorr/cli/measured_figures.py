@@ -65,7 +65,6 @@ def measured(
 ) -> tuple[Any, str]:
     """Return a figure of a measurement, and the name of its file."""
     from xcorr.results import Results, figures
-    from xcorr.results.pair_table import PairTable
 
     option = kind.replace("_", "-")
     components, pair, names = given["components"] or "", given["pair"], given[kind].split(",")
@@ -90,9 +89,8 @@ def measured(
             chosen = selection_of(
                 **{name: given[name] for name in ("distance", "azimuth", "pairs", "networks", "where")}
             )
-            rows = chosen.rows(PairTable(found, components if components in found.components else found.components[0]))
             with found.monitoring if kind == "monitor" else found.dispersion as of:
-                rows = rows[rows < len(of.file["pairs"])]  # pairs that came later are not measured yet
+                rows = of.selected(found, components, chosen)
         if kind == "bessel":
             if any(selected):
                 raise click.UsageError("--bessel is of all pairs of the measurement; choose them in its settings")
