@@ -112,6 +112,13 @@ class WriteSpectra(KeepParts):
 
     parts = PARTS
 
+    def __init__(self, folder: str, key: str) -> None:
+        super().__init__(folder)
+        self.key = key
+
+    def _key(self) -> str:
+        return self.key
+
 
 def networks(
     folder: Path, key: str, jobs: Sequence[DispersionJob], curves: Mapping[str, Curve], rate_hz: float, max_lag: int
@@ -211,8 +218,11 @@ class WriteDispersion(AssembleParts):
     file_name, parts = NAME, PARTS
 
     def __init__(self, folder: str, tables: DispersionTables) -> None:
-        super().__init__(folder, tables.key)
+        super().__init__(folder)
         self.tables = tables
+
+    def _key(self) -> str:
+        return self.tables.key
 
     def _preprocess(self) -> None:
         fields = sum(len(table.fields) * table.periods for table in self.tables.tables)

@@ -144,8 +144,11 @@ class WriteMonitor(AssembleParts):
     file_name, parts = NAME, PARTS
 
     def __init__(self, folder: str, tables: MonitorTables) -> None:
-        super().__init__(folder, tables.key)
+        super().__init__(folder)
         self.tables = tables
+
+    def _key(self) -> str:
+        return self.tables.key
 
     def _preprocess(self) -> None:
         t, folder = self.tables, Path(self.folder)

@@ -83,19 +83,23 @@ class MeasuredRows:
 
 
 class KeepParts(GenericPE):
-    """Keeps each :class:`MeasuredRows` as a part of the work ``key``, in the folder ``parts`` of the campaign."""
+    """Keeps each :class:`MeasuredRows` as a part of the work :meth:`_key`, in the folder ``parts`` of the campaign."""
 
     parts: ClassVar[str]
 
-    def __init__(self, folder: str, key: str) -> None:
+    def __init__(self, folder: str) -> None:
         super().__init__()
         self._add_input("input", grouping="global")
-        self.folder, self.key = folder, key
+        self.folder = folder
+
+    @abc.abstractmethod
+    def _key(self) -> str:
+        """Return what names the work."""
 
     def process(self, inputs: dict[str, Any]) -> None:
         """Keep the values of a range of rows."""
         item: MeasuredRows = inputs["input"]
-        write_part(Path(self.folder, self.parts), self.key, item.first_row, item.values)
+        write_part(Path(self.folder, self.parts), self._key(), item.first_row, item.values)
 
 
 class AssembleParts(KeepParts):
