@@ -15,6 +15,7 @@ import tempfile
 import weakref
 from collections.abc import Callable
 
+ARENA_BYTES = 1 << 32  # address space of a worker's arena; only written pages take memory
 ALIGNMENT = 64
 CHOICE = 16  # pieces that are compared
 

@@ -8,8 +8,7 @@ import os
 import re
 import signal
 import sys
-import threading
-from multiprocessing.connection import Client, Connection, wait
+from multiprocessing.connection import Client
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from xcorr.core.loop import Worker
 from xcorr.core.message import Report
 from xcorr.mappings.leftovers import end_children, warn_of_threads
 from xcorr.mappings.mpi import KEY
-from xcorr.mappings.work import Packed, Reporter, unpack
+from xcorr.mappings.work import Packed, Reporter, end_with, unpack
 
 
 def rank_main(address: str) -> None:
@@ -34,7 +33,7 @@ def rank_main(address: str) -> None:
     connection = Client(address, "AF_UNIX", authkey=key)
     connection.send(world.rank)
     packed = Packed.receive(connection)
-    threading.Thread(target=_end_with_coordinator, args=(connection,), daemon=True).start()
+    end_with(connection)
     reporter = Reporter(connection, world.rank)
     with reporter.ending(), reporter.failures_told("rank"):
         plan, observers = unpack(packed, reporter)
@@ -59,11 +58,6 @@ def _unlink_shared_memory(world: Any) -> None:
     if maps.exists():
         for name in set(re.findall(r"/dev/shm/mpich_shm_\S+$", maps.read_text(), re.MULTILINE)):
             Path(name).unlink(missing_ok=True)
-
-
-def _end_with_coordinator(connection: Connection) -> None:
-    wait([connection])  # the coordinator sends nothing more, so this returns only when the coordinator has ended
-    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -20,12 +20,19 @@ def said(modules: set[str]) -> str:
     return json.dumps({"path": sys.path, "modules": sorted(modules)})
 
 
-def _preload(path: list[str], modules: list[str]) -> None:
+def preload(path: list[str], modules: list[str]) -> None:
+    """Take a search path, and import modules as far as that is possible."""
     sys.path[:] = path
     for name in modules:
         with contextlib.suppress(ImportError):  # the worker that needs the module will raise the error
             importlib.import_module(name)
 
 
+def reseed() -> None:
+    """Give this process random numbers of its own: all forks of a server would draw the same."""
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()
+
+
 if VARIABLE in os.environ:
-    _preload(**json.loads(os.environ.pop(VARIABLE)))
+    preload(**json.loads(os.environ.pop(VARIABLE)))

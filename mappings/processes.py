@@ -21,7 +21,6 @@ import multiprocessing.spawn
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,11 +35,11 @@ from xcorr.core.interrupt import held
 from xcorr.core.loop import Worker
 from xcorr.core.message import Report, WorkerDied
 from xcorr.mappings import preload
-from xcorr.mappings.arena import create_memory_file
+from xcorr.mappings.arena import ARENA_BYTES, create_memory_file
 from xcorr.mappings.engine import Costs, Engine, Outcome
 from xcorr.mappings.leftovers import end_children, warn_of_threads
 from xcorr.mappings.limits import allow_descriptors, shorten_sockets_of_multiprocessing
-from xcorr.mappings.sockets import SocketTransport
+from xcorr.mappings.sockets import Peer, SocketTransport
 from xcorr.mappings.work import (
     UNGUARDED,
     Gathering,
@@ -54,7 +53,6 @@ from xcorr.mappings.work import (
 )
 
 OWN, MAIN = "xcorr.", b"__main__"  # the application's own elements need nothing of the script
-ARENA_BYTES = 1 << 32  # address space of a worker's arena; only written pages take memory
 DESCRIPTORS = 8  # about so many descriptors of this process for each worker
 GRACE_S = 1.0
 WAIT_S = 0.5
@@ -277,12 +275,11 @@ def _work(index: int, count: int, connection: Connection, environment: dict[str,
     os.environ.clear()  # it is the server's, and the caller's may have changed since the server started
     os.environ.update(environment)
     gc.freeze()  # objects of the server stay in shared pages, because collections skip them
-    if "numpy.random" in sys.modules:  # the server has seeded it, and all workers would draw the same
-        sys.modules["numpy.random"].seed()
+    preload.reseed()
     multiprocessing.process.current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # it may have pools
     allow_descriptors(3 * count + 64)
     arenas = [recv_handle(connection) for _ in range(count)]
-    peers = [(k, socket.socket(fileno=recv_handle(connection)), arenas[k]) for k in range(count) if k != index]
+    peers = [Peer(k, socket.socket(fileno=recv_handle(connection)), arenas[k]) for k in range(count) if k != index]
     packed = Packed.receive(connection)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     reporter = Reporter(connection, index)

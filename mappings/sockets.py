@@ -1,7 +1,8 @@
-"""Transport between processes on one machine: a socket per pair of workers, large buffers in shared memory.
+"""Transport between processes: a socket per pair of workers, large buffers in shared memory on one machine.
 
-Messages are pickled (protocol 5). Buffers of 32 KiB or more go to the sender's arena, and only their place is sent.
-These messages are sent at once, because the sender may begin a long item. Small messages wait and are sent together.
+Messages are pickled (protocol 5). Buffers of 32 KiB or more go to the sender's arena, and only their place is sent. To
+workers that cannot map the arena, because they are on other machines, the bytes are sent. These
+messages are sent at once, because the sender may begin a long item. Small messages wait and are sent together.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import select
 import socket
 import struct
 from collections import deque
-from typing import Any
+from typing import Any, NamedTuple
 
 from xcorr.core.message import Message
 from xcorr.mappings.arena import ReceiverArena, SenderArena
@@ -27,11 +28,22 @@ HEAD = struct.Struct("!IHH")  # bytes of pickle (0: it is the first buffer), buf
 PLACE = struct.Struct("!QQ")  # offset and size in the arena; with size | INLINE the bytes follow instead
 OFFSET = struct.Struct("!Q")
 INLINE = 1 << 63
-Peer = tuple[int, socket.socket, int]
+
+
+class Peer(NamedTuple):
+    """Another worker: its number, the socket to it, and the descriptor of its arena if that can be mapped here.
+
+    ``sees``: whether the other worker can map the arena of this one.
+    """
+
+    worker: int
+    socket: socket.socket
+    arena: int | None
+    sees: bool = True
 
 
 class SocketTransport:
-    """Moves messages over non-blocking sockets; ``peers`` lists (worker, socket, descriptor of its arena)."""
+    """Moves messages over non-blocking sockets; ``arena`` is the descriptor of this worker's own arena."""
 
     def __init__(self, index: int, peers: list[Peer], arena: int) -> None:
         self.index = index
@@ -47,14 +59,27 @@ class SocketTransport:
         self.needed: dict[int, int] = {}  # bytes that must have come before the next frame can be complete
         self.worker_of: dict[int, int] = {}
         self.gone: set[int] = set()  # workers whose stream has ended; the coordinator says what that means
-        for worker, connection, descriptor in peers:
+        self.seen_by = {peer.worker for peer in peers if peer.sees}
+        for worker, connection, descriptor, _ in peers:
             connection.setblocking(False)
             self.sockets[worker], self.worker_of[connection.fileno()] = connection, worker
             self.released[worker] = deque()  # a deque, because finalizers may append at any moment
-            self.theirs[worker] = ReceiverArena(descriptor, self.released[worker].append)
+            if descriptor is not None:
+                self.theirs[worker] = ReceiverArena(descriptor, self.released[worker].append)
             self.out[worker], self.unread[worker] = bytearray(), bytearray()
             self.pending[worker], self.pending_bytes[worker], self.needed[worker] = [], 0, 0
             self.poll.register(connection, select.POLLIN)
+
+    def leave(self) -> None:
+        """Send what has not been sent, and wait until every other worker has sent its last message or has died."""
+        open_ends = set(self.sockets)
+        self.receive(block=False)
+        while open_ends or len(self.gone) < len(self.sockets):
+            for worker in {w for w in open_ends if w in self.gone or not self.out[w]}:
+                open_ends.remove(worker)
+                with contextlib.suppress(OSError):  # the other worker has died
+                    self.sockets[worker].shutdown(socket.SHUT_WR)
+            self.receive(block=len(self.gone) < len(self.sockets))
 
     def wake_for(self, descriptor: int) -> None:
         """End a blocking receive also when a descriptor becomes readable."""
@@ -103,7 +128,7 @@ class SocketTransport:
             out += OFFSET.pack(offset)
         out += body
         for buffer in buffers:
-            place = self.arena.put(buffer)
+            place = self.arena.put(buffer) if worker in self.seen_by else None
             if place is None:
                 out += PLACE.pack(0, buffer.nbytes | INLINE)
                 out += buffer

@@ -30,11 +30,12 @@ from xcorr.core.message import WorkerDied
 from xcorr.core.options import option
 from xcorr.mappings.door import Door
 from xcorr.mappings.engine import Costs, Engine, Outcome
+from xcorr.mappings.hosts import host_id
 from xcorr.mappings.storm_cluster import OPEN_TO_ALL, Cluster, send_signal, status
 from xcorr.mappings.storm_home import cache
 from xcorr.mappings.storm_nimbus import Nimbus, StormError, idl
 from xcorr.mappings.storm_topology import placed, topology
-from xcorr.mappings.storm_worker import STOP, host_id
+from xcorr.mappings.storm_worker import STOP
 from xcorr.mappings.work import Gathering, opened, pack, refuse_within_import, script_of_main
 
 PROGRAM = "xcorr-storm-worker"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ from typing import Any, NoReturn
 
 from xcorr.core.loop import Worker
 from xcorr.core.message import Report
+from xcorr.mappings.hosts import host_id
 from xcorr.mappings.leftovers import end_children, warn_of_threads
 from xcorr.mappings.multilang import Channel, take_standard_streams
 from xcorr.mappings.storm_nimbus import Nimbus, StormError
@@ -31,12 +31,6 @@ STOP = "stop"
 LINGER_S = 20.0  # longest wait for Storm to end this process
 BEGIN_EVERY_S = 0.5
 over = threading.Event()  # the run is over, or its coordinator has ended: files in memory are not needed any more
-
-
-def host_id() -> str:
-    """Return a text that identifies this host and its boot. Another boot of the same host has another text."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    return f"{socket.gethostname()} {boot.read_text().strip() if boot.exists() else ''}"
 
 
 def drive(channel: Channel) -> NoReturn:

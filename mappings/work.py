@@ -12,7 +12,7 @@ import pickle
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
 from xcorr.core import Observer, Plan, XcorrError
@@ -56,6 +56,16 @@ class Packed(NamedTuple):
     def receive(cls, connection: Connection) -> Packed:
         """Return what the coordinator has sent."""
         return cls._make((*connection.recv(), connection.recv_bytes()))
+
+
+def end_with(connection: Connection) -> None:
+    """End this process when its coordinator, which sends nothing more, has closed the connection or has ended."""
+
+    def watch() -> None:
+        wait([connection])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 _is_preparing = False  # True in a worker while it imports the script and unpickles its work
@@ -175,13 +185,18 @@ class Reporter(logging.handlers.QueueHandler):
                 why = f"the results of worker {report.worker} cannot be sent back: {cause}"
             else:
                 raise
-            content = pickle.dumps(self._failed(XcorrError(why)), 5)
+            report = self._failed(XcorrError(why))
+            content = pickle.dumps(report, 5)
         if report.results is not None or report.failure is not None:
             for stream in filter(None, (sys.stdout, sys.stderr)):  # this process may be ended any time from now on
                 with contextlib.suppress(Exception):  # an element may have closed or replaced it
                     stream.flush()
         with self._sending:
-            self.connection.send_bytes(content)
+            self._deliver(report, content)
+
+    def _deliver(self, report: Report, content: bytes) -> None:
+        """Send a report that has been pickled."""
+        self.connection.send_bytes(content)
 
     def tell(self, statistics: WorkerStatistics) -> None:
         """Send the latest numbers."""

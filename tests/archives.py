@@ -56,3 +56,14 @@ def settings(root, **sections):
     for section, keys in sections.items():
         plain.setdefault(section, {}).update(keys)
     return build(plain)
+
+
+def weekly(root, **more):
+    """The settings of campaigns of the fixture ``weeks``."""
+    return settings(
+        root / "sds",
+        data={"start": "2024-03-01", "end": "2024-03-13", "chunk_s": 86_400},
+        condition={"rate_hz": 1.0, "band_hz": [0.05, 0.4]},
+        window={"length_s": 3600.0, "step_s": 1800.0},
+        **more,
+    )

@@ -83,3 +83,24 @@ def accounts_of(folder: Path) -> list[dict[str, Any]]:
     rows = list(account_rows(folder))
     starts = sorted({r["start_ns"] for r in rows})
     return [{**r, "chunk": starts.index(r["start_ns"])} for r in rows]
+
+
+@pytest.fixture(scope="session")
+def weeks(tmp_path_factory):
+    """Ten stations and twelve days at 1 Hz, and the campaign made of them without interruption."""
+    from archives import START, trace, weekly
+
+    from xcorr.campaign.run import run_campaign
+
+    root = tmp_path_factory.mktemp("weeks")
+    codes = [f"S{k:02d}" for k in range(10)]
+    for k, code in enumerate(codes):
+        for day in range(12):
+            folder = root / "sds" / "2024" / "XX" / code / "BHZ.D"
+            folder.mkdir(parents=True, exist_ok=True)
+            noise = np.random.default_rng([k, day]).standard_normal(86_400).astype(np.float32)
+            one = trace(code, noise, 1.0, start=START + day * 86_400)
+            one.write(str(folder / f"XX.{code}..BHZ.D.2024.{61 + day:03d}"), format="MSEED")
+    (root / "stations.txt").write_text("".join(f"XX {c}\n" for c in codes))
+    run_campaign(root / "stations.txt", root / "whole.xcorr", weekly(root))
+    return root

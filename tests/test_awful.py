@@ -14,7 +14,7 @@ from processes import marked
 from test_storm import tasks
 
 LIMIT_S, STORM_LIMIT_S = 5.0, 30.0
-MAPPINGS = [("sequential", 1), *((m, n) for m in ("threads", "processes", "mpi") for n in (1, 2, 3, 5))]
+MAPPINGS = [("sequential", 1), *((m, n) for m in ("threads", "processes", "mpi", "dask") for n in (1, 2, 3, 5))]
 PHASES = ("init", "preprocess", "process", "postprocess")
 RAISED = (
     "SystemExit SystemExit-text KeyboardInterrupt GeneratorExit CancelledError StopIteration MemoryError Own Nasty"
@@ -97,6 +97,8 @@ def check(tmp_path, temporary, mapping, workers, way, when):
         ("processes", 2, "fork", "process"),
         ("mpi", 2, "SystemExit", "postprocess"),
         ("mpi", 2, "exit-0", "process"),
+        ("dask", 2, "SystemExit", "postprocess"),
+        ("dask", 2, "fork", "process"),
     ],
 )
 def test_some_awful_ways(tmp_path, temporary, mapping, workers, way, when):

@@ -13,8 +13,8 @@ import pytest
 from conftest import ROOT
 from processes import marked
 
-ALL = ("sequential", "threads", "processes", "mpi")
-OTHER_PROCESSES = ("processes", "mpi")
+ALL = ("sequential", "threads", "processes", "mpi", "dask")
+OTHER_PROCESSES = ("processes", "mpi", "dask")
 LIMIT_S = 5.0
 
 
@@ -99,7 +99,8 @@ def test_a_killed_worker_ends_the_run(tmp_path, mapping):
 def test_a_worker_killed_from_outside_ends_the_run(tmp_path, mapping):
     program = Program(tmp_path, mapping, "long")
     program.wait_for_workers(3)
-    workers = [p for p in program.family() if b"forkserver" in cmdline(p) or b"mpi_rank" in cmdline(p)]
+    names = (b"forkserver", b"mpi_rank", b"dask_server")
+    workers = [p for p in program.family() if any(name in cmdline(p) for name in names)]
     workers = [p for p in workers if b"mpiexec" not in cmdline(p) and b"hydra" not in cmdline(p)]
     assert len(workers) >= 2
     os.kill(workers[-1], signal.SIGKILL)

@@ -23,9 +23,9 @@ from xcorr.core import aggregate, installed, make_plan
 from xcorr.core.testing import ListSink, ListSource, ScriptedFailure, Slow, check_element
 from xcorr.mappings import run
 from xcorr.mappings.arena import create_memory_file
-from xcorr.mappings.sockets import WAIT_S, SocketTransport
+from xcorr.mappings.sockets import WAIT_S, Peer, SocketTransport
 
-PARALLEL = ("threads", "processes", "mpi")
+PARALLEL = ("threads", "processes", "mpi", "dask")
 ALL = ("sequential", *PARALLEL)
 
 
@@ -103,7 +103,7 @@ def test_a_worker_that_waits_for_others_hears_its_coordinator():
     reading, writing = os.pipe()
     arenas = [create_memory_file(1 << 20) for _ in range(2)]
     with mine, theirs:
-        transport = SocketTransport(0, [(1, mine, arenas[1])], arenas[0])
+        transport = SocketTransport(0, [Peer(1, mine, arenas[1])], arenas[0])
         transport.wake_for(reading)
         os.write(writing, b"stop")
         begin = time.monotonic()
@@ -126,7 +126,7 @@ def test_instances_of_one_process_and_run_have_something_in_common(mapping):
     graph = chain(ListSource([(key,) for key in range(8)]), e.Acquainted(2))
     for _ in range(2):  # a run does not see what another left
         known = run(graph, mapping=mapping, workers=2).results["Acquainted"]["output"]
-        assert sorted(known) == ([[0], [1]] if mapping in ("processes", "mpi") else [[0, 1], [0, 1]])
+        assert sorted(known) == ([[0], [1]] if mapping in ("processes", "mpi", "dask") else [[0, 1], [0, 1]])
 
 
 @pytest.mark.parametrize("mapping", ALL)

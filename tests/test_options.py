@@ -93,6 +93,8 @@ ELSEWHERE = {
     "run.memory": ("test_plan.py", "test_memory_decides_how_many_chunks_are_open"),
     "run.fft": ("test_fft.py", "test_the_library_is_part_of_a_campaign"),
     "run.arrays": ("test_seams.py", "test_products_and_lags_by_another_package"),
+    "run.dask.scheduler": ("test_dask.py", "test_the_demo_has_the_same_bits"),
+    "run.dask.wait_s": ("test_dask.py", "test_fewer_threads_than_asked_for_are_said"),
     "run.storm.keys": ("test_storm.py", "test_relative_paths_mean_the_callers_folder"),
     "run.storm.nimbus": ("test_storm.py", "test_the_demo_has_the_same_bits_and_lineage"),
     "provenance.level": ("test_provenance.py", "test_no_level_changes_a_result"),

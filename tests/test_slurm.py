@@ -153,3 +153,24 @@ def test_a_job_that_is_cancelled_goes_on_in_the_next(slurm, tmp_path, demo):
     assert "results" in said, said
     with results.open(demo) as a, results.open(tmp_path / "c.xcorr") as b:
         assert a.gather().tobytes() == b.gather().tobytes()
+
+
+def test_workers_of_dask_as_jobs(slurm, tmp_path, demo):
+    """The script of docs/clusters.md: dask-jobqueue submits jobs, whose Dask workers do the run."""
+    (tmp_path / "program.py").write_text(
+        "from dask_jobqueue import SLURMCluster\n"
+        "import xcorr\n"
+        "if __name__ == '__main__':\n"
+        "    with SLURMCluster(cores=2, processes=1, memory='500MB', walltime='00:10:00',\n"
+        "                      scheduler_options={'dashboard_address': '127.0.0.1:0'}) as cluster:\n"
+        "        cluster.scale(jobs=2)\n"
+        "        options = {'dask.scheduler': cluster.scheduler_address}\n"
+        f"        stations = {str(ROOT / 'configs' / 'demo' / 'stations.txt')!r}\n"
+        "        xcorr.run(stations, 'c.xcorr', mapping='dask', workers=4, run=options)\n"
+    )
+    command = [sys.executable, "program.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=slurm, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "c.xcorr" / "logs").iterdir())) == 4
+    with results.open(demo) as a, results.open(tmp_path / "c.xcorr") as b:
+        assert a.gather().tobytes() == b.gather().tobytes()

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import strategies
-from archives import SETTINGS, START, settings, station_list, trace, write
+from archives import SETTINGS, station_list, weekly, write
 from conftest import ROOT
 from elements import chain
 from hypothesis import HealthCheck, Phase, given, seed
@@ -379,33 +379,6 @@ def test_an_exception_ends_the_run_with_its_traceback(cluster, storm, tmp_path):
     assert done.returncode == 1
     assert "ScriptedError: scripted failure at 5" in done.stderr
     assert "Traceback" in done.stderr
-
-
-@pytest.fixture(scope="module")
-def weeks(tmp_path_factory):
-    """Ten stations and twelve days at 1 Hz, and the campaign made of them without interruption."""
-    root = tmp_path_factory.mktemp("weeks")
-    codes = [f"S{k:02d}" for k in range(10)]
-    for k, code in enumerate(codes):
-        for day in range(12):
-            folder = root / "sds" / "2024" / "XX" / code / "BHZ.D"
-            folder.mkdir(parents=True, exist_ok=True)
-            noise = np.random.default_rng([k, day]).standard_normal(86_400).astype(np.float32)
-            one = trace(code, noise, 1.0, start=START + day * 86_400)
-            one.write(str(folder / f"XX.{code}..BHZ.D.2024.{61 + day:03d}"), format="MSEED")
-    (root / "stations.txt").write_text("".join(f"XX {c}\n" for c in codes))
-    run_campaign(root / "stations.txt", root / "whole.xcorr", weekly(root))
-    return root
-
-
-def weekly(root, **more):
-    return settings(
-        root / "sds",
-        data={"start": "2024-03-01", "end": "2024-03-13", "chunk_s": 86_400},
-        condition={"rate_hz": 1.0, "band_hz": [0.05, 0.4]},
-        window={"length_s": 3600.0, "step_s": 1800.0},
-        **more,
-    )
 
 
 @needs_storm

@@ -21,7 +21,7 @@ from xcorr.core.observe import WorkerStatistics
 from xcorr.core.testing import ListSink, ListSource
 from xcorr.mappings import multilang, storm
 from xcorr.mappings.door import Door
-from xcorr.mappings.storm_worker import host_id
+from xcorr.mappings.hosts import host_id
 from xcorr.mappings.work import Packed
 
 KEY = b"key of the run"

@@ -19,6 +19,7 @@ OPTIONAL = {
     "prov": "pip install 'xcorr[provenance]', for xcorr prov",
     "mpi4py": "pip install 'xcorr[mpi-local]' (or 'xcorr[mpi]' with an MPI of the system), for -m mpi",
     "thriftpy2": "pip install 'xcorr[storm]', for -m storm",
+    "distributed": "pip install 'xcorr[dask]', for -m dask",
     "h5netcdf": "pip install 'xcorr[export]', for xcorr export --format netcdf",
     "zarr": "pip install 'xcorr[export]', for xcorr export --format zarr",
     "pyasdf": "pip install 'xcorr[export]', for xcorr export --format asdf",

@@ -7,9 +7,9 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from xcorr.campaign.stack import circumstances, mapping_options, series_of_campaign, stack_campaign
+from xcorr.campaign.running import run_workflow
+from xcorr.campaign.stack import circumstances, series_of_campaign, stack_campaign
 from xcorr.core import WorkflowGraph
-from xcorr.mappings import run
 from xcorr.network.survey import Survey, survey_of
 from xcorr.observers.published import Publish, Published, publishing
 from xcorr.provenance.runs import Run, recorded
@@ -52,6 +52,7 @@ class Measured:
 class Measuring:
     """A campaign that is locked, and whose stacks are up to date."""
 
+    folder: Path
     recipe: Recipe
     found: Survey
     ledger: Ledger
@@ -62,8 +63,7 @@ class Measuring:
         """Run a workflow, recorded and shown as ``what``; ``counts`` are the items that elements get."""
         watch = [] if self.record is None else self.record.observers(graph)
         watch.append(Publish(self.published, what, counts))
-        how = self.recipe.settings.run
-        run(graph, None, how.mapping, how.workers, watch, mapping_options(self.recipe.settings))
+        run_workflow(self.folder, self.recipe.settings, graph, watch)
 
 
 @contextlib.contextmanager
@@ -76,4 +76,4 @@ def measuring(folder: Path, settings: Settings, needs_series: bool = True) -> It
             recorded(folder, circumstances(settings)) as record,
         ):
             stack_campaign(folder, recipe, found, pair_table(found), ledger, record, published=published)
-            yield Measuring(recipe, found, ledger, record, published)
+            yield Measuring(folder, recipe, found, ledger, record, published)

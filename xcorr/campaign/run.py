@@ -17,11 +17,12 @@ from xcorr.campaign.forecast import chunks_at_once, memory_limit, worker_count
 from xcorr.campaign.own_metadata import keep_metadata, own_metadata
 from xcorr.campaign.remaining import check_space, what_remains
 from xcorr.campaign.remarks import has_other_places, new_files, other_kernel, other_metadata
-from xcorr.campaign.stack import circumstances, mapping_options, require_series, require_sums, stack_campaign
+from xcorr.campaign.running import run_workflow
+from xcorr.campaign.stack import circumstances, require_series, require_sums, stack_campaign
 from xcorr.campaign.workflows import bytes_to_write, correlation_workflow, element_classes, events, expected_items
 from xcorr.core import Observer, WorkflowGraph, installed
 from xcorr.core.message import WorkerDied
-from xcorr.mappings import engine, run
+from xcorr.mappings import engine
 from xcorr.network.roster import Roster, generations_of
 from xcorr.network.survey import Survey, require_possible, survey_list
 from xcorr.observers.progress import Progress, summarize
@@ -205,8 +206,7 @@ class _Campaign:
                 if record is not None:
                     watch += record.observers(graph)
                     watch += [KeepItems(folder, record.number, settings.keep)] if settings.keep else []
-                how = settings.run
-                workers += run(graph, None, how.mapping, how.workers, watch, mapping_options(settings)).workers
+                workers += run_workflow(folder, settings, graph, watch).workers
             stack_campaign(folder, self.recipe, found, pairs.result(), ledger, record, again=moved, published=published)
         remove_redundant(ledger)
         report = make_report(settings, found, ledger, _pairs_with_data(folder), folder)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from xcorr.campaign.running import run_workflow
 from xcorr.campaign.stack_plan import StackPlan, stack_plan
 from xcorr.campaign.workflows import stack_workflow
 from xcorr.core import XcorrError
@@ -145,11 +146,6 @@ def circumstances(settings: Settings) -> Circumstances:
     return Circumstances(settings.provenance.level, how.mapping, how.workers, of_software, settings.hash(), text)
 
 
-def mapping_options(settings: Settings) -> dict[str, Any]:
-    """Return the options of the mapping that a run is made on."""
-    return settings.run.options.get(settings.run.mapping, {})
-
-
 def stack_campaign(
     folder: Path,
     recipe: Recipe,
@@ -227,6 +223,6 @@ def _pass(
     if published is not None:
         watch.append(Publish(published, "stacking", {"StackRows": len(requests)}))
     if parallel:
-        run(graph, None, settings.run.mapping, settings.run.workers, watch, mapping_options(settings))
+        run_workflow(folder, settings, graph, watch)
     else:
         run(graph, observers=watch)

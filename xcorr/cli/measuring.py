@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xcorr.cli.options import EXISTING, EXISTING_FILE
+from xcorr.core import installed
 
 if TYPE_CHECKING:
     from xcorr.campaign.measuring import Measured
@@ -22,7 +23,7 @@ def measuring_options(section: str) -> Callable[[Any], Any]:
         click.option(
             "-c", "--config", type=EXISTING_FILE, help=f"Settings file whose [[{section}]] tables are measured."
         ),
-        click.option("-m", "--mapping", help="Mapping: sequential, threads, processes, mpi or storm."),
+        click.option("-m", "--mapping", help=f"Mapping: {', '.join(installed.names('mappings'))}."),
         click.option("-n", "--workers", type=click.IntRange(min=1), help="Number of workers."),
         click.option(
             "--set",

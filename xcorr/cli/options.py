@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from xcorr.core import installed
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -59,7 +61,7 @@ def run_options(command: Any) -> Any:
         click.option(
             "-o", "--output", type=OPTIONAL_PATH, help="Campaign folder. Default: <list>.xcorr beside the station list."
         ),
-        click.option("-m", "--mapping", help="Mapping: sequential, threads, processes, mpi or storm."),
+        click.option("-m", "--mapping", help=f"Mapping: {', '.join(installed.names('mappings'))}."),
         click.option(
             "-n", "--workers", type=click.IntRange(min=1), help="Number of workers. Default: the cores xcorr may use."
         ),

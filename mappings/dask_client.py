@@ -1,0 +1,105 @@
+"""Connections of this process to Dask clusters, kept for all its runs."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import importlib.util
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from xcorr.core import XcorrError
+from xcorr.mappings.dask_host import TOPIC
+
+INSTALL = "pip install 'xcorr[dask]'"
+CONNECT_S = 8.0
+
+
+class DaskError(XcorrError, RuntimeError):
+    """Dask is not installed, or its cluster cannot be used."""
+
+
+Event = list[bytes] | str  # reports of workers of a run, or the address of a Dask worker that has gone
+listeners: dict[str, Callable[[Event], None]] = {}  # of runs, by name
+_clients: dict[tuple[int, str | None, int], Any] = {}  # by process, scheduler, and threads of a cluster of its own
+
+
+def client(scheduler: str | None, threads: int) -> Any:
+    """Return a client of a scheduler, or of a cluster in this process with so many threads, which ends with it.
+
+    ``scheduler`` is an address or the path of a scheduler file. Raises DaskError if Dask is not installed, or if no
+    scheduler answers.
+    """
+    key = (os.getpid(), scheduler, threads if scheduler is None else 0)
+    if key in _clients and _clients[key].status != "running":  # its scheduler has gone
+        with contextlib.suppress(Exception):  # of any kind that is still under way in it
+            _clients.pop(key).close(timeout=1)
+    if key not in _clients:
+        if importlib.util.find_spec("distributed") is None:
+            raise DaskError(f"the dask mapping needs Dask: {INSTALL}")
+        _clients[key] = _own(threads) if scheduler is None else _connected(scheduler)
+        logging.getLogger("distributed.client").addFilter(_is_news)
+        _clients[key].subscribe_topic(TOPIC, _heard)
+        _clients[key].subscribe_topic("all", _seen)  # a topic of Dask's own
+    return _clients[key]
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Return False for the traceback of a client that looked for its scheduler when it was closed."""
+    return not (record.exc_info and record.exc_info[0] is asyncio.CancelledError)
+
+
+def _heard(event: tuple[float, list[Any]]) -> None:
+    run, *reports = event[1]
+    if run in listeners:  # else it is a run of another program
+        listeners[run](reports)
+
+
+def _seen(event: tuple[float, dict[str, Any]]) -> None:
+    if event[1].get("action") == "remove-worker":
+        for listen in list(listeners.values()):
+            listen(str(event[1]["worker"]))
+
+
+def _own(threads: int) -> Any:
+    import distributed
+
+    dask: Any = distributed  # which has no types
+    with contextlib.ExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="xcorr-dask-"))
+        cluster = stack.enter_context(
+            dask.LocalCluster(
+                n_workers=1,
+                threads_per_worker=threads,
+                processes=False,  # its worker only starts processes, and need not import the caller's script
+                memory_limit=0,
+                dashboard_address="127.0.0.1:0",
+                local_directory=scratch,
+                scheduler_kwargs={"local_directory": scratch},
+            )
+        )
+        found = stack.enter_context(dask.Client(cluster, set_as_default=False))
+        atexit.register(stack.pop_all().close)
+    return found
+
+
+def _connected(scheduler: str) -> Any:
+    import distributed
+
+    dask: Any = distributed
+    if "://" not in scheduler and not Path(scheduler).exists():
+        raise DaskError(
+            f"run.dask.scheduler: {scheduler!r} is neither an address such as tcp://host:8786 nor a scheduler file"
+        )
+    how = {"address": scheduler} if "://" in scheduler else {"scheduler_file": scheduler}
+    try:
+        found = dask.Client(**how, timeout=CONNECT_S, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        raise DaskError(f"run.dask.scheduler: no Dask scheduler answers at {scheduler} ({error})") from error
+    atexit.register(found.close)
+    return found

@@ -1,0 +1,323 @@
+"""Dask, for real: a scheduler and workers with nannies, as processes of this machine that are killed."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import elements as e
+import numpy as np
+import pytest
+from archives import weekly
+from conftest import ROOT
+from dask_cluster import DaskCluster
+from elements import chain
+
+from xcorr import results
+from xcorr.campaign.run import run_campaign
+from xcorr.campaign.running import NotShared, run_workflow
+from xcorr.core import ElementError
+from xcorr.core.message import WorkerDied
+from xcorr.core.testing import ListSink, ListSource, ScriptedFailure, Slow
+from xcorr.mappings import dask, dask_child, run
+from xcorr.mappings.dask import DaskError
+from xcorr.results.compare import differences
+from xcorr.settings.toml import build, load
+
+LIMIT_S = 10.0
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """Three Dask workers of one thread."""
+    with DaskCluster(tmp_path_factory.mktemp("dask"), 3) as running:
+        yield running
+
+
+def on(cluster, graph, workers=None, **options):
+    return run(graph, mapping="dask", workers=workers, options={"scheduler": str(cluster.file), **options})
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_the_demo_has_the_same_bits(cluster, demo, tmp_path, workers):
+    configs = ROOT / "configs" / "demo"
+    plain = load(configs / "xcorr.toml")
+    plain["run"] = {"mapping": "dask", "workers": workers, "dask": {"scheduler": str(cluster.file)}}
+    finished = run_campaign(configs / "stations.txt", tmp_path / "x.xcorr", build(plain))
+    assert finished.exit_code == 0
+    assert len(finished.report["workers"]["wall_seconds"]) == workers
+    assert list(differences(demo, tmp_path / "x.xcorr")) == []
+    with results.open(demo) as a, results.open(tmp_path / "x.xcorr") as b:
+        assert a.gather().tobytes() == b.gather().tobytes()
+    assert not cluster.processes("dask_child")
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_arrays_of_any_size_arrive_as_they_were(tmp_path, shared, monkeypatch):
+    """Without shared memory as between hosts: here a Dask worker that is in a container, with processes of its own."""
+    if not shared:
+        within = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc")
+        if subprocess.run([*within, "true"], capture_output=True).returncode:
+            pytest.skip("this system lets nobody make a namespace (unshare)")
+    rng = np.random.default_rng(1)
+    items = [rng.standard_normal(n) for n in (1, 5000, 1_000_000)] * 5 + [np.asfortranarray(np.eye(300))]
+    source, sink = ListSource(items), ListSink()
+    source.worker, sink.worker = 0, 1
+    with DaskCluster(tmp_path, 1) as running:
+        running.add("other", within=() if shared else within)
+        ((got,),) = (p["output"] for p in on(running, chain(source, sink), 2).results.values())
+    assert [g.tobytes() for g in got] == [i.tobytes() for i in items]
+    assert all(g.flags.writeable for g in got if g.nbytes > 40_000)
+
+
+def test_an_exception_ends_the_run_with_its_traceback(cluster):
+    with pytest.raises(ElementError, match="scripted failure at 7") as caught:
+        on(cluster, chain(ListSource(range(20)), ScriptedFailure(at=[7]), ListSink()), 2)
+    assert "Traceback" in caught.value.traceback_text
+    assert not cluster.processes("sleep")
+
+
+def test_workers_of_several_threads_have_as_many_processes(tmp_path):
+    with DaskCluster(tmp_path, 1, "--nthreads", "3") as running:
+        assert len(on(running, chain(ListSource(range(9)), e.Counter(), ListSink())).workers) == 3
+
+
+def test_workers_are_spread_over_dask_workers():
+    threads = {"tcp://a:1": 4, "tcp://b:1": 2, "tcp://c:1": 1}
+    assert dask._spread(threads, 3) == ["tcp://a:1", "tcp://b:1", "tcp://c:1"]
+    assert dask._spread(threads, 4) == ["tcp://a:1", "tcp://a:1", "tcp://b:1", "tcp://c:1"]
+    assert sorted(dask._spread(threads, 7)) == ["tcp://a:1"] * 4 + ["tcp://b:1"] * 2 + ["tcp://c:1"]
+
+
+def long_run(cluster, errors, workers=3):
+    """Run a workflow that would take minutes, in a thread; its error goes to a list."""
+
+    def call():
+        try:
+            on(cluster, chain(ListSource(range(10_000)), Slow(0.05), ListSink()), workers)
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    until = time.monotonic() + 30
+    while len(cluster.processes("dask_server")) < 3 * workers and not errors:  # a server, and two for the worker
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    time.sleep(0.5)
+    return thread
+
+
+def victims(cluster, which):
+    """The processes that a kill of something means."""
+    if which == "worker":
+        return cluster.workers()[:1]
+    if which == "nanny":
+        return [cluster.programs["w0"].pid]
+    if which == "scheduler":
+        return [cluster.programs["scheduler"].pid]
+    return cluster.processes("dask_server")[-1:]  # a process of the run
+
+
+def killed_in_the_middle(tmp_path, which, wait_s=0.0):
+    errors = []
+    with DaskCluster(tmp_path, 3) as running:
+        thread = long_run(running, errors)
+        time.sleep(wait_s)
+        for process in victims(running, which):
+            os.kill(process, signal.SIGKILL)
+        begin = time.monotonic()
+        thread.join(2 * LIMIT_S)
+        assert time.monotonic() - begin < LIMIT_S
+        (error,) = errors
+        assert isinstance(error, WorkerDied), error
+        until = time.monotonic() + LIMIT_S
+        while running.processes("dask_server") and which != "scheduler" and time.monotonic() < until:
+            if len(running.processes("dask_server")) <= 3:  # servers stay for the next run
+                break
+            time.sleep(0.05)
+        else:
+            assert which == "scheduler" or not running.processes("dask_server")
+
+
+@pytest.mark.parametrize("which", ["worker", "nanny", "scheduler", "process"])
+def test_a_kill_ends_the_run_soon(tmp_path, which):
+    killed_in_the_middle(tmp_path, which)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(20))
+def test_random_kills_never_hang(tmp_path, number):
+    chance = random.Random(number)
+    which = chance.choice(["worker", "nanny", "scheduler", "process"])
+    killed_in_the_middle(tmp_path, which, chance.uniform(0, 3))
+
+
+def test_work_that_dask_repeats_is_refused(tmp_path):
+    """A nanny starts its worker again at the same address, and Dask sends the task there again."""
+    errors = []
+    with DaskCluster(tmp_path, 0) as running:
+        port = free_port()
+        running.add("w0", "--worker-port", str(port))
+        thread = long_run(running, errors, 1)
+        os.kill(running.workers()[0], signal.SIGKILL)
+        thread.join(30)
+    (error,) = errors
+    assert isinstance(error, WorkerDied)
+
+
+def free_port():
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as place:
+        return place.getsockname()[1]
+
+
+PROGRAM = """
+import sys
+from elements import chain
+from xcorr.core.testing import ListSink, ListSource, Slow
+from xcorr.mappings import run
+if __name__ == "__main__":
+    run(chain(ListSource(range(10_000)), Slow(0.05), ListSink()), mapping="dask", options={"scheduler": sys.argv[1]})
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_the_end_of_the_caller_ends_the_run(cluster, tmp_path, how):
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+    with subprocess.Popen([sys.executable, script, cluster.file], env=environment, stderr=subprocess.PIPE) as program:
+        until = time.monotonic() + 20
+        before = len(cluster.processes("dask_server"))
+        while len(cluster.processes("dask_server")) < before + 9 and time.monotonic() < until:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        program.send_signal(how)
+        program.communicate(timeout=LIMIT_S)
+    until = time.monotonic() + LIMIT_S
+    while len(cluster.processes("dask_server")) > before + 3 and time.monotonic() < until:
+        time.sleep(0.05)
+    assert len(cluster.processes("dask_server")) <= before + 3  # servers, which end when they are idle
+    assert on(cluster, chain(ListSource([1, 2]), e.Counter(), ListSink()), 3).results  # and the cluster is of use
+
+
+@pytest.mark.parametrize("which", ["worker", pytest.param("nanny", marks=pytest.mark.slow)])
+def test_a_campaign_goes_on_with_the_workers_that_are_left(weeks, tmp_path, which, caplog):
+    folder = tmp_path / "x.xcorr"
+    killed = []
+    with DaskCluster(tmp_path, 3) as running:
+        how = weekly(
+            weeks, run={"mapping": "dask", "workers": 3, "dask.scheduler": str(running.file), "dask.wait_s": 1}
+        )
+
+        def kill():
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline and not list((folder / "shards").glob("*.h5")):
+                time.sleep(0.02)
+            os.kill(victims(running, which)[0], signal.SIGKILL)
+            killed.append(len(list((folder / "shards").glob("*.h5"))))
+
+        thread = threading.Thread(target=kill)
+        thread.start()
+        finished = run_campaign(weeks / "stations.txt", folder, how)
+        thread.join()
+    assert 0 < killed[0] < 12, "the kill came in the middle"
+    assert finished.exit_code == 0
+    assert list(differences(weeks / "whole.xcorr", folder)) == []
+    assert "going on with what is stored" in caplog.text
+    assert finished.report["shards_kept"] >= killed[0]
+
+
+def test_an_adaptive_cluster_keeps_workers_that_are_at_work():
+    import distributed
+
+    at_work = ListSource(range(40))
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as adaptive:
+
+        def shrink():
+            time.sleep(1.0)  # the run of two seconds has begun
+            adaptive.adapt(minimum=0, maximum=2, interval="100ms", wait_count=1)
+
+        thread = threading.Thread(target=shrink)
+        thread.start()
+        outcome = run(
+            chain(at_work, Slow(0.1), ListSink()),
+            mapping="dask",
+            workers=2,
+            options={"scheduler": adaptive.scheduler_address},
+        )
+        thread.join()
+        ((got,),) = (p["output"] for p in outcome.results.values())
+        assert sorted(got) == list(range(40))
+        until = time.monotonic() + 20
+        while adaptive.scheduler_info["workers"]:  # they were to be retired, and are now
+            assert time.monotonic() < until
+            time.sleep(0.1)
+
+
+def test_bad_clusters_are_named(tmp_path, monkeypatch):
+    graph = chain(ListSource([1]), ListSink())
+    with pytest.raises(DaskError, match="neither an address such as tcp://host:8786 nor a scheduler file"):
+        run(graph, mapping="dask", options={"scheduler": "no/such/file"})
+    monkeypatch.setattr("xcorr.mappings.dask_client.CONNECT_S", 1.0)
+    with pytest.raises(DaskError, match="no Dask scheduler answers at tcp://127.0.0.1"):
+        run(graph, mapping="dask", options={"scheduler": f"tcp://127.0.0.1:{free_port()}"})
+    with DaskCluster(tmp_path, 0) as running, pytest.raises(DaskError, match="has no workers, after 0.5 s"):
+        on(running, graph, wait_s=0.5)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(DaskError, match=r"pip install 'xcorr\[dask\]'"):
+        run(graph, mapping="dask", options={"scheduler": "tcp://elsewhere:1"})
+
+
+def test_fewer_threads_than_asked_for_are_said(cluster, caplog):
+    outcome = on(cluster, chain(ListSource([1]), ListSink()), 5, wait_s=0.2)
+    assert len(outcome.workers) == 3
+    assert "the Dask cluster has 3 threads, and 5 were asked for" in caplog.text
+
+
+def test_other_software_on_a_host_is_refused(cluster, monkeypatch):
+    monkeypatch.setattr(dask, "software", lambda: {**dask_child.software(), "numpy": "1.0", "xcorr": "9"})
+    with pytest.raises(DaskError, match=r"has xcorr .* \(here 9\), numpy .* \(here 1\.0\); install the same there"):
+        on(cluster, chain(ListSource([1]), ListSink()), 2)
+
+
+def test_other_processors_are_said(cluster, caplog):
+    run_of = dask._Run(dask.client(str(cluster.file), 1), dask_plan(), ())
+    place = dask_child._place(("127.0.0.1", 1), os.open("/dev/null", os.O_RDONLY))
+    run_of._compare({0: place, 1: place._replace(processor="another")})
+    assert "processors differ" in caplog.text
+
+
+def dask_plan():
+    from xcorr.core import make_plan
+
+    return make_plan(chain(ListSource([1]), ListSink()), 2)
+
+
+def test_a_folder_that_workers_do_not_see_is_named(cluster, weeks, tmp_path, monkeypatch):
+    """As if another host had a folder of the same name: what a worker looks for is not there."""
+    settings = weekly(weeks, run={"mapping": "dask", "workers": 2, "dask.scheduler": str(cluster.file)})
+    monkeypatch.setattr("xcorr.campaign.running.SEEN_S", 0.2)
+    real = Path.touch
+    monkeypatch.setattr(Path, "touch", lambda self, *a: None if self.suffix == ".part" else real(self, *a))
+    with pytest.raises(NotShared, match=f"does not see {tmp_path} of this campaign; all workers must share"):
+        run_workflow(tmp_path, settings, chain(ListSource([1]), ListSink()), [])
+
+
+def test_the_batch_script_of_dask_jobqueue_starts_workers_of_this_environment(tmp_path):
+    import dask_jobqueue
+
+    with dask_jobqueue.SLURMCluster(
+        cores=4, processes=1, memory="8GB", walltime="01:00:00", n_workers=0,
+        scheduler_options={"dashboard_address": "127.0.0.1:0"},
+    ) as batch:  # fmt: skip
+        script = batch.job_script()
+    assert f"{sys.executable} -m distributed.cli.dask_worker" in script
+    assert "--nthreads 4" in script
+    assert "#SBATCH --cpus-per-task=4" in script
