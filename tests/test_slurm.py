@@ -14,6 +14,7 @@ import pytest
 from conftest import ROOT
 
 from xcorr import results
+from xcorr.results.compare import differences
 
 DAEMONS = ("munged", "slurmctld", "slurmd", "sbatch")
 SYSTEM = f"{os.environ['PATH']}:/usr/sbin"
@@ -174,3 +175,18 @@ def test_workers_of_dask_as_jobs(slurm, tmp_path, demo):
     assert len(list((tmp_path / "c.xcorr" / "logs").iterdir())) == 4
     with results.open(demo) as a, results.open(tmp_path / "c.xcorr") as b:
         assert a.gather().tobytes() == b.gather().tobytes()
+
+
+def test_a_job_array_whose_campaigns_are_merged(slurm, tmp_path, demo):
+    script = tmp_path / "array.sh"
+    script.write_text(
+        f"#!/bin/bash\n#SBATCH --array=0-3 --ntasks=1\n. {Path(sys.executable).parent}/activate\ncd {tmp_path}\n"
+        "start=2024-03-01T0$SLURM_ARRAY_TASK_ID:00:00\nend=2024-03-01T0$((SLURM_ARRAY_TASK_ID + 1)):00:00\n"
+        f"xcorr run {DEMO} --start $start --end $end -o hours/$SLURM_ARRAY_TASK_ID.xcorr\n"
+    )
+    out_of(slurm, "sbatch", "-W", "-o", str(tmp_path / "out-%a.txt"), str(script))
+    parts = sorted((tmp_path / "hours").iterdir())
+    assert len(parts) == 4
+    command = [Path(sys.executable).with_name("xcorr"), "merge", *parts, "-o", tmp_path / "c.xcorr"]
+    subprocess.run(command, check=True)
+    assert list(differences(demo, tmp_path / "c.xcorr")) == []

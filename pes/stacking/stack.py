@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +99,7 @@ def stack_requests(
 class StackSource(GenericPE):
     """The source of the stack pass: writes stack requests."""
 
-    def __init__(self, requests: Sequence[Any]) -> None:
+    def __init__(self, requests: Iterable[Any]) -> None:
         super().__init__()
         self._add_output("output")
         self.requests = requests

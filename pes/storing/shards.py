@@ -67,7 +67,7 @@ def read_shard(path: Path, thorough: bool = False, part: str = "") -> ShardConte
     """
     import h5py
 
-    with _telling_damage(path), h5py.File(path) as file:
+    with telling_damage(path), h5py.File(path) as file:
         return _content(file[part] if part else file, path.name, thorough)
 
 
@@ -75,7 +75,7 @@ def part_names(path: Path) -> list[str]:
     """Return the names of the shards in a file of several; none for a file that is one shard."""
     import h5py
 
-    with _telling_damage(path), h5py.File(path) as file:
+    with telling_damage(path), h5py.File(path) as file:
         return sorted(file) if file.attrs["format"] == COMPACT_FORMAT else []
 
 
@@ -98,7 +98,7 @@ def _content(group: Any, name: str, thorough: bool) -> ShardContent:
 
 
 @contextlib.contextmanager
-def _telling_damage(path: Path) -> Iterator[None]:
+def telling_damage(path: Path) -> Iterator[None]:
     """Turn the errors of HDF5 into ShardError, or into ShardBusy where the file is not at fault."""
     try:
         yield

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from xcorr.campaign import head_start
+from xcorr.campaign.finish import finish, pairs_with_data
 from xcorr.campaign.forecast import chunks_at_once, memory_limit, worker_count
 from xcorr.campaign.own_metadata import keep_metadata, own_metadata
 from xcorr.campaign.remaining import check_space, what_remains
@@ -31,21 +32,19 @@ from xcorr.observers.worker_log import WorkerLog
 from xcorr.pes.items import Chunk
 from xcorr.pes.process_setup import prepare_process
 from xcorr.pes.reading.files import CAMPAIGN_MARK
-from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.pes.transforms.fft import library
 from xcorr.provenance.keep import KeepItems, check_rules, products_of
 from xcorr.provenance.runs import recorded
-from xcorr.results.report_page import prepare_page, write_page
+from xcorr.results.report_page import prepare_page
 from xcorr.settings import Settings, SettingsError
 from xcorr.settings.recipe import Recipe
-from xcorr.store import doubts
 from xcorr.store import folder as folders
 from xcorr.store.accounts import slot_names
-from xcorr.store.derived import settle, settle_all
+from xcorr.store.derived import settle
 from xcorr.store.ledger import Ledger
 from xcorr.store.lock import CampaignLock
 from xcorr.store.reconcile import reconcile, remove_redundant
-from xcorr.store.report import make_report, write_report
+from xcorr.store.report import make_report
 from xcorr.store.software import software
 from xcorr.store.sqlite_files import telling_who_waits
 from xcorr.store.tables import pair_table
@@ -125,11 +124,7 @@ def _run(
                 report = _persist(folder, settings, lambda: one.execute(found, published))
                 report["repaired"] = [*rewritten, *report["repaired"]]
                 report["seconds"] = round(time.perf_counter() - start, 3)
-                write_report(folder, report)
-                write_page(folder, report)
-                settle_all(ledger)
-                doubts.clear(folder)
-                ledger.seal()
+                finish(folder, ledger, report)
         except BaseException:
             folders.remove_leftovers(folder, settings.keep)
             raise
@@ -209,7 +204,7 @@ class _Campaign:
                 workers += run_workflow(folder, settings, graph, watch).workers
             stack_campaign(folder, self.recipe, found, pairs.result(), ledger, record, again=moved, published=published)
         remove_redundant(ledger)
-        report = make_report(settings, found, ledger, _pairs_with_data(folder), folder)
+        report = make_report(settings, found, ledger, pairs_with_data(folder), folder)
         for name in ("errors", "unreadable"):
             report[name] += other_metadata(remaining.other_metadata, slot_names(found.roster, settings))
         report |= {
@@ -251,12 +246,3 @@ class _Campaign:
 
     def _progress(self, expected: dict[str, int]) -> list[Observer]:
         return [] if self.progress is None else [Progress(expected, self.progress)]
-
-
-def _pairs_with_data(folder: Path) -> int:
-    import h5py
-
-    with h5py.File(folder / RESULTS) as file:
-        # of all methods, because the stacks of some may lack the newest pairs
-        counts = [group["n_windows"][...] for method in file["stacks"].values() for group in method.values()]
-    return int(np.count_nonzero(np.any(counts, axis=0)))

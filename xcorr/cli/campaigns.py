@@ -1,4 +1,4 @@
-"""Campaigns: ``xcorr status``, ``verify``, ``stack`` and ``pack``."""
+"""Campaigns: ``xcorr status``, ``verify``, ``stack``, ``compact``, ``merge`` and ``pack``."""
 
 from __future__ import annotations
 
@@ -95,6 +95,22 @@ def compact(campaign: Path) -> None:
 
     before, after = join(campaign)
     click.echo(f"{before} file(s) of shards became {after}")
+
+
+@click.command()
+@click.argument("campaigns", type=EXISTING, nargs=-1, required=True)
+@click.option("-o", "--output", "folder", required=True, type=click.Path(path_type=Path), help="Folder to make.")
+@click.option("-m", "--mapping", default="sequential", show_default=True, help="Mapping, as in xcorr run.")
+@click.option("-n", "--workers", type=click.IntRange(min=1), help="Number of workers.")
+def merge(campaigns: tuple[Path, ...], folder: Path, mapping: str, workers: int | None) -> None:
+    """Make one campaign of several, of the same settings, which cover other days or other pairs.
+
+    Its results are those, to the bit, of one run over all days and lists. The campaigns stay as they are.
+    """
+    from xcorr.campaign.merge import merge as join
+
+    made = join(campaigns, folder, mapping, workers)
+    click.echo(f"wrote {made.folder}: {made.stations} stations, {made.pairs} pairs, {made.chunks} chunk(s)")
 
 
 @click.command()

@@ -67,7 +67,7 @@ def freeze_settings(folder: Path, settings: Settings) -> list[str]:
         elif _holds_nothing(folder):
             _remove_empty_results(folder)
         elif known.exists() or made_with:
-            what = _difference(known, settings) if known.exists() else f"  (its {CAMPAIGN_MARK} is lost)"
+            what = difference(known, settings) if known.exists() else f"  (its {CAMPAIGN_MARK} is lost)"
             raise CampaignError(
                 f"{folder} holds a campaign with other settings:\n{what}\nchoose another folder with -o, or remove it"
             )
@@ -125,8 +125,8 @@ def with_campaigns_numbers(folder: Path, settings: Settings) -> Settings:
         return settings
 
 
-def _difference(known: Path, settings: Settings) -> str:
-    """Return a text with one line for each setting that differs."""
+def difference(known: Path, settings: Settings, where: tuple[str, str] = ("there", "now")) -> str:
+    """Return a text with one line for each setting that differs from those in a file."""
     try:
         old, new = build(load(known)).identity(), settings.identity()
     except SettingsError as error:
@@ -139,7 +139,7 @@ def _difference(known: Path, settings: Settings) -> str:
                 {f"{section}.{key}": v for key, v in keys.items()} if isinstance(keys, dict) else {section: keys}
             )
     lines = [
-        f"  {name}: {flat[0].get(name, 'default')!r} there, {flat[1].get(name, 'default')!r} now"
+        f"  {name}: {flat[0].get(name, 'default')!r} {where[0]}, {flat[1].get(name, 'default')!r} {where[1]}"
         for name in {**flat[0], **flat[1]}
         if flat[0].get(name) != flat[1].get(name)
     ]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from xcorr.core import XcorrError
+from xcorr.network.survey import Requested
 from xcorr.pes.items import SlotAccount
 from xcorr.pes.storing.shards import named_windows
 from xcorr.store.ledger_schema import COLUMNS, ERRORS, READABLE, USED, VERSION, Shard
@@ -101,6 +102,11 @@ class LedgerReader:
             names = names.replace(", id", ", '' AS id")
         rows = self._database.execute(f"SELECT {names} FROM shard ORDER BY start_ns, generation, strip")
         return [Shard(*row) for row in rows]
+
+    def requested(self) -> list[Requested]:
+        """Return the status of every line of the station list."""
+        rows = self._database.execute("SELECT line, text, status, reason, stations FROM requested ORDER BY line")
+        return [Requested(line, text, status, why, tuple(json.loads(names))) for line, text, status, why, names in rows]
 
     def has_windows(self) -> bool:
         """Return whether any window of any channel is used."""

@@ -1,0 +1,90 @@
+"""Gathers the rows of a strip from shards of other campaigns, whose pairs may be in another order of rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from pathlib import Path
+
+import numpy as np
+
+from xcorr.core import IterativePE
+from xcorr.pes.correlating.rows import CorrelationRows, StripEnd
+from xcorr.pes.items import Chunk, Int64, SlotAccount, strip_key
+from xcorr.pes.stacking.stack import SeriesShape, StackSource
+from xcorr.pes.storing.open_shards import OpenShards
+from xcorr.pes.storing.shards import series_path, telling_damage
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RowsOf:
+    """Rows ``at`` of a shard at ``path`` (absolute) that become the rows ``to`` of the strip, in order of ``to``."""
+
+    path: str
+    at: Int64
+    to: Int64
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class GatherRequest:
+    """A strip of a chunk, where its rows are, and the accounts of its slots. Rows that are nowhere have no data."""
+
+    chunk: Chunk
+    strip: int
+    parts: tuple[RowsOf, ...]
+    accounts: tuple[SlotAccount, ...]
+
+    @property
+    def identity(self) -> str:
+        """Chunk, generation and strip."""
+        return f"{self.chunk.name}.{self.chunk.generation:02d}/{self.strip:02d}"
+
+    @property
+    def key(self) -> int:
+        """The key of the strip."""
+        return strip_key(self.chunk, self.strip)
+
+
+class GatherSource(StackSource):
+    """The source of a merge: writes requests."""
+
+
+class GatherStrips(IterativePE):
+    """Reads the rows of a strip from where they are; writes :class:`CorrelationRows`, and then :class:`StripEnd`.
+
+    Raises ShardError for a shard that is damaged, ShardBusy for one that cannot be read now.
+    """
+
+    stateless = True
+
+    def __init__(self, shape: SeriesShape) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def _preprocess(self) -> None:
+        self._shards = OpenShards("/")
+
+    def _process(self, request: GatherRequest) -> StripEnd:
+        for part in request.parts:
+            runs = _runs(part)
+            for band, pair in itertools.product(self.shape.bands, self.shape.pairs):
+                with telling_damage(Path(part.path.partition("#")[0])):
+                    shard = self._shards[part.path]
+                    series = shard[series_path(band, pair)]
+                    counts = shard[series_path(band, pair, "series_n_windows")]
+                    found = [[(series[k, at], counts[k, at]) for at, _ in runs] for k in range(self.shape.substacks)]
+                for substack, of_runs in enumerate(found):
+                    for (_, to), (data, n) in zip(runs, of_runs, strict=True):
+                        where = request.chunk, request.strip, band, pair, substack, to
+                        self.write("output", CorrelationRows(*where, data, n))
+        return StripEnd(request.chunk, request.strip, request.accounts)
+
+    def _postprocess(self) -> None:
+        self._shards.close()
+
+
+def _runs(part: RowsOf) -> list[tuple[slice, int]]:
+    """Return rows that follow each other in both places: slices of the shard, and the first row in the strip."""
+    jumps = np.flatnonzero((np.diff(part.at) != 1) | (np.diff(part.to) != 1)) + 1
+    bounds = [0, *jumps.tolist(), len(part.at)]
+    return [(slice(int(part.at[a]), int(part.at[b - 1]) + 1), int(part.to[a])) for a, b in itertools.pairwise(bounds)]
