@@ -11,7 +11,7 @@ import numpy as np
 from xcorr.core import IterativePE
 from xcorr.pes.correlating.rows import CorrelationRows, StripEnd
 from xcorr.pes.items import Chunk, Int64, SlotAccount, strip_key
-from xcorr.pes.stacking.stack import SeriesShape, StackSource
+from xcorr.pes.stacking.stack import SeriesShape
 from xcorr.pes.storing.open_shards import OpenShards
 from xcorr.pes.storing.shards import series_path, telling_damage
 
@@ -43,10 +43,6 @@ class GatherRequest:
     def key(self) -> int:
         """The key of the strip."""
         return strip_key(self.chunk, self.strip)
-
-
-class GatherSource(StackSource):
-    """The source of a merge: writes requests."""
 
 
 class GatherStrips(IterativePE):

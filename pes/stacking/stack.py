@@ -97,7 +97,7 @@ def stack_requests(
 
 
 class StackSource(GenericPE):
-    """The source of the stack pass: writes stack requests."""
+    """The source of the passes over shards: writes requests."""
 
     def __init__(self, requests: Iterable[Any]) -> None:
         super().__init__()

@@ -30,8 +30,8 @@ from xcorr.pes.items import Chunk
 from xcorr.pes.process_setup import prepare_process
 from xcorr.pes.reading.files import CAMPAIGN_MARK
 from xcorr.pes.reading.source import Index
-from xcorr.pes.stacking.gather import GatherSource, GatherStrips
-from xcorr.pes.stacking.stack import SeriesShape
+from xcorr.pes.stacking.gather import GatherStrips
+from xcorr.pes.stacking.stack import SeriesShape, StackSource
 from xcorr.provenance.runs import recorded
 from xcorr.settings import Settings
 from xcorr.settings.recipe import Recipe
@@ -207,7 +207,7 @@ def _workflow(
     s, shape = recipe.settings, recipe.shape
     todo = tuple((chunk, chunk.wanted or ()) for chunk in chunks)
     return chained(
-        GatherSource(Gathered(parts, found.roster, generation, s, todo)),
+        StackSource(Gathered(parts, found.roster, generation, s, todo)),
         GatherStrips(SeriesShape(shape.bands, shape.pairs, shape.lags, len(chunks), shape.substacks)),
         WriteShards(
             str(folder),
