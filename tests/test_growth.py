@@ -252,7 +252,7 @@ def test_a_pass_that_is_cut_between_sums_and_results_goes_on(archive, tmp_path, 
         run_campaign(listed(tmp_path, *codes), folder, hours(archive, 9, **how))
         old = (folder / "xcorr.h5").read_bytes()
         with monkeypatch.context() as patch:
-            patch.setattr("xcorr.campaign.run.settle_all", lambda *_: 1 / 0)
+            patch.setattr("xcorr.campaign.finish.settle_all", lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 run_campaign(listed(tmp_path, *codes), folder, hours(archive, 11, **how))
         (folder / "xcorr.h5").write_bytes(old)  # as if it had not come to the second file

@@ -2,55 +2,33 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import logging
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from xcorr.campaign.finish import finish, pairs_with_data
-from xcorr.campaign.merge_plan import Gathered, MergeError, Part, merged_lines, merged_roster, read_part
-from xcorr.campaign.remaining import check_space
-from xcorr.campaign.running import run_workflow
-from xcorr.campaign.stack import circumstances, stack_campaign
-from xcorr.campaign.workflows import bytes_to_write, chained
+from xcorr.campaign.assemble import Assembly, assemble, shard_writer
+from xcorr.campaign.merge_plan import IMPORTED, Gathered, MergeError, Part, merged_lines, merged_roster, read_part
+from xcorr.campaign.workflows import chained
 from xcorr.core import WorkflowGraph
-from xcorr.core.observe import WorkerStatistics
 from xcorr.network.chunks import parse_time
 from xcorr.network.roster import Generation, generations_of
 from xcorr.network.survey import Survey
-from xcorr.observers.progress import summarize
-from xcorr.observers.published import NAME as PROGRESS
-from xcorr.observers.published import Publish, publishing
-from xcorr.pes import WriteShards
 from xcorr.pes.items import Chunk
-from xcorr.pes.process_setup import prepare_process
 from xcorr.pes.reading.files import CAMPAIGN_MARK
 from xcorr.pes.reading.source import Index
 from xcorr.pes.stacking.gather import GatherStrips
 from xcorr.pes.stacking.stack import SeriesShape, StackSource
-from xcorr.provenance.runs import recorded
 from xcorr.settings import Settings
 from xcorr.settings.recipe import Recipe
 from xcorr.store import folder as folders
 from xcorr.store.derived import STATIONS
 from xcorr.store.keep_ledger import KeepLedger
-from xcorr.store.ledger import Ledger
-from xcorr.store.ledger_reader import NAME as LEDGER
-from xcorr.store.ledger_reader import LedgerError, LedgerReader
-from xcorr.store.lock import NAME as LOCK
-from xcorr.store.lock import CampaignLock
-from xcorr.store.reconcile import reconcile
-from xcorr.store.report import make_report, read_report
-from xcorr.store.software import software
-from xcorr.store.sqlite_files import BESIDE, telling_who_waits
-from xcorr.store.tables import pair_table
+from xcorr.store.report import read_report
 
 FACT = "merged"  # of the ledger: the campaigns that it is made of
-BEGUN = {"shards", LOCK, CAMPAIGN_MARK, PROGRESS, LEDGER, *(f"{LEDGER}{end}" for end in BESIDE)}  # before that
 _log = logging.getLogger("xcorr")
 
 
@@ -71,7 +49,6 @@ def merge(campaigns: Sequence[Path], folder: Path, mapping: str = "sequential", 
     The same call goes on where an interrupted one was. Raises MergeError for campaigns that cannot be merged, and
     CampaignError if the folder is another campaign.
     """
-    start = time.perf_counter()
     folder = folder.absolute()
     parts = tuple(read_part(path) for path in campaigns)
     settings = _settings(parts, mapping, workers)
@@ -80,35 +57,21 @@ def merge(campaigns: Sequence[Path], folder: Path, mapping: str = "sequential", 
     found = Survey(roster, merged_lines(parts), chunks, generations, Index("", {}))
     for generation in generations:
         Gathered(parts, roster, generation, settings, tuple((c, ()) for c in chunks)).check()
-    names = json.dumps([str(part.folder) for part in parts])
-    _require_new(folder, names)
-    prepare_process()
-    folders.make_folder(folder)
-    with CampaignLock(folder), telling_who_waits(folder):
-        folders.freeze_settings(folder, settings)
-        folders.remove_leftovers(folder)
-        ledger = Ledger(folder, settings.hash())
-        try:
-            with publishing(folder, mapping, ledger.counts) as published:
-                reconcile(ledger)
-                _enter(ledger, parts, found, names)
-                recipe = Recipe(settings)
-                graphs = _workflows(recipe, parts, found, ledger, folder)
-                at_work: list[WorkerStatistics] = []
-                with recorded(folder, circumstances(settings)) as record:
-                    for graph, count in graphs:
-                        watch = [] if record is None else record.observers(graph)
-                        watch.append(Publish(published, "merging", {"GatherStrips": count}))
-                        at_work += run_workflow(folder, settings, graph, watch).workers
-                    stack_campaign(folder, recipe, found, pair_table(found), ledger, record, published=published)
-            report = _report(parts, settings, found, ledger, folder)
-            report |= {"workers": summarize(at_work), "seconds": round(time.perf_counter() - start, 3)}
-            finish(folder, ledger, report)
-        except BaseException:
-            folders.remove_leftovers(folder)
-            raise
-        finally:
-            ledger.close()
+    recipe = Recipe(settings)
+
+    def workflow(generation: Generation, todo: Sequence[Chunk]) -> WorkflowGraph:
+        strips = tuple((chunk, chunk.wanted or ()) for chunk in todo)
+        shape = recipe.shape
+        return chained(
+            StackSource(Gathered(parts, roster, generation, settings, strips)),
+            GatherStrips(SeriesShape(shape.bands, shape.pairs, shape.lags, len(todo), shape.substacks)),
+            shard_writer(folder, recipe, found, generation),
+            KeepLedger(str(folder)),
+        )
+
+    facts = parts[0].facts | {FACT: json.dumps([str(part.folder) for part in parts])}
+    what = Assembly(settings, found, facts, "merging", workflow, "GatherStrips")
+    assemble(folder, what, lambda report: _report(parts, report))
     return Merged(folder, len(roster.stations), found.rows, len(chunks))
 
 
@@ -116,6 +79,8 @@ def _settings(parts: Sequence[Part], mapping: str, workers: int | None) -> Setti
     """Return the settings of the merged campaign: those of the first, over the time of all."""
     first = parts[0].settings
     for part in parts[1:]:
+        if bool(part.facts[IMPORTED]) != bool(parts[0].facts[IMPORTED]):
+            raise MergeError(f"of {parts[0].folder} and {part.folder}, one was imported from another program")
         if part.settings.hash() != first.hash():
             raise MergeError(
                 f"{parts[0].folder} and {part.folder} have other settings:\n"
@@ -154,87 +119,14 @@ def _chunks(parts: Sequence[Part]) -> tuple[Chunk, ...]:
     return tuple(found)
 
 
-def _require_new(folder: Path, names: str) -> None:
-    """Raise CampaignError if a folder holds anything but an earlier part of the same merge."""
-    if not folder.exists() or not any(folder.iterdir()):
-        return
-    with contextlib.suppress(LedgerError), contextlib.closing(LedgerReader(folder)) as ledger:
-        if ledger.fact(FACT) == names:
-            return
-    if {path.name for path in folder.iterdir()} <= BEGUN and not any((folder / "shards").glob("*")):
-        return
-    raise folders.CampaignError(f"{folder} exists; choose another folder with -o, or remove it")
-
-
-def _enter(ledger: Ledger, parts: Sequence[Part], found: Survey, names: str) -> None:
-    ledger.keep_fact(FACT, names)
-    ledger.keep_fact("members", found.roster.to_json(len(found.generations) - 1))
-    ledger.keep_requested(found.requested)
-    ledger.keep_fact("kernel", parts[0].facts["kernel"])
-    ledger.keep_fact("expected", str(len(found.chunks) * sum(len(g.layout.strips) for g in found.generations)))
-
-
-def _workflows(
-    recipe: Recipe, parts: tuple[Part, ...], found: Survey, ledger: Ledger, folder: Path
-) -> list[tuple[WorkflowGraph, int]]:
-    """Return the workflow of every generation that lacks strips, and how many."""
-    done = {(s.start_ns, s.generation, s.strip) for s in ledger.shards()}
-    todo: dict[int, list[Chunk]] = {}
-    for generation in found.generations:
-        for chunk in found.chunks:
-            lacking = tuple(s for s in generation.layout.strips if (chunk.start_ns, generation.number, s) not in done)
-            if lacking:
-                made = dataclasses.replace(chunk, wanted=lacking, generation=generation.number)
-                todo.setdefault(generation.number, []).append(made)
-    check_space(folder, bytes_to_write(recipe, found, todo, len(found.chunks)))
-    return [
-        (
-            _workflow(recipe, parts, found, found.generations[number], chunks, folder),
-            sum(len(chunk.wanted or ()) for chunk in chunks),
-        )
-        for number, chunks in todo.items()
-    ]
-
-
-def _workflow(
-    recipe: Recipe,
-    parts: tuple[Part, ...],
-    found: Survey,
-    generation: Generation,
-    chunks: Sequence[Chunk],
-    folder: Path,
-) -> WorkflowGraph:
-    s, shape = recipe.settings, recipe.shape
-    todo = tuple((chunk, chunk.wanted or ()) for chunk in chunks)
-    return chained(
-        StackSource(Gathered(parts, found.roster, generation, s, todo)),
-        GatherStrips(SeriesShape(shape.bands, shape.pairs, shape.lags, len(chunks), shape.substacks)),
-        WriteShards(
-            str(folder),
-            generation.layout,
-            shape.lags,
-            {"settings_hash": s.hash(), "software": software()},
-            shape.bands,
-            shape.substacks,
-            generation.number,
-            found.roster.to_json(generation.number),
-        ),
-        KeepLedger(str(folder)),
-    )
-
-
-def _report(parts: Sequence[Part], settings: Settings, found: Survey, ledger: Ledger, folder: Path) -> dict[str, Any]:
-    report = make_report(settings, found, ledger, pairs_with_data(folder), folder)
+def _report(parts: Sequence[Part], report: dict[str, Any]) -> dict[str, Any]:
+    """Return what the reports of the parts add to that of the merged campaign."""
     before = [read_report(part.folder) for part in parts]
-    for name in ("errors", "unreadable", "ignored_files"):
-        report[name] = list(dict.fromkeys([*report[name], *(line for old in before for line in old.get(name, []))]))
-    kernels = sorted({part.facts["kernel"] for part in parts})
-    other = [f"the campaigns were made with {' and with '.join(kernels)}; last bits may differ"]
-    warnings = list(dict.fromkeys(line for old in before for line in old.get("warnings", [])))
-    return report | {
-        "shards_kept": 0,
-        "repaired": [],
-        "warnings": [*warnings, *(other if len(kernels) > 1 else [])],
-        "behind": [],
-        "merged": [str(part.folder) for part in parts],
+    found: dict[str, Any] = {
+        name: list(dict.fromkeys([*report[name], *(line for old in before for line in old.get(name, []))]))
+        for name in ("errors", "unreadable", "ignored_files", "warnings")
     }
+    kernels = sorted({part.facts["kernel"] for part in parts})
+    if len(kernels) > 1:
+        found["warnings"].append(f"the campaigns were made with {' and with '.join(kernels)}; last bits may differ")
+    return found | {"merged": [str(part.folder) for part in parts]}

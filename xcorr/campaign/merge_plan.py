@@ -25,6 +25,7 @@ from xcorr.store.ledger_reader import LedgerError, LedgerReader
 from xcorr.store.ledger_schema import Shard
 from xcorr.store.lock import is_running
 
+IMPORTED = "imported"  # of the ledger of an imported campaign: the program, and the path of its files
 FAR_M = 0.5  # coordinates that differ by more are of different places
 
 
@@ -82,7 +83,7 @@ def read_part(folder: Path) -> Part:
         by_chunk: dict[int, list[Shard]] = defaultdict(list)
         for shard in shards:
             by_chunk[shard.start_ns].append(shard)
-        facts = {name: ledger.fact(name) for name in ("kernel",)}
+        facts = {name: ledger.fact(name) for name in ("kernel", IMPORTED)}
         return Part(folder, settings, roster, tuple(ledger.requested()), dict(by_chunk), facts)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from xcorr.campaign import head_start
 from xcorr.campaign.finish import finish, pairs_with_data
 from xcorr.campaign.forecast import chunks_at_once, memory_limit, worker_count
+from xcorr.campaign.merge_plan import IMPORTED
 from xcorr.campaign.own_metadata import keep_metadata, own_metadata
 from xcorr.campaign.remaining import check_space, what_remains
 from xcorr.campaign.remarks import has_other_places, new_files, other_kernel, other_metadata
@@ -163,6 +164,8 @@ class _Campaign:
     def execute(self, found: Survey | None, published: Published) -> dict[str, Any]:
         """Compute missing shards, stack, and return the report. ``found``: an earlier survey of the list, if any."""
         folder, ledger, settings = self.folder, self.ledger, self.recipe.settings
+        if ledger.fact(IMPORTED):
+            raise folders.CampaignError(f"{folder} was imported from another program; choose another folder with -o")
         repaired = reconcile(ledger)
         settle(ledger, folder / CAMPAIGN_MARK)
         roster = Roster.from_json(ledger.fact("members"))

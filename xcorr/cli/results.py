@@ -52,6 +52,10 @@ def info(results: Path, accounts: bool, kind: str, as_json: bool) -> None:
         }
         settings = str(found.attributes["settings"])
         facts |= _measurements(found)
+        if (origin := found.report.get("imported")) is not None:
+            facts["imported"] = f"from {origin['program']}, {origin['path']}: {'; '.join(origin['notes'])}"
+        if "merged" in found.report:
+            facts["merged"] = found.report["merged"]
     if as_json:
         click.echo(json.dumps(facts))
     else:

@@ -1,0 +1,386 @@
+"""Correlations of other programs become campaigns: with known delays at their lags, signs and times."""
+
+import contextlib
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+from pathlib import Path
+
+import h5py
+import numpy as np
+import obspy
+import pytest
+from archives import settings, station_list
+from conftest import ROOT
+from interruptions import interrupt
+
+from xcorr import results
+from xcorr.campaign.imported import import_campaign
+from xcorr.campaign.merge import merge
+from xcorr.campaign.merge_plan import MergeError
+from xcorr.campaign.run import run_campaign
+from xcorr.imports.foreign import ForeignError
+from xcorr.pes.storing.write_shards import WriteShards
+from xcorr.store.folder import CampaignError
+from xcorr.store.verify import problems
+
+SCRIPTS = ROOT / "tests" / "foreign"
+DELAYS = {("CI.AAA", "CI.BBB"): 5.0, ("CI.AAA", "CI.CCC"): -2.0, ("CI.BBB", "CI.CCC"): -7.0, ("CI.CCC", "CI.AAA"): 2.0}
+PACKAGES = {  # Python, and what is installed
+    "noisepy": ("3.10", ["noisepy-seis==0.9.93"]),
+    "msnoise": (
+        "3.9",
+        ["msnoise==1.6.5", "sqlalchemy<2", "numpy<1.24", "scipy<1.11", "pandas<1.6", "setuptools<70", "obspy",
+         "flask<2.3", "flask-admin<1.6", "wtforms<3", "werkzeug<2.3", "click<8.1", "tables", "pymysql"],
+    ),
+    "yam": ("3.11", ["setuptools<70", "yam==0.7.3", "obspyh5==0.6.0"]),
+}  # fmt: skip
+
+
+def require_delays(folder, pieces=None):
+    """The peak of every pair is at its delay, also of every piece."""
+    with results.open(folder) as found:
+        for (first, second), delay in DELAYS.items():
+            stack = found.get(first, second)
+            assert found.lags_s[stack.values.argmax()] == delay
+            series = found.get(first, second, stack=None)
+            there = series.values[series.n_windows.values > 0]
+            assert len(there) == (pieces or len(there))
+            at = found.lags_s[there.argmax(axis=1)]
+            assert np.median(at) == delay
+        assert list(problems(Path(folder))) == []
+
+
+# -- files of the released packages ---------------------------------------------------------------------------
+
+
+def python_of(version):
+    """Return a Python of a version, of those that pyenv or the system have; None without one."""
+    places = [*Path.home().glob(f".pyenv/versions/{version}.*/bin/python"), shutil.which(f"python{version}")]
+    return next((str(p) for p in places if p), None)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Return what a script of a package has made, in an environment of its own."""
+
+    def make(name, target):
+        version, packages = PACKAGES[name]
+        python = python_of(version)
+        if python is None:
+            pytest.skip(f"{name} needs Python {version}")
+        place = tmp_path_factory.mktemp(name)
+        subprocess.run([python, "-m", "venv", place / "env"], check=True)
+        pip = [place / "env" / "bin" / "pip", "install", "--quiet", "--prefer-binary", *packages]
+        installed = subprocess.run(pip, capture_output=True, text=True)
+        if installed.returncode:
+            pytest.skip(f"{name} does not install here: {installed.stderr[-300:]}")
+        variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPTS)}
+        command = [place / "env" / "bin" / "python", SCRIPTS / f"make_{name}.py", place / target]
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, cwd=place)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return place / target
+
+    return make
+
+
+@pytest.mark.slow
+def test_noisepys_own_files(made, tmp_path):
+    place = made("noisepy", ".")
+    pieces = {"whole": 2, "substacks": 184, "stacks": 1}
+    for kind in ("asdf", "zarr"):
+        for name, count in pieces.items():
+            out = tmp_path / f"{kind}-{name}"
+            done = import_campaign("noisepy", place / f"{kind}-{name}", out)
+            assert done.pairs == 6
+            assert "NoisePy's lags are late by one sample" in done.notes[0]
+            require_delays(out, count)
+            with results.open(out) as found:
+                assert found.lags_s[-1] == 29.75
+                assert str(found.pieces[0, 0])[:16] == "2019-01-01T00:00"
+                assert found.get("CI.AAA", "CI.BBB").attrs["distance_m"] == pytest.approx(11094, abs=2)
+                windows = {"whole": 184, "substacks": 184, "stacks": 7}[name]
+                assert found.get("CI.AAA", "CI.BBB").attrs["n_windows"] == windows
+        with results.open(tmp_path / "asdf-whole") as a, results.open(tmp_path / f"{kind}-whole") as b:
+            np.testing.assert_array_equal(a.gather().values, b.gather().values)
+
+
+@pytest.mark.slow
+def test_msnoises_own_files(made, tmp_path):
+    project = made("msnoise", "project")
+    import_campaign("msnoise", project, tmp_path / "all")
+    require_delays(tmp_path / "all", 96)
+    with results.open(tmp_path / "all") as found:
+        assert found.settings.condition.band_hz == (0.05, 1.5)
+        assert found.get("CI.AAA", "CI.BBB").attrs["n_windows"] == 96
+    shutil.rmtree(project / "CROSS_CORRELATIONS")
+    import_campaign("msnoise", project, tmp_path / "days")
+    require_delays(tmp_path / "days", 2)
+    for file in (project / "STACKS").rglob("*.MSEED"):
+        file.unlink()
+    import_campaign("msnoise", project, tmp_path / "sac")
+    with results.open(tmp_path / "days") as a, results.open(tmp_path / "sac") as b:
+        np.testing.assert_array_equal(a.gather().values, b.gather().values)
+    shutil.rmtree(project / "STACKS" / "01" / "001_DAYS")
+    done = import_campaign("msnoise", project, tmp_path / "reference")
+    require_delays(tmp_path / "reference", 1)
+    assert any("reference stacks are taken" in note for note in done.notes)
+
+
+@pytest.mark.slow
+def test_yams_own_files(made, tmp_path):
+    import_campaign("h5", made("yam", "c.h5"), tmp_path / "x")
+    require_delays(tmp_path / "x", 4)
+
+
+# -- small files in the same layouts --------------------------------------------------------------------------
+
+
+def pulses(delay_s, late=0, rate=4.0, most_s=30.0):
+    lags = np.arange(-most_s * rate, most_s * rate + 1) / rate
+    return np.exp(-((lags - late / rate - delay_s) ** 2)).astype(np.float32)
+
+
+@pytest.fixture
+def noisepy(tmp_path):
+    """A store of NoisePy with two timespans, as h5py writes it."""
+    for k in range(2):
+        name = f"2019_01_0{1 + k}_00_00_00T2019_01_0{2 + k}_00_00_00.h5"
+        (tmp_path / "ccf").mkdir(exist_ok=True)
+        with h5py.File(tmp_path / "ccf" / name, "w") as file:
+            for (first, second), delay in list(DELAYS.items())[:3]:
+                for channels in ("bhz_00_bhz_00", "bhz_00_bh1_00"):
+                    data = file.create_dataset(
+                        f"AuxiliaryData/{first}_{second}/{channels}", data=pulses(delay, 1)[None]
+                    )
+                    data.attrs.update({"dt": np.float32(0.25), "maxlag": 30, "ngood": 10 + k, "substack": False})
+                    data.attrs.update({"time": 1546300800.0 + 86400 * k, "latS": 35.0, "lonS": -117.0})
+                    data.attrs.update({"latR": 35.1, "lonR": -117.0})
+    return tmp_path / "ccf"
+
+
+@pytest.fixture
+def msnoise(tmp_path):
+    """A project of MSNoise with a day of two filters, as h5py and SQLite write it."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "msnoise.sqlite")) as database, database:
+        database.execute("CREATE TABLE stations (net, sta, X, Y, altitude, coordinates)")
+        database.execute("CREATE TABLE config (name, value)")
+        database.execute("CREATE TABLE filters (ref, low, high)")
+        for code in ("AAA", "BBB", "CCC"):
+            database.execute("INSERT INTO stations VALUES ('CI', ?, -117.0, 35.0, 100.0, 'DEG')", (code,))
+        database.execute("INSERT INTO config VALUES ('corr_duration', '1800')")
+        database.executemany("INSERT INTO filters VALUES (?, ?, ?)", [(1, 0.1, 1.0), (2, 0.5, 1.5)])
+    for name in ("01", "02"):
+        for (first, second), delay in list(DELAYS.items())[:3]:
+            path = tmp_path / "CROSS_CORRELATIONS" / name / first / second / "ZZ" / "2019-01-01.h5"
+            path.parent.mkdir(parents=True)
+            with h5py.File(path, "w") as file:
+                file["data/axis0"] = np.arange(-120, 121) / 4
+                file["data/axis1"] = np.array(
+                    [f"2019-01-01 {h:02d}:{m:02d}:00".encode() for h in (3, 4) for m in (0, 30)]
+                )
+                file["data/block0_values"] = np.tile(pulses(delay), (4, 1))
+    return tmp_path
+
+
+@pytest.fixture
+def yam(tmp_path):
+    """A file of yam with two keys, as h5py writes it: lags have the opposite sign."""
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        file.attrs["file_format"] = "obspyh5"
+        for key in ("c1", "c1_s1d"):
+            for k in range(3):
+                for (first, second), delay in list(DELAYS.items())[:3]:
+                    time = f"2019-01-01T{k:02d}:00:00.000000Z"
+                    data = file.create_dataset(
+                        f"{key}/{first}-{second}/.BHZ-.BHZ/2019-01/{time[:16]}", data=pulses(-delay)
+                    )
+                    data.attrs.update({"network1": "CI", "station1": first[3:], "channel1": "BHZ", "delta": 0.25})
+                    data.attrs.update({"network2": "CI", "station2": second[3:], "channel2": "BHZ", "starttime": time})
+    return tmp_path / "c.h5"
+
+
+def test_noisepy(noisepy, tmp_path, invoke):
+    done = invoke("import", "noisepy", noisepy, "-o", tmp_path / "x", "--set", "condition.band_hz=[0.1,1.0]")
+    assert done.exit_code == 0, done.output
+    assert "3 stations, 3 pairs with data, 2 piece(s)" in done.output
+    assert "note: NoisePy's lags are late by one sample" in done.output
+    assert "components Z1 are left out" in done.output
+    require_delays(tmp_path / "x", 2)
+    with results.open(tmp_path / "x") as found:
+        assert found.get("CI.AAA", "CI.BBB", stack=None).n_windows.values.tolist() == [10, 11]
+        assert found.settings.condition.band_hz == (0.1, 1.0)
+    info = invoke("info", tmp_path / "x").output
+    assert f"from NoisePy, {noisepy}: NoisePy's lags" in info
+
+
+def test_msnoise(msnoise, tmp_path, invoke):
+    refused = invoke("import", "msnoise", msnoise, "-o", tmp_path / "x")
+    assert refused.exit_code == 1
+    assert "has the filters 01, 02; choose one with --choice" in refused.output
+    assert not (tmp_path / "x").exists()
+    assert invoke("import", "msnoise", msnoise, "-o", tmp_path / "x", "--choice", "02").exit_code == 0
+    require_delays(tmp_path / "x", 4)
+    with results.open(tmp_path / "x") as found:
+        assert found.settings.condition.band_hz == (0.5, 1.5)
+        assert len(found.pieces) == 48
+        windows = found.get("CI.AAA", "CI.BBB", stack=None).n_windows
+        assert np.flatnonzero(windows).tolist() == [6, 7, 8, 9]  # from 3:00 to 5:00
+
+
+def test_h5(yam, tmp_path, invoke):
+    refused = invoke("import", "h5", yam, "-o", tmp_path / "x")
+    assert "has the groups c1, c1_s1d; choose one with --choice" in refused.output
+    assert invoke("import", "h5", yam, "-o", tmp_path / "x", "--choice", "c1").exit_code == 0
+    require_delays(tmp_path / "x", 3)
+
+
+@pytest.mark.parametrize("series", [False, True])
+def test_what_is_exported_comes_back(demo, tmp_path, invoke, series):
+    options = ["--series"] if series else []
+    assert invoke("export", demo, "--format", "sac", "-o", tmp_path / "sac", *options).exit_code == 0
+    done = import_campaign("sac", tmp_path / "sac", tmp_path / "x")
+    with results.open(demo) as a, results.open(tmp_path / "x") as b:
+        assert done.pairs == 78  # those with data
+        for first, second in a.pairs[["station_1", "station_2"]].itertuples(index=False):
+            if not int(a.get(first, second).attrs["n_windows"]):
+                continue
+            one, two = (r.get(first, second, stack=None if series else "linear") for r in (a, b))
+            if series:
+                two = two.sel(time=one.time)
+                np.testing.assert_array_equal(two.n_windows, one.n_windows)
+            np.testing.assert_array_equal(two.values, one.values)
+            assert two.attrs["distance_m"] == pytest.approx(one.attrs["distance_m"], abs=1.0)
+            assert b.station_numbers[first] < b.station_numbers[second]
+        np.testing.assert_array_equal(a.lags_s, b.lags_s)
+
+
+# -- what then works, and what is refused ---------------------------------------------------------------------
+
+
+def test_an_imported_campaign_is_a_campaign(noisepy, tmp_path, invoke):
+    folder = tmp_path / "x"
+    import_campaign("noisepy", noisepy, folder, ["condition.band_hz=[0.1,1.0]"])
+    for command in (
+        ["status", folder], ["verify", folder],
+        ["plot", folder, "--pair", "CI.AAA", "CI.BBB", "-o", tmp_path / "a.png"],
+        ["stack", folder, "--set", 'stack.methods=["linear","pws"]'], ["compact", folder], ["pack", folder],
+        ["export", folder, "--format", "netcdf", "-o", tmp_path / "a.nc"],
+        ["monitor", folder, "--set", "monitor.coda.lag_s=[5,25]"],
+        ["prov", "query", folder, "--made", "CI.AAA-CI.BBB"],
+    ):  # fmt: skip
+        done = invoke(*command)
+        assert done.exit_code == 0, (command, done.output)
+    require_delays(folder, 2)
+    report = json.loads((folder / "report.json").read_text())
+    assert report["imported"]["program"] == "NoisePy"
+
+
+def test_it_is_not_continued_by_a_run(noisepy, tmp_path):
+    import_campaign("noisepy", noisepy, tmp_path / "x")
+    (tmp_path / "sds").mkdir()
+    with pytest.raises(CampaignError):
+        run_campaign(station_list(tmp_path, "AAA", "BBB"), tmp_path / "x", settings(tmp_path / "sds"))
+
+
+def test_campaigns_of_one_program_merge(noisepy, tmp_path):
+    for k, file in enumerate(sorted(noisepy.iterdir())):
+        (tmp_path / str(k)).mkdir()
+        shutil.copy(file, tmp_path / str(k))
+        import_campaign("noisepy", tmp_path / str(k), tmp_path / f"{k}.xcorr")
+    merge([tmp_path / "0.xcorr", tmp_path / "1.xcorr"], tmp_path / "m.xcorr")
+    require_delays(tmp_path / "m.xcorr", 2)
+
+
+def test_own_and_imported_campaigns_do_not_merge(demo, noisepy, tmp_path):
+    import_campaign("noisepy", noisepy, tmp_path / "x")
+    with pytest.raises(MergeError, match="one was imported from another program"):
+        merge([demo, tmp_path / "x"], tmp_path / "m")
+
+
+def test_an_interrupted_import_goes_on(noisepy, tmp_path):
+    interrupt(lambda: import_campaign("noisepy", noisepy, tmp_path / "x"), WriteShards, 5)
+    import_campaign("noisepy", noisepy, tmp_path / "x")
+    require_delays(tmp_path / "x", 2)
+    with pytest.raises(CampaignError, match="exists; choose another folder"):
+        import_campaign("noisepy", noisepy.parent / "ccf" / next(noisepy.iterdir()).name, tmp_path / "x")
+
+
+def sac(path, b=-2.0, npts=17, **header):
+    time = {"nzyear": 1970, "nzjday": 1, "nzhour": 0, "nzmin": 0, "nzsec": 0, "nzmsec": 0}
+    start = obspy.UTCDateTime(b)
+    about = {"delta": 0.25, "starttime": start, "sac": {"b": b, **time, **header}}
+    trace = obspy.Trace(np.ones(npts, np.float32), about)
+    path.parent.mkdir(exist_ok=True)
+    trace.write(str(path), format="SAC")
+
+
+def test_sac_files_named_by_others(tmp_path):
+    """Without headers: stations, components and time are those of the name; lags need not be symmetric."""
+    for day in (1, 2, 3):
+        sac(tmp_path / "sac" / f"XX.A_XX.B_ZN_2024-03-0{day}.sac", b=-2.0, npts=20)
+    import_campaign("sac", tmp_path / "sac", tmp_path / "x")
+    sac(tmp_path / "centred" / "XX.A_XX.B_ZN.sac", b=0.0)
+    import_campaign("sac", tmp_path / "centred", tmp_path / "y", choice="centre")
+    with results.open(tmp_path / "y") as found:
+        assert found.lags_s.tolist() == (np.arange(-8, 9) / 4).tolist()
+    with results.open(tmp_path / "x") as found:
+        assert found.components == ["ZN"]
+        assert len(found.pieces) == 3
+        assert found.lags_s.tolist() == (np.arange(-8, 9) / 4).tolist()
+
+
+@pytest.mark.parametrize(
+    ("files", "match"),
+    [
+        ({}, "there are no files that end in .sac"),
+        ({"a.sac": {}}, "a.sac: names no two stations"),
+        ({"XX.A_XX.B_ZZ.sac": {"b": 3.0}}, "no sample within has lag zero"),
+        ({"XX.A_XX.B_ZZ.sac": {"b": -2.1}}, "no sample within has lag zero"),
+        ({"XX.A_XX.B_ZZ.sac": {}, "XX.A_XX.C_ZZ.sac": {"b": -3.0, "npts": 25}}, "has lags to 3 s .* import them apart"),
+        ({"XX.A_XX.B_ZZ.sac": {}, "XX.B_XX.A_ZZ.sac": {}}, "two correlations of the same time"),
+        ({"XX.A_XX.B_ZZ.sac": {"b": 0.0}}, "--choice centre, if it is in the middle"),
+        ({"XX.A_XX.B_RT.sac": {}}, "has no correlations of Z, N, E or H"),
+        (
+            {f"XX.A_XX.B_ZZ_20240301T{t}.sac": {} for t in ("000000", "010000", "013000", "020500")},
+            "pieces are not at equal distances",
+        ),
+    ],
+)
+def test_files_that_cannot_be_imported_are_named(tmp_path, files, match):
+    (tmp_path / "sac").mkdir()
+    for name, header in files.items():
+        sac(tmp_path / "sac" / name, **header)
+    with pytest.raises(ForeignError, match=match):
+        import_campaign("sac", tmp_path / "sac", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("kind", ["noisepy", "msnoise", "h5", "sac"])
+def test_garbage_is_named(tmp_path, kind):
+    (tmp_path / "in").mkdir()
+    for name in ("a.h5", "a.sac", "msnoise.sqlite"):
+        (tmp_path / "in" / name).write_bytes(b"garbage" * 100)
+    path = tmp_path / "in" / "a.h5" if kind == "h5" else tmp_path / "in"
+    with pytest.raises(ForeignError, match=str(tmp_path / "in")):
+        import_campaign(kind, path, tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_coordinates_from_stationxml(yam, tmp_path):
+    from obspy.core.inventory import Inventory, Network, Station
+
+    stations = [Station(code, 35.0 + k / 10, -117.0, 0.0) for k, code in enumerate(("AAA", "BBB", "CCC"))]
+    Inventory([Network("CI", stations)]).write(str(tmp_path / "s.xml"), "STATIONXML")
+    import_campaign("h5", yam, tmp_path / "x", choice="c1", metadata=str(tmp_path / "s.xml"))
+    with results.open(tmp_path / "x") as found:
+        assert found.get("CI.AAA", "CI.BBB").attrs["distance_m"] == pytest.approx(11094, abs=2)
+
+
+def test_the_command_line_names_the_kinds(invoke):
+    done = invoke("import", "matlab", ".", "-o", "x")
+    assert done.exit_code == 2
+    for name in ("h5", "msnoise", "noisepy", "sac"):
+        assert name in done.output

@@ -1,0 +1,147 @@
+"""Makes a campaign of correlations that exist already: of other campaigns, or of other programs."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from xcorr.campaign.finish import finish, pairs_with_data
+from xcorr.campaign.remaining import check_space
+from xcorr.campaign.running import run_workflow
+from xcorr.campaign.stack import circumstances, stack_campaign
+from xcorr.campaign.workflows import bytes_to_write
+from xcorr.core import WorkflowGraph
+from xcorr.core.observe import WorkerStatistics
+from xcorr.network.roster import Generation
+from xcorr.network.survey import Survey
+from xcorr.observers.progress import summarize
+from xcorr.observers.published import NAME as PROGRESS
+from xcorr.observers.published import Publish, publishing
+from xcorr.pes import WriteShards
+from xcorr.pes.items import Chunk
+from xcorr.pes.process_setup import prepare_process
+from xcorr.pes.reading.files import CAMPAIGN_MARK
+from xcorr.provenance.runs import recorded
+from xcorr.settings import Settings
+from xcorr.settings.recipe import Recipe
+from xcorr.store import folder as folders
+from xcorr.store.ledger import Ledger
+from xcorr.store.ledger_reader import NAME as LEDGER
+from xcorr.store.ledger_reader import LedgerError, LedgerReader
+from xcorr.store.lock import NAME as LOCK
+from xcorr.store.lock import CampaignLock
+from xcorr.store.reconcile import reconcile
+from xcorr.store.report import make_report
+from xcorr.store.software import software
+from xcorr.store.sqlite_files import BESIDE, telling_who_waits
+from xcorr.store.tables import pair_table
+
+BEGUN = {"shards", LOCK, CAMPAIGN_MARK, PROGRESS, LEDGER, *(f"{LEDGER}{end}" for end in BESIDE)}  # before the facts
+
+
+@dataclasses.dataclass(frozen=True)
+class Assembly:
+    """What a campaign is made of: settings and survey; ``facts`` for its ledger; the ``phase`` shown to users.
+
+    ``workflow`` (generation, chunks with the strips that they lack) makes shards; ``element`` is the one whose items
+    are strips.
+    """
+
+    settings: Settings
+    found: Survey
+    facts: dict[str, str]
+    phase: str
+    workflow: Callable[[Generation, Sequence[Chunk]], WorkflowGraph]
+    element: str
+
+
+def assemble(folder: Path, what: Assembly, about: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Make a campaign, or go on where an interrupted call was. ``about`` (report) adds to the report.
+
+    Raises CampaignError if the folder holds something else.
+    """
+    start = time.perf_counter()
+    settings, found, recipe = what.settings, what.found, Recipe(what.settings)
+    _require_new(folder, what.facts)
+    prepare_process()
+    folders.make_folder(folder)
+    with CampaignLock(folder), telling_who_waits(folder):
+        folders.freeze_settings(folder, settings)
+        folders.remove_leftovers(folder)
+        ledger = Ledger(folder, settings.hash())
+        try:
+            with publishing(folder, settings.run.mapping, ledger.counts) as published:
+                reconcile(ledger)
+                _enter(ledger, what)
+                at_work: list[WorkerStatistics] = []
+                with recorded(folder, circumstances(settings)) as record:
+                    for graph, count in _workflows(recipe, what, ledger, folder):
+                        watch = [] if record is None else record.observers(graph)
+                        watch.append(Publish(published, what.phase, {what.element: count}))
+                        at_work += run_workflow(folder, settings, graph, watch).workers
+                    stack_campaign(folder, recipe, found, pair_table(found), ledger, record, published=published)
+            report = make_report(settings, found, ledger, pairs_with_data(folder), folder)
+            report |= {"shards_kept": 0, "repaired": [], "warnings": [], "behind": [], "workers": summarize(at_work)}
+            report["seconds"] = round(time.perf_counter() - start, 3)
+            finish(folder, ledger, report | about(report))
+        except BaseException:
+            folders.remove_leftovers(folder)
+            raise
+        finally:
+            ledger.close()
+
+
+def shard_writer(folder: Path, recipe: Recipe, found: Survey, generation: Generation) -> WriteShards:
+    """Return the element that writes the shards of a generation."""
+    return WriteShards(
+        str(folder),
+        generation.layout,
+        recipe.shape.lags,
+        {"settings_hash": recipe.settings.hash(), "software": software()},
+        recipe.shape.bands,
+        recipe.shape.substacks,
+        generation.number,
+        found.roster.to_json(generation.number),
+    )
+
+
+def _require_new(folder: Path, facts: dict[str, str]) -> None:
+    """Raise CampaignError if a folder holds anything but an earlier part of the same."""
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    with contextlib.suppress(LedgerError), contextlib.closing(LedgerReader(folder)) as ledger:
+        if all(ledger.fact(name) == value for name, value in facts.items()):
+            return
+    if {path.name for path in folder.iterdir()} <= BEGUN and not any((folder / "shards").glob("*")):
+        return
+    raise folders.CampaignError(f"{folder} exists; choose another folder with -o, or remove it")
+
+
+def _enter(ledger: Ledger, what: Assembly) -> None:
+    found = what.found
+    for name, value in what.facts.items():
+        ledger.keep_fact(name, value)
+    ledger.keep_fact("members", found.roster.to_json(len(found.generations) - 1))
+    ledger.keep_requested(found.requested)
+    ledger.keep_fact("expected", str(len(found.chunks) * sum(len(g.layout.strips) for g in found.generations)))
+
+
+def _workflows(recipe: Recipe, what: Assembly, ledger: Ledger, folder: Path) -> list[tuple[WorkflowGraph, int]]:
+    """Return the workflow of every generation that lacks strips, and how many."""
+    done = {(s.start_ns, s.generation, s.strip) for s in ledger.shards()}
+    todo: dict[int, list[Chunk]] = {}
+    for generation in what.found.generations:
+        for chunk in what.found.chunks:
+            lacking = tuple(s for s in generation.layout.strips if (chunk.start_ns, generation.number, s) not in done)
+            if lacking:
+                made = dataclasses.replace(chunk, wanted=lacking, generation=generation.number)
+                todo.setdefault(generation.number, []).append(made)
+    check_space(folder, bytes_to_write(recipe, what.found, todo, len(what.found.chunks)))
+    return [
+        (what.workflow(what.found.generations[number], chunks), sum(len(chunk.wanted or ()) for chunk in chunks))
+        for number, chunks in todo.items()
+    ]

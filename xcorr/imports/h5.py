@@ -1,0 +1,89 @@
+"""HDF5 files of obspyh5 (<https://github.com/trichter/obspyh5>), as yam writes them: a dataset for each correlation.
+
+yam correlates by ObsPy's ``correlate``, whose lags have the opposite sign: a wave from station 1 to station 2 is at
+negative lags. A test measures this with the released packages. The lags are reversed here.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xcorr.imports.foreign import (
+    DAY_NS,
+    Foreign,
+    ForeignError,
+    Lags,
+    Pieces,
+    opened_hdf5,
+    rate_of,
+    same_lags,
+    symmetric,
+)
+from xcorr.pes.items import Float32, Int64
+from xcorr.pes.reading.times import time_ns
+
+REVERSED = "yam's lags have the opposite sign: reversed"
+NEEDED = ("network1", "station1", "channel1", "network2", "station2", "channel2", "starttime", "delta")
+
+
+class H5(Foreign):
+    """Reads a file of obspyh5. ``choice`` names a group at the top, such as ``c1_s1d``, where there are several."""
+
+    def __init__(self, path: Path, choice: str | None = None) -> None:
+        super().__init__()
+        self.path, self.origin = path, "yam"
+        self.note(REVERSED)
+        of: dict[tuple[str, str, str], list[tuple[int, str]]] = defaultdict(list)
+        lags: Lags | None = None
+        with opened_hdf5(path) as file:
+            if file.attrs.get("file_format") != "obspyh5":
+                raise ForeignError(f"{path}: is no file of obspyh5 (file_format {file.attrs.get('file_format')!r})")
+            group = file[_chosen(path, sorted(file), choice)]
+            names: list[str] = []
+            group.visititems(lambda name, item: names.append(name) if hasattr(item, "shape") else None)
+            for name in names:
+                about = group[name].attrs
+                if not about.keys() >= set(NEEDED):
+                    continue
+                key = _pair(about)
+                if self.is_wanted(key[2]):
+                    lags = same_lags(lags, Lags(rate_of(about["delta"]), (group[name].shape[0] - 1) // 2), path)
+                    of[key].append((time_ns(str(about["starttime"])), f"{group.name}/{name}"))
+        if lags is None:
+            raise ForeignError(f"{path}: has no correlations of Z, N, E or H with the headers of yam")
+        self.lags = lags
+        times = np.unique([time for pieces in of.values() for time, _ in pieces])
+        length = int(np.diff(times).min()) if len(times) > 1 else DAY_NS
+        self._found = [
+            Pieces(*key, np.array([t for t, _ in sorted(found)], np.int64), length, tuple(n for _, n in sorted(found)))
+            for key, found in of.items()
+        ]
+
+    def pieces(self) -> Sequence[Pieces]:
+        """Return all pieces of the file."""
+        return self._found
+
+    def read(self, key: Any) -> tuple[Float32, Int64]:
+        """Return correlations, and their numbers of windows (``num`` of yam's stacks, else 1)."""
+        with opened_hdf5(self.path) as file:
+            data = np.stack([file[name][...] for name in key])
+            windows = np.array([int(file[name].attrs.get("num", 1)) for name in key], np.int64)
+        return symmetric(data[:, ::-1], (data.shape[1] - 1) // 2, self.path)[0], windows
+
+
+def _pair(about: Mapping[str, Any]) -> tuple[str, str, str]:
+    first, second = (f"{about[f'network{k}']}.{about[f'station{k}']}" for k in (1, 2))
+    return first, second, "".join(str(about[f"channel{k}"])[-1:].upper() for k in (1, 2))
+
+
+def _chosen(path: Path, there: Sequence[str], choice: str | None) -> str:
+    if choice is None and len(there) == 1:
+        return there[0]
+    if choice is None or choice not in there:
+        raise ForeignError(f"{path}: has the groups {', '.join(there)}; choose one with --choice")
+    return choice
