@@ -104,7 +104,7 @@ def test_noisepys_own_files(made, tmp_path):
                 windows = {"whole": 184, "substacks": 184, "stacks": 7}[name]
                 assert found.get("CI.AAA", "CI.BBB").attrs["n_windows"] == windows
         with results.open(tmp_path / "asdf-whole") as a, results.open(tmp_path / f"{kind}-whole") as b:
-            np.testing.assert_array_equal(a.gather().values, b.gather().values)
+            np.testing.assert_array_equal(a.gather(), b.gather())
 
 
 @pytest.mark.slow
@@ -122,7 +122,7 @@ def test_msnoises_own_files(made, tmp_path):
         file.unlink()
     import_campaign("msnoise", project, tmp_path / "sac")
     with results.open(tmp_path / "days") as a, results.open(tmp_path / "sac") as b:
-        np.testing.assert_array_equal(a.gather().values, b.gather().values)
+        np.testing.assert_array_equal(a.gather(), b.gather())
     shutil.rmtree(project / "STACKS" / "01" / "001_DAYS")
     done = import_campaign("msnoise", project, tmp_path / "reference")
     require_delays(tmp_path / "reference", 1)

@@ -1,7 +1,7 @@
 """Stores of NoisePy, made by NoisePy itself: ``python make_noisepy.py FOLDER``."""
 
 import sys
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,7 @@ def raw(folder):
 
 
 def config(substack):
-    day = datetime(2019, 1, 1, tzinfo=UTC)
+    day = datetime(2019, 1, 1, tzinfo=timezone.utc)
     return ConfigParameters(
         start_date=day, end_date=day.replace(day=2), sampling_rate=RATE, cc_len=1800, step=450.0, inc_hours=HOURS,
         maxlag=30, freqmin=0.05, freqmax=1.5, ncomp=1, rm_resp=RmResp.NO, substack=substack, substack_windows=1,
