@@ -1,5 +1,7 @@
-"""Processes of this host that carry a mark in their environment."""
+"""Processes of this host that carry a mark in their environment, and shared memory that no process has."""
 
+import contextlib
+import os
 from pathlib import Path
 
 
@@ -15,3 +17,17 @@ def marked(mark):
         if is_ours and alive:
             found.append(int(entry.name))
     return sorted(found)
+
+
+def nobodys(names):
+    """The shared memory and semaphores that no living process has open: other tests, beside this one, have some."""
+    mapped = set()
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        with contextlib.suppress(OSError):  # it has ended
+            mapped |= {line.split()[4] for line in maps.read_text().splitlines() if "/dev/shm/" in line}
+    found = set()
+    for name in names:
+        with contextlib.suppress(OSError):  # it is gone
+            if str(os.stat(f"/dev/shm/{name}").st_ino) not in mapped:  # glibc maps semaphores under another name
+                found.add(name)
+    return found

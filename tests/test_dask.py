@@ -56,7 +56,7 @@ def test_the_demo_has_the_same_bits(cluster, demo, tmp_path, workers):
     assert not cluster.processes("dask_child")
 
 
-@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("shared", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_arrays_of_any_size_arrive_as_they_were(tmp_path, shared, monkeypatch):
     """Without shared memory as between hosts: here a Dask worker that is in a container, with processes of its own."""
     if not shared:
@@ -144,7 +144,7 @@ def killed_in_the_middle(tmp_path, which, wait_s=0.0):
             assert which == "scheduler" or not running.processes("dask_server")
 
 
-@pytest.mark.parametrize("which", ["worker", "nanny", "scheduler", "process"])
+@pytest.mark.parametrize("which", ["worker", pytest.param("nanny", marks=pytest.mark.slow), "scheduler", "process"])
 def test_a_kill_ends_the_run_soon(tmp_path, which):
     killed_in_the_middle(tmp_path, which)
 

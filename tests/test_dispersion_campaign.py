@@ -161,7 +161,7 @@ def split(monkeypatch):
     monkeypatch.setattr("xcorr.campaign.row_requests.chunk_shape", lambda lags, rows: (2, lags))
 
 
-@pytest.mark.parametrize("writer", ["WriteSpectra", "WriteMarkedDispersion"])
+@pytest.mark.parametrize("writer", [pytest.param("WriteSpectra", marks=pytest.mark.slow), "WriteMarkedDispersion"])
 def test_interrupted_and_resumed_is_uninterrupted(demo, tmp_path, monkeypatch, writer):
     split(monkeypatch)
     shutil.copytree(demo, tmp_path / "whole.xcorr")
@@ -180,7 +180,7 @@ def test_interrupted_and_resumed_is_uninterrupted(demo, tmp_path, monkeypatch, w
     assert not (campaign / PARTS).exists()
 
 
-@pytest.mark.parametrize("mapping", ["sequential", "processes"])
+@pytest.mark.parametrize("mapping", [pytest.param("sequential", marks=pytest.mark.slow), "processes"])
 def test_killed_at_any_time(field, tmp_path, mapping):
     campaign = copied(field, tmp_path / "c.xcorr")
     command = [sys.executable, "-m", "xcorr", "dispersion", str(campaign), "-m", mapping, "-n", "2"]

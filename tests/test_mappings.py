@@ -43,7 +43,7 @@ def compare_everywhere(description, items, workers, thousands):
 LIMITS = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True, "database": None}
 
 
-@settings(max_examples=10, **LIMITS)
+@settings(max_examples=6, **LIMITS)
 @given(strategies.layers(), st.integers(0, 40), st.integers(1, 5), st.booleans())
 def test_random_graphs_give_the_same_multiset_everywhere(description, items, workers, thousands):
     compare_everywhere(description, items, workers, thousands and items < 4)

@@ -207,7 +207,7 @@ def test_interrupted_and_resumed_is_uninterrupted(whole, tmp_path, monkeypatch):
     assert not (campaign / PARTS).exists()
 
 
-@pytest.mark.parametrize("mapping", ["sequential", "processes"])
+@pytest.mark.parametrize("mapping", [pytest.param("sequential", marks=pytest.mark.slow), "processes"])
 def test_killed_at_any_time(whole, tmp_path, mapping):
     campaign = tmp_path / "c.xcorr"
     shutil.copytree(whole, campaign)

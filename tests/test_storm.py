@@ -384,7 +384,7 @@ def test_an_exception_ends_the_run_with_its_traceback(cluster, storm, tmp_path):
 @needs_storm
 @pytest.mark.parametrize(
     "victim",
-    ["the supervisor", *(pytest.param(v, marks=pytest.mark.slow) for v in ("a component", "a worker JVM"))],
+    [pytest.param(v, marks=pytest.mark.slow) for v in ("the supervisor", "a component", "a worker JVM")],
 )
 def test_a_kill_costs_nothing(cluster, storm, weeks, tmp_path, victim, caplog):
     folder = tmp_path / "x.xcorr"
@@ -459,6 +459,7 @@ def same(folder, plain, cluster):
 
 
 @needs_storm
+@pytest.mark.slow
 def test_up_status_down(tmp_path, monkeypatch, invoke):
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "xcorr"
     (tmp_path / "xcorr").mkdir()
