@@ -87,7 +87,8 @@ async def open_places(
 
 def _start(whose: tuple[str, str], host: str, key: bytes, preloaded: tuple[list[str], list[str]]) -> Connection:
     """Let the server of a session start a process; return the connection to it."""
-    if whose not in _servers or _servers[whose].process.poll() is not None:
+    _forget_ended()
+    if whose not in _servers:
         _servers[whose] = _serving(preloaded)
     process, control = _servers[whose]
     mine, theirs = Pipe()
@@ -105,13 +106,20 @@ def _serving(preloaded: tuple[list[str], list[str]]) -> _Server:
         how: dict[str, Any] = {"stdin": subprocess.DEVNULL, "pass_fds": (theirs.fileno(),), "start_new_session": True}
         process = subprocess.Popen(command, **how)
     control.send(preloaded)
-    atexit.register(_ended, process, control)
     return _Server(process, control)
 
 
-def _ended(process: subprocess.Popen[bytes], control: Connection) -> None:
-    control.close()
-    process.wait()
+def _forget_ended() -> None:
+    """Forget the servers that have ended, because they were not needed for long."""
+    for whose in [w for w, server in _servers.items() if server.process.poll() is not None]:
+        _servers.pop(whose).control.close()
+
+
+@atexit.register
+def _end_all() -> None:
+    for server in _servers.values():
+        server.control.close()
+        server.process.wait()
 
 
 def _greeted(connection: Connection) -> _Child:
@@ -176,7 +184,7 @@ def _relay(run: str, dask_worker: Any, children: dict[int, _Child], key: str) ->
             if kind is Kind.FAILED:
                 of.clear()
                 break
-        if time.monotonic() >= next_time or not of:
+        if time.monotonic() >= next_time or not of or heard.deaths:
             next_time = time.monotonic() + TELL_S
             if _is_given_up(dask_worker, key):
                 break

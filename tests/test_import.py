@@ -21,6 +21,7 @@ from xcorr.campaign.imported import import_campaign
 from xcorr.campaign.merge import merge
 from xcorr.campaign.merge_plan import MergeError
 from xcorr.campaign.run import run_campaign
+from xcorr.core import XcorrError
 from xcorr.imports.foreign import ForeignError
 from xcorr.pes.storing.write_shards import WriteShards
 from xcorr.store.folder import CampaignError
@@ -164,7 +165,9 @@ def noisepy(tmp_path):
 @pytest.fixture
 def msnoise(tmp_path):
     """A project of MSNoise with a day of two filters, as h5py and SQLite write it."""
-    with contextlib.closing(sqlite3.connect(tmp_path / "msnoise.sqlite")) as database, database:
+    project = tmp_path / "project"
+    project.mkdir()
+    with contextlib.closing(sqlite3.connect(project / "msnoise.sqlite")) as database, database:
         database.execute("CREATE TABLE stations (net, sta, X, Y, altitude, coordinates)")
         database.execute("CREATE TABLE config (name, value)")
         database.execute("CREATE TABLE filters (ref, low, high)")
@@ -174,7 +177,7 @@ def msnoise(tmp_path):
         database.executemany("INSERT INTO filters VALUES (?, ?, ?)", [(1, 0.1, 1.0), (2, 0.5, 1.5)])
     for name in ("01", "02"):
         for (first, second), delay in list(DELAYS.items())[:3]:
-            path = tmp_path / "CROSS_CORRELATIONS" / name / first / second / "ZZ" / "2019-01-01.h5"
+            path = project / "CROSS_CORRELATIONS" / name / first / second / "ZZ" / "2019-01-01.h5"
             path.parent.mkdir(parents=True)
             with h5py.File(path, "w") as file:
                 file["data/axis0"] = np.arange(-120, 121) / 4
@@ -182,7 +185,7 @@ def msnoise(tmp_path):
                     [f"2019-01-01 {h:02d}:{m:02d}:00".encode() for h in (3, 4) for m in (0, 30)]
                 )
                 file["data/block0_values"] = np.tile(pulses(delay), (4, 1))
-    return tmp_path
+    return project
 
 
 @pytest.fixture
@@ -304,14 +307,14 @@ def test_an_interrupted_import_goes_on(noisepy, tmp_path):
     interrupt(lambda: import_campaign("noisepy", noisepy, tmp_path / "x"), WriteShards, 5)
     import_campaign("noisepy", noisepy, tmp_path / "x")
     require_delays(tmp_path / "x", 2)
-    with pytest.raises(CampaignError, match="exists; choose another folder"):
+    with pytest.raises(CampaignError, match="was made of other data"):
         import_campaign("noisepy", noisepy.parent / "ccf" / next(noisepy.iterdir()).name, tmp_path / "x")
 
 
-def sac(path, b=-2.0, npts=17, **header):
+def sac(path, b=-2.0, npts=17, delta=0.25, **header):
     time = {"nzyear": 1970, "nzjday": 1, "nzhour": 0, "nzmin": 0, "nzsec": 0, "nzmsec": 0}
     start = obspy.UTCDateTime(b)
-    about = {"delta": 0.25, "starttime": start, "sac": {"b": b, **time, **header}}
+    about = {"delta": delta, "starttime": start, "sac": {"b": b, **time, **header}}
     trace = obspy.Trace(np.ones(npts, np.float32), about)
     path.parent.mkdir(exist_ok=True)
     trace.write(str(path), format="SAC")
@@ -343,10 +346,6 @@ def test_sac_files_named_by_others(tmp_path):
         ({"XX.A_XX.B_ZZ.sac": {}, "XX.B_XX.A_ZZ.sac": {}}, "two correlations of the same time"),
         ({"XX.A_XX.B_ZZ.sac": {"b": 0.0}}, "--choice centre, if it is in the middle"),
         ({"XX.A_XX.B_RT.sac": {}}, "has no correlations of Z, N, E or H"),
-        (
-            {f"XX.A_XX.B_ZZ_20240301T{t}.sac": {} for t in ("000000", "010000", "013000", "020500")},
-            "pieces are not at equal distances",
-        ),
     ],
 )
 def test_files_that_cannot_be_imported_are_named(tmp_path, files, match):
@@ -384,3 +383,108 @@ def test_the_command_line_names_the_kinds(invoke):
     assert done.exit_code == 2
     for name in ("h5", "msnoise", "noisepy", "sac"):
         assert name in done.output
+
+
+def test_pairs_in_any_order(tmp_path):
+    """A-B, B-C and C-A: one pair is turned, and its components with it."""
+    for first, second in (("A", "B"), ("B", "C"), ("C", "A")):
+        sac(tmp_path / "sac" / f"XX.{first}_XX.{second}_ZN.sac")
+    import_campaign("sac", tmp_path / "sac", tmp_path / "x")
+    with results.open(tmp_path / "x") as found:
+        assert found.components == ["NZ", "ZN"]
+        for first, second in (("A", "B"), ("B", "C"), ("C", "A")):
+            assert found.get(f"XX.{first}", f"XX.{second}", "ZN").attrs["n_windows"] == 1
+
+
+def test_other_files_are_not_mixed_in(yam, tmp_path):
+    interrupt(lambda: import_campaign("h5", yam, tmp_path / "x", choice="c1"), WriteShards, 4)
+    with pytest.raises(CampaignError, match="was made of other data"):
+        import_campaign("h5", yam, tmp_path / "x", choice="c1_s1d")
+    sac(tmp_path / "sac" / "XX.B_XX.C_ZZ.sac")
+    import_campaign("sac", tmp_path / "sac", tmp_path / "y")
+    sac(tmp_path / "sac" / "XX.A_XX.B_ZZ.sac")
+    with pytest.raises(CampaignError, match="was made of other data"):
+        import_campaign("sac", tmp_path / "sac", tmp_path / "y")
+    with pytest.raises(CampaignError, match="lies in .*/sac, which is not changed"):
+        import_campaign("sac", tmp_path / "sac", tmp_path / "sac" / "x")
+
+
+@pytest.mark.parametrize(
+    "text", ["correlate.max_lag_s=99", 'correlate.components=["NN"]', "stack.substack_s=60", 'data.source="sds:x"']
+)
+def test_settings_that_the_files_say_are_refused(noisepy, tmp_path, text):
+    with pytest.raises(ForeignError, match="--set .*: the files say what was made; only condition.band_hz"):
+        import_campaign("noisepy", noisepy, tmp_path / "x", [text])
+    assert not (tmp_path / "x").exists()
+
+
+def test_pieces_are_read_once(tmp_path, monkeypatch):
+    """Of a file with pieces of many days, each chunk reads its own."""
+    from xcorr.imports.h5 import H5
+
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        file.attrs["file_format"] = "obspyh5"
+        for k in range(240):
+            time = f"2019-01-{1 + k // 24:02d}T{k % 24:02d}:00:00.000000Z"
+            data = file.create_dataset(f"c/CI.A-CI.B/{time[:16]}", data=pulses(1.0))
+            data.attrs.update({"network1": "CI", "station1": "A", "channel1": "BHZ", "delta": 0.25, "starttime": time})
+            data.attrs.update({"network2": "CI", "station2": "B", "channel2": "BHZ"})
+    counts, real = [], H5.read
+    monkeypatch.setattr(H5, "read", lambda self, key, which: counts.append(len(which)) or real(self, key, which))
+    import_campaign("h5", tmp_path / "c.h5", tmp_path / "x")
+    assert counts == [24] * 10
+    with results.open(tmp_path / "x") as found:
+        assert len(found.pieces) == 240
+        assert (found.get("CI.A", "CI.B", stack=None).n_windows == 1).all()
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.7, 1 / 3, 12.5])
+def test_rates_that_float32_does_not_hold(tmp_path, rate):
+    sac(tmp_path / "sac" / "XX.A_XX.B_ZZ.sac", b=-8 / rate, delta=1 / rate)
+    import_campaign("sac", tmp_path / "sac", tmp_path / "x")
+    with results.open(tmp_path / "x") as found:
+        assert found.settings.condition.rate_hz == pytest.approx(rate, rel=1e-12)
+
+
+def test_days_with_gaps_are_days(tmp_path):
+    for day in (1, 3, 8):
+        sac(tmp_path / "sac" / f"XX.A_XX.B_ZZ_2024030{day}T000000.sac")
+    import_campaign("sac", tmp_path / "sac", tmp_path / "x")
+    with results.open(tmp_path / "x") as found:
+        assert [str(start)[:10] for start, _ in found.pieces] == ["2024-03-01", "2024-03-03", "2024-03-08"]
+        assert found.settings.data.chunk_s == 86_400
+
+
+def _break(path, name, value):
+    with h5py.File(path, "a") as file:
+        one = next(one for one in _datasets(file) if "bh1" not in one.name)
+        one.attrs[name] = value
+
+
+def _datasets(group):
+    for item in group.values():
+        yield from _datasets(item) if hasattr(item, "values") else [item]
+
+
+@pytest.mark.parametrize(("name", "value"), [("dt", 0.0), ("latS", "abc"), ("ngood", np.nan)])
+def test_damaged_headers_of_noisepy_are_named(noisepy, tmp_path, name, value):
+    _break(sorted(noisepy.iterdir())[0], name, value)
+    with pytest.raises(XcorrError, match=str(noisepy) if name != "ngood" else "numbers of windows"):
+        import_campaign("noisepy", noisepy, tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("starttime", "soon"), ("delta", 0.0), ("station1", "Ü"), ("station1", "")]
+)
+def test_damaged_headers_of_yam_are_named(yam, tmp_path, name, value):
+    _break(yam, name, value)
+    with pytest.raises(ForeignError, match=str(yam)):
+        import_campaign("h5", yam, tmp_path / "x", choice="c1")
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("header", [{"user0": float("nan")}, {"user0": 1e30}])
+def test_damaged_headers_of_sac_are_named(tmp_path, header):
+    sac(tmp_path / "sac" / "XX.A_XX.B_ZZ_20240230.sac", **header)
+    with pytest.raises(ForeignError, match="XX.A_XX.B_ZZ_20240230.sac.*numbers of windows|numbers of windows"):
+        import_campaign("sac", tmp_path / "sac", tmp_path / "x")

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import filecmp
+import json
 import shutil
 import sys
 
@@ -229,7 +230,16 @@ def test_what_cannot_be_merged_is_refused(archive, months, tmp_path):
     refused([months[0], dropped], out, "its series were not kept")
     with CampaignLock(months[1]):
         refused(months, out, "a run is changing it")
-    refused(months, months[0], "exists; choose another folder with -o", CampaignError)
+    refused(months, months[0], "lies in .* which is not changed", CampaignError)
+    refused(months, months[0] / "inside", "lies in .* which is not changed", CampaignError)
+    refused(months, other, "exists; choose another folder with -o", CampaignError)
+    incomplete = tmp_path / "incomplete.xcorr"
+    shutil.copytree(months[1], incomplete)
+    next((incomplete / "shards").glob("*.h5")).unlink()
+    refused([months[0], incomplete], out, "1 shard.* lacking.*repeat xcorr run first")
+    with pytest.raises(XcorrError, match="bogus"):
+        merge(months, out, "bogus")
+    assert not out.exists()
 
 
 def test_other_places_are_refused(archive, months, tmp_path):
@@ -262,3 +272,53 @@ def test_the_command(whole, months, tmp_path, invoke):
     assert done.exit_code == 0, done.output
     assert f"wrote {tmp_path / 'm.xcorr'}: 6 stations, 15 pairs, {DAYS} chunk(s)" in done.output
     require_same(whole, tmp_path / "m.xcorr")
+
+
+def test_other_data_in_the_same_folders_are_not_mixed(archive, tmp_path):
+    """A repeated merge goes on only where the campaigns are what they were, and the merged one was not continued."""
+    folder, out = made(archive, tmp_path / "a", 0, 2, "AAA", "CCC"), tmp_path / "m.xcorr"
+    merge([folder], out)
+    run_campaign(listed(tmp_path / "a", "AAA", "BBB", "CCC"), folder, how(archive, 0, 2))
+    with pytest.raises(CampaignError, match="was made of other data, or has been continued"):
+        merge([folder], out)
+    merge([folder], tmp_path / "n.xcorr")
+    run_campaign(listed(tmp_path / "n", "AAA", "BBB", "CCC", "EEE"), tmp_path / "n.xcorr", how(archive, 0, 2))
+    with pytest.raises(CampaignError, match="was made of other data, or has been continued"):
+        merge([folder], tmp_path / "n.xcorr")
+    assert list(problems(tmp_path / "n.xcorr")) == []
+
+
+def test_data_that_only_the_second_has_are_taken(archive, whole, tmp_path):
+    """The first campaign was made when the archive lacked a station's data of a day that both have."""
+    sparse = tmp_path / "sds"
+    shutil.copytree(archive, sparse)
+    for file in sparse.rglob("*.CCC..*.062"):
+        file.unlink()
+    first = made(sparse, tmp_path / "a", 0, 3)
+    second = made(archive, tmp_path / "b", 1, DAYS)
+    for order in ([first, second], [second, first]):
+        merge(order, tmp_path / f"{order[0].parent.name}.xcorr")
+        assert list(differences(whole, tmp_path / f"{order[0].parent.name}.xcorr")) == []
+
+
+def test_a_station_that_had_no_pair_was_not_read(archive, tmp_path):
+    near = {"correlate": {"distance_km": [0.0, 30.0]}}  # AAA and DDD are 70 km apart, BBB and AAA 35
+    parts = [
+        made(archive, tmp_path / "a", 0, 2, "CCC", "DDD", "EEE", "FFF", **near),
+        made(archive, tmp_path / "b", 2, DAYS, "CCC", "DDD", "EEE", "FFF", **near),
+    ]
+    merge(parts, tmp_path / "m.xcorr")
+    with contextlib.closing(LedgerReader(tmp_path / "m.xcorr")) as ledger:
+        reasons = {a.reason for _, a in ledger.accounts() if a.status == "absent"}
+    assert "had no pair in the campaign that was merged, which did not read it" in reasons
+
+
+def test_odd_paths_and_a_lost_report(whole, months, tmp_path):
+    for k, folder in enumerate(months):
+        shutil.copytree(folder, tmp_path / "a#b" / f"{k}#.xcorr")
+    (tmp_path / "a#b" / "0#.xcorr" / "report.json").unlink()
+    (tmp_path / "a#b" / "1#.xcorr" / "report.json").write_text("[1, 2]")
+    merge(sorted((tmp_path / "a#b").iterdir()), tmp_path / "m.xcorr")
+    require_same(whole, tmp_path / "m.xcorr")
+    report = json.loads((tmp_path / "m.xcorr" / "report.json").read_text())
+    assert sum("is lost or damaged" in line for line in report["warnings"]) == 2

@@ -18,16 +18,24 @@ from xcorr.pes.storing.shards import series_path, telling_damage
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RowsOf:
-    """Rows ``at`` of a shard at ``path`` (absolute) that become the rows ``to`` of the strip, in order of ``to``."""
+    """Rows ``at`` of the shard at ``path`` in a campaign's ``folder`` that become the rows ``to`` of a strip, in order.
 
+    With ``over``, another part has these rows too: only those with data are taken, in place of the other's.
+    """
+
+    folder: str
     path: str
     at: Int64
     to: Int64
+    over: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GatherRequest:
-    """A strip of a chunk, where its rows are, and the accounts of its slots. Rows that are nowhere have no data."""
+    """A strip of a chunk, where its rows are, and the accounts of its slots. Rows that are nowhere have no data.
+
+    The last of the parts that have a row and data for it counts.
+    """
 
     chunk: Chunk
     strip: int
@@ -58,25 +66,33 @@ class GatherStrips(IterativePE):
         self.shape = shape
 
     def _preprocess(self) -> None:
-        self._shards = OpenShards("/")
+        self._shards: dict[str, OpenShards] = {}
 
     def _process(self, request: GatherRequest) -> StripEnd:
         for part in request.parts:
             runs = _runs(part)
             for band, pair in itertools.product(self.shape.bands, self.shape.pairs):
-                with telling_damage(Path(part.path.partition("#")[0])):
-                    shard = self._shards[part.path]
+                with telling_damage(Path(part.folder, part.path.partition("#")[0])):
+                    shard = self._shards.setdefault(part.folder, OpenShards(part.folder))[part.path]
                     series = shard[series_path(band, pair)]
                     counts = shard[series_path(band, pair, "series_n_windows")]
                     found = [[(series[k, at], counts[k, at]) for at, _ in runs] for k in range(self.shape.substacks)]
                 for substack, of_runs in enumerate(found):
                     for (_, to), (data, n) in zip(runs, of_runs, strict=True):
-                        where = request.chunk, request.strip, band, pair, substack, to
-                        self.write("output", CorrelationRows(*where, data, n))
+                        for rows in _with_data(n) if part.over else [slice(0, len(n))]:
+                            where = request.chunk, request.strip, band, pair, substack, to + rows.start
+                            self.write("output", CorrelationRows(*where, data[rows], n[rows]))
         return StripEnd(request.chunk, request.strip, request.accounts)
 
     def _postprocess(self) -> None:
-        self._shards.close()
+        for shards in self._shards.values():
+            shards.close()
+
+
+def _with_data(n_windows: np.ndarray) -> list[slice]:
+    """Return the ranges of rows that have windows."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], n_windows > 0, [0]])))
+    return [slice(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
 
 def _runs(part: RowsOf) -> list[tuple[slice, int]]:

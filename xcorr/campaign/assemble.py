@@ -16,6 +16,7 @@ from xcorr.campaign.stack import circumstances, stack_campaign
 from xcorr.campaign.workflows import bytes_to_write
 from xcorr.core import WorkflowGraph
 from xcorr.core.observe import WorkerStatistics
+from xcorr.mappings import engine
 from xcorr.network.roster import Generation
 from xcorr.network.survey import Survey
 from xcorr.observers.progress import summarize
@@ -39,6 +40,7 @@ from xcorr.store.report import make_report
 from xcorr.store.software import software
 from xcorr.store.sqlite_files import BESIDE, telling_who_waits
 from xcorr.store.tables import pair_table
+from xcorr.store.verify import behind
 
 BEGUN = {"shards", LOCK, CAMPAIGN_MARK, PROGRESS, LEDGER, *(f"{LEDGER}{end}" for end in BESIDE)}  # before the facts
 
@@ -66,7 +68,9 @@ def assemble(folder: Path, what: Assembly, about: Callable[[dict[str, Any]], dic
     """
     start = time.perf_counter()
     settings, found, recipe = what.settings, what.found, Recipe(what.settings)
-    _require_new(folder, what.facts)
+    engine(settings.run.mapping)
+    members = found.roster.to_json(len(found.generations) - 1)
+    _require_new(folder, what.facts, members)
     prepare_process()
     folders.make_folder(folder)
     with CampaignLock(folder), telling_who_waits(folder):
@@ -76,7 +80,7 @@ def assemble(folder: Path, what: Assembly, about: Callable[[dict[str, Any]], dic
         try:
             with publishing(folder, settings.run.mapping, ledger.counts) as published:
                 reconcile(ledger)
-                _enter(ledger, what)
+                _enter(ledger, what, members)
                 at_work: list[WorkerStatistics] = []
                 with recorded(folder, circumstances(settings)) as record:
                     for graph, count in _workflows(recipe, what, ledger, folder):
@@ -85,7 +89,8 @@ def assemble(folder: Path, what: Assembly, about: Callable[[dict[str, Any]], dic
                         at_work += run_workflow(folder, settings, graph, watch).workers
                     stack_campaign(folder, recipe, found, pair_table(found), ledger, record, published=published)
             report = make_report(settings, found, ledger, pairs_with_data(folder), folder)
-            report |= {"shards_kept": 0, "repaired": [], "warnings": [], "behind": [], "workers": summarize(at_work)}
+            report |= {"shards_kept": 0, "repaired": [], "warnings": [], "workers": summarize(at_work)}
+            report["behind"] = behind(folder)
             report["seconds"] = round(time.perf_counter() - start, 3)
             finish(folder, ledger, report | about(report))
         except BaseException:
@@ -109,23 +114,37 @@ def shard_writer(folder: Path, recipe: Recipe, found: Survey, generation: Genera
     )
 
 
-def _require_new(folder: Path, facts: dict[str, str]) -> None:
-    """Raise CampaignError if a folder holds anything but an earlier part of the same."""
+def require_outside(folder: Path, source: Path) -> None:
+    """Raise CampaignError if a campaign would be made within what it is made of."""
+    if source.resolve() in (folder.resolve(), *folder.resolve().parents):
+        raise folders.CampaignError(f"{folder} lies in {source}, which is not changed; choose another folder with -o")
+
+
+def _require_new(folder: Path, facts: dict[str, str], members: str) -> None:
+    """Raise CampaignError if a folder holds anything but an earlier part of the same, of the same stations."""
+    if folder.exists() and not folder.is_dir():
+        raise folders.CampaignError(f"{folder} is a file; choose another folder with -o")
     if not folder.exists() or not any(folder.iterdir()):
         return
     with contextlib.suppress(LedgerError), contextlib.closing(LedgerReader(folder)) as ledger:
-        if all(ledger.fact(name) == value for name, value in facts.items()):
+        same = all(ledger.fact(name) == value for name, value in facts.items())
+        if same and ledger.fact("members") in ("", members):
             return
+        if any(ledger.fact(name) for name in facts if name != "kernel"):
+            raise folders.CampaignError(
+                f"{folder} was made of other data, or has been continued since; choose another folder with -o, or "
+                "remove it"
+            )
     if {path.name for path in folder.iterdir()} <= BEGUN and not any((folder / "shards").glob("*")):
         return
     raise folders.CampaignError(f"{folder} exists; choose another folder with -o, or remove it")
 
 
-def _enter(ledger: Ledger, what: Assembly) -> None:
+def _enter(ledger: Ledger, what: Assembly, members: str) -> None:
     found = what.found
     for name, value in what.facts.items():
         ledger.keep_fact(name, value)
-    ledger.keep_fact("members", found.roster.to_json(len(found.generations) - 1))
+    ledger.keep_fact("members", members)
     ledger.keep_requested(found.requested)
     ledger.keep_fact("expected", str(len(found.chunks) * sum(len(g.layout.strips) for g in found.generations)))
 

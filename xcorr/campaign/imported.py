@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from xcorr.campaign.assemble import Assembly, assemble, shard_writer
+from xcorr.campaign.assemble import Assembly, assemble, require_outside, shard_writer
 from xcorr.campaign.merge_plan import IMPORTED
 from xcorr.campaign.workflows import chained
 from xcorr.core import WorkflowGraph, installed
-from xcorr.imports.foreign import DAY_NS, Foreign, ForeignError, Pieces
+from xcorr.imports.foreign import DAY_NS, STATION, Foreign, ForeignError, Pieces, naming
 from xcorr.network.roster import Generation, Roster, generations_of
 from xcorr.network.station_list import Station
 from xcorr.network.survey import NOWHERE, Requested, Survey
@@ -26,11 +28,12 @@ from xcorr.pes.reading.metadata import read_metadata
 from xcorr.pes.reading.source import Index
 from xcorr.pes.reading.waveform import NS
 from xcorr.pes.stacking.stack import StackSource
-from xcorr.settings import Settings
+from xcorr.settings import Settings, SettingsError
 from xcorr.settings.recipe import Recipe
 from xcorr.settings.toml import build, override
 from xcorr.store.keep_ledger import KeepLedger
 
+SETTABLE = ("stack", "run", "provenance")
 NOT_HERE = "no correlation in the imported files"
 LATE = 0.01  # of a piece: difference from the grid that is rounding
 
@@ -60,17 +63,21 @@ def import_campaign(
     ``metadata`` StationXML with coordinates of stations that have none in the files.
     Raises ForeignError for files that cannot be imported, CampaignError if the folder is another campaign.
     """
-    reader = installed.load("imports", kind)
-    foreign: Foreign = reader(path.absolute(), choice) if choice is not None else reader(path.absolute())
+    path = path.resolve()
+    if path.is_dir():
+        require_outside(folder, path)
+    with naming(path):
+        foreign: Foreign = installed.load("imports", kind)(path, choice)
     pieces = foreign.pieces()
+    _require_usable(foreign, pieces, assignments)
     known = read_metadata(metadata).places() if metadata is not None else {}
     for (network, code), places in known.items():
         if not foreign.places.get(f"{network}.{code}", NOWHERE).are_known:
             foreign.places[f"{network}.{code}"] = places[0].at
     grid = _grid(foreign, pieces)
     _require_once(pieces, grid)
-    settings = _settings(foreign, pieces, grid, assignments)
     roster = _roster(foreign, pieces)
+    settings = _settings(foreign, pieces, roster, grid, assignments)
     found = Survey(roster, _lines(roster), grid.chunks, generations_of(roster, settings), Index("", {}))
     recipe = Recipe(settings)
 
@@ -79,7 +86,8 @@ def import_campaign(
         writer = shard_writer(folder.absolute(), recipe, found, generation)
         return chained(StackSource(items), writer, KeepLedger(str(folder.absolute())))
 
-    facts = {IMPORTED: json.dumps({"program": foreign.origin, "path": str(path.absolute())})}
+    about_files = {"path": str(path), "choice": choice, "metadata": metadata, "files": _fingerprint(path)}
+    facts = {IMPORTED: json.dumps({"program": foreign.origin, **about_files})}
     what = Assembly(settings, found, facts, "importing", workflow, "WriteShards")
     about = {"imported": json.loads(facts[IMPORTED]) | {"notes": foreign.notes}}
     assemble(folder.absolute(), what, lambda report: about | {"warnings": foreign.notes})
@@ -87,6 +95,30 @@ def import_campaign(
         folder, len(roster.stations), len({_ends(p) for p in pieces}), len(grid.chunks) * grid.substacks,
         tuple(foreign.notes),
     )  # fmt: skip
+
+
+def _fingerprint(path: Path) -> str:
+    """Return a digest of the names, sizes and times of change of files, so that others are not mixed with them."""
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    lines = (f"{p} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files)
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
+def _require_usable(foreign: Foreign, pieces: Sequence[Pieces], assignments: Sequence[str]) -> None:
+    """Raise ForeignError for names and places that are impossible, and for settings that only the files can say."""
+    for name in {name for p in pieces for name in (p.first, p.second)}:
+        if not STATION.fullmatch(name):
+            raise ForeignError(f"{foreign.path}: {name!r} is no station; it must be NET.STA, of letters and digits")
+        at = foreign.places.get(name, NOWHERE)
+        if at.are_known and (abs(at.latitude) > 90 or abs(at.longitude) > 360):
+            raise ForeignError(f"{foreign.path}: {name} has impossible coordinates ({at.latitude}, {at.longitude})")
+    for text in assignments:
+        key = text.partition("=")[0].strip()
+        if key == "stack.substack_s" or not (key == "condition.band_hz" or key.split(".")[0] in SETTABLE):
+            raise ForeignError(
+                f"--set {text}: the files say what was made; only condition.band_hz, stack.KEY, run.KEY and "
+                "provenance.KEY can be set"
+            )
 
 
 def _ends(piece: Pieces) -> tuple[str, ...]:
@@ -160,15 +192,21 @@ def _require_once(pieces: Sequence[Pieces], grid: _Grid) -> None:
             seen.add(own)
 
 
-def _settings(foreign: Foreign, pieces: Sequence[Pieces], grid: _Grid, assignments: Sequence[str]) -> Settings:
+def _settings(
+    foreign: Foreign, pieces: Sequence[Pieces], roster: Roster, grid: _Grid, assignments: Sequence[str]
+) -> Settings:
     """Return settings that describe what was imported; most of those of processing are not known."""
+    number = {s.name: k for k, s in enumerate(roster.stations)}
     rate, own = foreign.lags.rate_hz, sorted({p.components for p in pieces if p.first == p.second})
-    cross = sorted({p.components for p in pieces if p.first != p.second})
+    cross = sorted(
+        {p.components[:: -1 if number[p.first] > number[p.second] else 1] for p in pieces if p.first != p.second}
+    )
     piece_s, band = grid.piece_ns // NS, foreign.band_hz or (rate / 100, 0.4 * rate)
+    window_s = float(min(max(piece_s, math.ceil(2 * foreign.lags.most / rate)), grid.chunk_ns // NS))
     plain: dict[str, Any] = {
         "data": {"chunk_s": grid.chunk_ns // NS},
         "condition": {"rate_hz": rate, "band_hz": list(band), "response": "none"},
-        "window": {"length_s": float(piece_s), "step_s": float(piece_s)},
+        "window": {"length_s": window_s, "step_s": window_s},
         "correlate": {
             "max_lag_s": foreign.lags.most / rate,
             "components": cross or own,
@@ -181,7 +219,14 @@ def _settings(foreign: Foreign, pieces: Sequence[Pieces], grid: _Grid, assignmen
         del plain["stack"]
     if foreign.band_hz is None and not any(a.partition("=")[0].strip() == "condition.band_hz" for a in assignments):
         foreign.note("the band of these correlations is not known: say it with --set condition.band_hz=[LOW,HIGH]")
-    return build(override(plain, assignments))
+    settings = override(plain, assignments)
+    try:
+        return build(settings)
+    except SettingsError as error:
+        raise ForeignError(
+            f"{foreign.path}: pieces of {piece_s} s with lags to {foreign.lags.most / rate:g} s at {rate:g} Hz cannot "
+            f"be a campaign: {error}"
+        ) from error
 
 
 def _roster(foreign: Foreign, pieces: Sequence[Pieces]) -> Roster:
@@ -262,14 +307,16 @@ class _Items:
         """Yield the rows of a strip; enter the numbers of windows by slot."""
         offset, letters = self.layout.strip_rows(strip).start, self.settings.components
         for row, piece, which in rows:
-            data, counts = self.foreign.read(piece.key)
+            with naming(piece.key):
+                data, counts = self.foreign.read(piece.key, np.array([k for k, _ in which]))
             turned = number[piece.first] > number[piece.second]
             components = piece.components[::-1] if turned else piece.components
             total = 0
-            for k, substack in which:
+            for k, (_, substack) in enumerate(which):
                 n, values = int(counts[k]), data[k, ::-1] if turned else data[k]
                 if not np.isfinite(values).all():
-                    continue  # as if it were not there
+                    self.foreign.note("correlations that are not finite numbers are left out")
+                    continue
                 total += n
                 yield CorrelationRows(
                     chunk, strip, "", components, substack, row - offset,

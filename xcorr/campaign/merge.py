@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from xcorr.campaign.assemble import Assembly, assemble, shard_writer
+from xcorr.campaign.assemble import Assembly, assemble, require_outside, shard_writer
 from xcorr.campaign.merge_plan import IMPORTED, Gathered, MergeError, Part, merged_lines, merged_roster, read_part
 from xcorr.campaign.workflows import chained
 from xcorr.core import WorkflowGraph
@@ -26,9 +26,11 @@ from xcorr.settings.recipe import Recipe
 from xcorr.store import folder as folders
 from xcorr.store.derived import STATIONS
 from xcorr.store.keep_ledger import KeepLedger
+from xcorr.store.report import NAME as REPORT
 from xcorr.store.report import read_report
 
-FACT = "merged"  # of the ledger: the campaigns that it is made of
+FACT = "merged"  # of the ledger: the campaigns that it is made of, and a digest of their shards
+LISTS = ("errors", "unreadable", "ignored_files", "warnings")  # of reports
 _log = logging.getLogger("xcorr")
 
 
@@ -51,6 +53,8 @@ def merge(campaigns: Sequence[Path], folder: Path, mapping: str = "sequential", 
     """
     folder = folder.absolute()
     parts = tuple(read_part(path) for path in campaigns)
+    for part in parts:
+        require_outside(folder, part.folder)
     settings = _settings(parts, mapping, workers)
     roster = merged_roster(parts)
     generations, chunks = generations_of(roster, settings), _chunks(parts)
@@ -69,7 +73,8 @@ def merge(campaigns: Sequence[Path], folder: Path, mapping: str = "sequential", 
             KeepLedger(str(folder)),
         )
 
-    facts = parts[0].facts | {FACT: json.dumps([str(part.folder) for part in parts])}
+    made_of = [{"folder": str(part.folder), "shards": part.facts["shards"]} for part in parts]
+    facts = {name: parts[0].facts[name] for name in ("kernel", IMPORTED)} | {FACT: json.dumps(made_of)}
     what = Assembly(settings, found, facts, "merging", workflow, "GatherStrips")
     assemble(folder, what, lambda report: _report(parts, report))
     return Merged(folder, len(roster.stations), found.rows, len(chunks))
@@ -119,12 +124,24 @@ def _chunks(parts: Sequence[Part]) -> tuple[Chunk, ...]:
     return tuple(found)
 
 
+def _report_of(part: Part) -> dict[str, Any]:
+    """Return the report of a part; of one that is lost or damaged, only that it is."""
+    try:
+        report = read_report(part.folder)
+        lists = {name: report.get(name, []) for name in LISTS}
+        if all(isinstance(lines, list) for lines in lists.values()):
+            return lists
+    except (OSError, ValueError, AttributeError):
+        pass  # said below
+    return {"warnings": [f"{part.folder / REPORT} is lost or damaged: its errors and warnings are not known"]}
+
+
 def _report(parts: Sequence[Part], report: dict[str, Any]) -> dict[str, Any]:
     """Return what the reports of the parts add to that of the merged campaign."""
-    before = [read_report(part.folder) for part in parts]
+    before = [_report_of(part) for part in parts]
     found: dict[str, Any] = {
         name: list(dict.fromkeys([*report[name], *(line for old in before for line in old.get(name, []))]))
-        for name in ("errors", "unreadable", "ignored_files", "warnings")
+        for name in LISTS
     }
     kernels = sorted({part.facts["kernel"] for part in parts})
     if len(kernels) > 1:

@@ -19,6 +19,7 @@ from xcorr.pes.correlating.layout import Layout
 from xcorr.pes.items import Chunk, Int64, SlotAccount
 from xcorr.pes.reading.read import NO_FILE
 from xcorr.pes.stacking.gather import GatherRequest, RowsOf
+from xcorr.pes.storing.shards import digest_of
 from xcorr.settings import Settings
 from xcorr.store.folder import CampaignError, frozen_settings
 from xcorr.store.ledger_reader import LedgerError, LedgerReader
@@ -26,6 +27,7 @@ from xcorr.store.ledger_schema import Shard
 from xcorr.store.lock import is_running
 
 IMPORTED = "imported"  # of the ledger of an imported campaign: the program, and the path of its files
+NOT_READ = "had no pair in the campaign that was merged, which did not read it"
 FAR_M = 0.5  # coordinates that differ by more are of different places
 
 
@@ -56,12 +58,14 @@ class Part:
 
     def lines_of(self) -> dict[str, str]:
         """Return the line that brought each station."""
-        return {name: row.text for row in reversed(self.requested) for name in row.stations}
+        found = {name: row.text for row in reversed(self.requested) for name in row.stations}
+        moved = {name: found[own] for name in self.names if (own := name.partition("@")[0]) in found}
+        return found | moved  # of a station that was moved, each place is a station
 
 
 def read_part(folder: Path) -> Part:
     """Return a campaign that is to be merged. Raises MergeError if it is not complete, or a run is changing it."""
-    folder = folder.absolute()
+    folder = folder.resolve()
     settings = frozen_settings(folder)
     if is_running(folder):
         raise MergeError(f"{folder}: a run is changing it; wait for its end")
@@ -80,10 +84,16 @@ def read_part(folder: Path) -> Part:
             raise MergeError(
                 f"{folder}: its series were not kept (stack.keep_series = false), and only they are merged"
             )
+        missing = [s.path for s in shards if not (folder / s.path.partition("#")[0]).is_file()]
+        if missing:
+            raise MergeError(
+                f"{folder}: {len(missing)} shard(s) are lacking, such as {missing[0]}; repeat xcorr run first"
+            )
         by_chunk: dict[int, list[Shard]] = defaultdict(list)
         for shard in shards:
             by_chunk[shard.start_ns].append(shard)
         facts = {name: ledger.fact(name) for name in ("kernel", IMPORTED)}
+        facts["shards"] = digest_of((s.name, s.id) for s in shards)
         return Part(folder, settings, roster, tuple(ledger.requested()), dict(by_chunk), facts)
 
 
@@ -155,6 +165,7 @@ class _Place:
     strip: int
     at: Int64
     to: Int64
+    over: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,7 +222,7 @@ class Gathered:
         rows = layout.strip_rows(strip)
         i, j = (numbers[rows.start : rows.stop] for numbers in layout.pair_indices())
         found, left, asked = list[_Place](), np.ones(len(rows), bool), np.zeros(len(rows), bool)
-        for k in having:
+        for k in reversed(having):  # so that what the first has counts
             found += self._known[k].take(k, i, j, left)
             asked |= self._known[k].asked[i] & self._known[k].asked[j]
         for row in np.flatnonzero(left & ~asked)[:1]:
@@ -227,20 +238,22 @@ class Gathered:
         path = next(
             s.path for s in part.shards[chunk.start_ns] if (s.generation, s.strip) == (place.generation, place.strip)
         )
-        return RowsOf(str(part.folder / path), place.at, place.to)
+        return RowsOf(str(part.folder), path, place.at, place.to, place.over)
 
     def _accounts(self, having: Sequence[int], chunk: Chunk) -> dict[int, SlotAccount]:
-        """Return the account of every slot in a chunk: that of the first campaign that has the station."""
+        """Return the account of every slot in a chunk: the one with most windows, of equal ones the first."""
         letters, found = len(self.settings.components), dict[int, SlotAccount]()
-        for k in reversed(having):  # so that the first has the last word
+        for k in having:
             new = {int(own): station for station, own in enumerate(self._known[k].own) if own >= 0}
             with contextlib.closing(LedgerReader(self.parts[k].folder, thorough=False)) as ledger:
                 for _, account in ledger.accounts("start_ns = ?", (chunk.start_ns,)):
                     station, letter = divmod(account.slot, letters)
                     slot = new[station] * letters + letter
-                    found[slot] = dataclasses.replace(account, slot=slot, chunk=chunk.index)
+                    if slot not in found or account.windows_used > found[slot].windows_used:
+                        found[slot] = dataclasses.replace(account, slot=slot, chunk=chunk.index)
         for slot in range(len(self.roster.stations) * letters):
-            found.setdefault(slot, SlotAccount(slot, chunk.index, "absent", NO_FILE))
+            known = any(self._known[k].own[slot // letters] >= 0 for k in having)
+            found.setdefault(slot, SlotAccount(slot, chunk.index, "absent", NOT_READ if known else NO_FILE))
         return found
 
 
@@ -260,18 +273,19 @@ class _Known:
         self.asked = (self.own >= 0) | np.array([lines.get(s.name) in texts for s in roster.stations])
 
     def take(self, part: int, i: Int64, j: Int64, left: np.ndarray) -> Iterator[_Place]:
-        """Yield where this campaign has rows that are ``left`` [row], and mark them as found."""
+        """Yield where this campaign has rows, and mark them as not ``left`` [row] any more."""
         own_i, own_j = self.own[i], self.own[j]
         for generation, (layout, rows) in enumerate(zip(self.layouts, self.rows, strict=True)):
-            inside = left & (own_i >= 0) & (own_j >= 0) & (own_i < len(rows)) & (own_j < len(rows))
+            inside = (own_i >= 0) & (own_j >= 0) & (own_i < len(rows)) & (own_j < len(rows))
             at = np.full(len(i), -1)
             at[inside] = rows[own_i[inside], own_j[inside]]
             for strip in layout.strips:
                 of_strip = layout.strip_rows(strip)
                 to = np.flatnonzero((at >= of_strip.start) & (at < of_strip.stop))
                 if len(to):
+                    over = not left[to].all()
                     left[to] = False
-                    yield _Place(part, generation, strip, at[to] - of_strip.start, to)
+                    yield _Place(part, generation, strip, at[to] - of_strip.start, to, over)
 
 
 def _row_numbers(layout: Layout) -> Int64:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import abc
 import contextlib
 import dataclasses
+import fractions
+import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,7 +19,7 @@ from xcorr.pes.items import Float32, Int64
 from xcorr.pes.reading.times import time_ns
 from xcorr.pes.reading.waveform import NS, Coordinates
 
-STATION = re.compile(r"[A-Za-z0-9]{1,8}\.[A-Za-z0-9-]{1,8}")
+STATION = re.compile(r"[A-Za-z0-9]{1,8}\.[A-Za-z0-9-]{1,8}(?:[@+:][A-Za-z0-9]{0,4})*")
 LETTERS = "ZNEH"
 DAY_NS = 86_400 * NS
 
@@ -61,7 +63,8 @@ class Foreign(abc.ABC):
     lags: Lags
     band_hz: tuple[float, float] | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path, choice: str | None = None) -> None:
+        self.path, self.choice = path, choice
         self.notes: list[str] = []
         self.places: dict[str, Coordinates] = {}
 
@@ -70,8 +73,8 @@ class Foreign(abc.ABC):
         """Return all pieces that there are."""
 
     @abc.abstractmethod
-    def read(self, key: Any) -> tuple[Float32, Int64]:
-        """Return correlations [piece, lag] in the order of ``starts``, and their numbers of windows [piece].
+    def read(self, key: Any, which: Int64) -> tuple[Float32, Int64]:
+        """Return correlations [piece, lag] of the pieces ``which``, by number, and their numbers of windows [piece].
 
         At positive lags waves go from the first to the second station.
         """
@@ -112,15 +115,25 @@ def symmetric(data: np.ndarray, zero: int, where: object) -> tuple[Float32, int]
     return found, most
 
 
-def rate_of(dt_s: float) -> float:
-    """Return a sampling rate, of an interval that may be stored as float32.
+def counted(windows: np.ndarray) -> Int64:
+    """Return numbers of windows as integers, at least 1. Raises ValueError for what are none."""
+    if not (np.isfinite(windows) & (windows < 2**31)).all():
+        raise ValueError(f"numbers of windows are {windows.tolist()[:3]}")
+    found: Int64 = np.maximum(np.rint(windows), 1).astype(np.int64)
+    return found
 
-    >>> rate_of(np.float32(0.05)), rate_of(0.25), rate_of(2.0)
-    (20.0, 4.0, 0.5)
+
+def rate_of(dt_s: float) -> float:
+    """Return a sampling rate, of an interval that may be stored as float32. Raises ValueError for an impossible one.
+
+    >>> rate_of(np.float32(0.05)), rate_of(0.25), rate_of(2.0), rate_of(np.float32(1 / 0.3))
+    (20.0, 4.0, 0.5, 0.3)
     """
+    if not 0 < float(dt_s) < math.inf:
+        raise ValueError(f"the sampling interval is {dt_s} s; it must be positive")
     rate = 1 / float(dt_s)
-    nearest = round(rate) or rate
-    return float(nearest) if abs(rate / nearest - 1) < 1e-6 else round(rate, 9)
+    nearest = float(fractions.Fraction(rate).limit_denominator(1000))
+    return nearest if nearest and abs(rate / nearest - 1) < 1e-6 else rate
 
 
 def time_in(text: str) -> int | None:
@@ -133,8 +146,31 @@ def time_in(text: str) -> int | None:
     for form in (rf"{day}[T_-](\d{{2}})[-:_]?(\d{{2}})[-:_]?(\d{{2}})", rf"{day}(?!\d)"):
         if found := re.search(rf"(?<!\d){form}", text):
             date, clock = "-".join(found.groups()[:3]), ":".join(found.groups()[3:] or ("00", "00", "00"))
-            return time_ns(f"{date}T{clock}")
+            with contextlib.suppress(ValueError):  # digits that are no date
+                return time_ns(f"{date}T{clock}")
     return None
+
+
+def length_of(starts: Int64) -> int:
+    """Return the length (ns) of pieces that begin at these times, where no file says it: at most a day, if it divides.
+
+    >>> day = 86400 * 10**9
+    >>> length_of(np.array([0, 2 * day, 5 * day])) == day, length_of(np.array([0, day // 24, day // 8])) == day // 24
+    (True, True)
+    """
+    apart = int(np.gcd.reduce(np.diff(np.unique(starts)))) if len(np.unique(starts)) > 1 else DAY_NS
+    return DAY_NS if apart % DAY_NS == 0 else apart
+
+
+@contextlib.contextmanager
+def naming(file: Path | str) -> Iterator[None]:
+    """Turn any error within the block into ForeignError that names the file."""
+    try:
+        yield
+    except ForeignError:
+        raise
+    except Exception as error:  # damaged files raise anything
+        raise ForeignError(f"{file}: cannot be read ({type(error).__name__}: {error})") from error
 
 
 @contextlib.contextmanager
@@ -152,7 +188,8 @@ def opened_hdf5(path: Path | str) -> Iterator[Any]:
 
 def files_below(path: Path, *endings: str) -> Iterator[Path]:
     """Yield the files of a folder with these endings, in order; or the file itself. Raises ForeignError for nothing."""
-    found = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix.lower() in endings)
+    below = (p for p in path.rglob("*") if p.suffix.lower() in endings and p.is_file())
+    found = [path] if path.is_file() else sorted(below)
     if not found:
         raise ForeignError(f"{path}: there are no files that end in {' or '.join(endings)}")
     yield from found

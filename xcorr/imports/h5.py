@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 
 from xcorr.imports.foreign import (
-    DAY_NS,
     Foreign,
     ForeignError,
     Lags,
     Pieces,
+    counted,
+    length_of,
+    naming,
     opened_hdf5,
     rate_of,
     same_lags,
@@ -35,12 +37,13 @@ class H5(Foreign):
     """Reads a file of obspyh5. ``choice`` names a group at the top, such as ``c1_s1d``, where there are several."""
 
     def __init__(self, path: Path, choice: str | None = None) -> None:
-        super().__init__()
-        self.path, self.origin = path, "yam"
+        super().__init__(path, choice)
+        self.origin = "yam"
         self.note(REVERSED)
         of: dict[tuple[str, str, str], list[tuple[int, str]]] = defaultdict(list)
         lags: Lags | None = None
-        with opened_hdf5(path) as file:
+        samples = 0
+        with naming(path), opened_hdf5(path) as file:
             if file.attrs.get("file_format") != "obspyh5":
                 raise ForeignError(f"{path}: is no file of obspyh5 (file_format {file.attrs.get('file_format')!r})")
             group = file[_chosen(path, sorted(file), choice)]
@@ -52,15 +55,18 @@ class H5(Foreign):
                     continue
                 key = _pair(about)
                 if self.is_wanted(key[2]):
-                    lags = same_lags(lags, Lags(rate_of(about["delta"]), (group[name].shape[0] - 1) // 2), path)
-                    of[key].append((time_ns(str(about["starttime"])), f"{group.name}/{name}"))
+                    with naming(f"{path}, {name}"):
+                        (length,) = group[name].shape
+                        if lags is not None and length != samples:
+                            raise ValueError(f"{length} samples, and those before {samples}")
+                        lags, samples = same_lags(lags, Lags(rate_of(about["delta"]), (length - 1) // 2), path), length
+                        of[key].append((time_ns(str(about["starttime"])), f"{group.name}/{name}"))
         if lags is None:
             raise ForeignError(f"{path}: has no correlations of Z, N, E or H with the headers of yam")
         self.lags = lags
-        times = np.unique([time for pieces in of.values() for time, _ in pieces])
-        length = int(np.diff(times).min()) if len(times) > 1 else DAY_NS
+        each = length_of(np.array([time for pieces in of.values() for time, _ in pieces], np.int64))
         self._found = [
-            Pieces(*key, np.array([t for t, _ in sorted(found)], np.int64), length, tuple(n for _, n in sorted(found)))
+            Pieces(*key, np.array([t for t, _ in sorted(found)], np.int64), each, tuple(n for _, n in sorted(found)))
             for key, found in of.items()
         ]
 
@@ -68,12 +74,13 @@ class H5(Foreign):
         """Return all pieces of the file."""
         return self._found
 
-    def read(self, key: Any) -> tuple[Float32, Int64]:
+    def read(self, key: Any, which: Int64) -> tuple[Float32, Int64]:
         """Return correlations, and their numbers of windows (``num`` of yam's stacks, else 1)."""
         with opened_hdf5(self.path) as file:
-            data = np.stack([file[name][...] for name in key])
-            windows = np.array([int(file[name].attrs.get("num", 1)) for name in key], np.int64)
-        return symmetric(data[:, ::-1], (data.shape[1] - 1) // 2, self.path)[0], windows
+            names = [key[k] for k in which]
+            data = np.stack([file[name][...] for name in names])
+            windows = np.array([float(file[name].attrs.get("num", 1)) for name in names])
+        return symmetric(data[:, ::-1], (data.shape[1] - 1) // 2, self.path)[0], counted(windows)
 
 
 def _pair(about: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -84,6 +91,8 @@ def _pair(about: Mapping[str, Any]) -> tuple[str, str, str]:
 def _chosen(path: Path, there: Sequence[str], choice: str | None) -> str:
     if choice is None and len(there) == 1:
         return there[0]
+    if not there:
+        raise ForeignError(f"{path}: holds nothing")
     if choice is None or choice not in there:
         raise ForeignError(f"{path}: has the groups {', '.join(there)}; choose one with --choice")
     return choice

@@ -20,6 +20,7 @@ from xcorr.imports.foreign import (
     ForeignError,
     Lags,
     Pieces,
+    naming,
     opened_hdf5,
     rate_of,
     same_lags,
@@ -40,11 +41,11 @@ class MSNoise(Foreign):
     """
 
     def __init__(self, path: Path, choice: str | None = None) -> None:
-        super().__init__()
-        self.path = path
+        super().__init__(path, choice)
         self.origin = "MSNoise"
         settings, bands = self._database()
-        self.window_ns = round(float(settings.get("corr_duration", 1800.0)) * NS)
+        with naming(path / "msnoise.sqlite"):
+            self.window_ns = round(float(settings.get("corr_duration", 1800.0)) * NS)
         folder = path / settings.get("output_folder", "CROSS_CORRELATIONS")
         self._found: list[Pieces] = []
         self._axis: list[Lags] = []
@@ -62,13 +63,13 @@ class MSNoise(Foreign):
         """Return all pieces of the project."""
         return self._found
 
-    def read(self, key: Any) -> tuple[Float32, Int64]:
+    def read(self, key: Any, which: Int64) -> tuple[Float32, Int64]:
         """Return correlations and their numbers of windows; of stacks, MSNoise does not store this number: 1."""
         import obspy
 
         if key.suffix == ".h5":
             with opened_hdf5(key) as file:
-                data = file["data/block0_values"][...]
+                data = file["data/block0_values"][...][which]
         else:
             data = obspy.read(str(key))[0].data[None]
         found, _ = symmetric(data, (data.shape[1] - 1) // 2, key)
@@ -91,7 +92,7 @@ class MSNoise(Foreign):
                 filters = database.execute("SELECT ref, low, high FROM filters")
                 bands = {f"{number:02d}": (float(low), float(high)) for number, low, high in filters}
                 return {str(k): str(v) for k, v in database.execute("SELECT name, value FROM config")}, bands
-            except sqlite3.DatabaseError as error:
+            except (sqlite3.DatabaseError, TypeError, ValueError) as error:
                 raise ForeignError(f"{file}: is no database of MSNoise 1.6 ({error})") from error
 
     def _all(self, folder: Path) -> None:
@@ -100,13 +101,15 @@ class MSNoise(Foreign):
             components, second, first = (p.name for p in list(file.parents)[:3])
             if not self.is_wanted(components):
                 continue
-            with opened_hdf5(file) as opened:
+            with naming(file), opened_hdf5(file) as opened:
                 lags = opened["data/axis0"][...]
                 texts = [t.decode() for t in opened["data/axis1"][...]]
-            found = Lags(rate_of((lags[-1] - lags[0]) / (len(lags) - 1)), (len(lags) - 1) // 2)
+                starts = np.array([time_ns(t.replace(" ", "T")) for t in texts], np.int64)
+                if opened["data/block0_values"].shape != (len(texts), len(lags)) or not texts:
+                    raise ValueError(f"its table has not {len(texts)} times and {len(lags)} lags")
+                found = Lags(rate_of((lags[-1] - lags[0]) / (len(lags) - 1)), (len(lags) - 1) // 2)
             self._take(found, file)
-            starts = np.array([time_ns(t.replace(" ", "T")) for t in texts], np.int64)
-            step = int(np.diff(np.unique(starts)).min()) if len(starts) > 1 else self.window_ns
+            step = int(np.diff(np.unique(starts)).min()) if len(set(texts)) > 1 else self.window_ns
             self._found.append(Pieces(_name(first), _name(second), components, starts, step, file))
 
     def _take(self, lags: Lags, file: Path) -> None:
@@ -127,7 +130,8 @@ class MSNoise(Foreign):
             match = PAIR.fullmatch(pair)
             if match is None or not self.is_wanted(components):
                 continue
-            stats = obspy.read(str(file), headonly=True)[0].stats
+            with naming(file):
+                stats = obspy.read(str(file), headonly=True)[0].stats
             self._take(Lags(rate_of(stats.delta), (stats.npts - 1) // 2), file)
             start = time_in(file.stem) if where == days else None
             starts = None if start is None else np.array([start], np.int64)

@@ -22,7 +22,9 @@ from xcorr.imports.foreign import (
     ForeignError,
     Lags,
     Pieces,
+    counted,
     files_below,
+    naming,
     opened_hdf5,
     rate_of,
     same_lags,
@@ -40,21 +42,23 @@ LINEAR = "Allstack_linear"
 class NoisePy(Foreign):
     """Reads a folder of a store of NoisePy: of correlations, or of stacks (of these the linear ones)."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path = path
+    def __init__(self, path: Path, choice: str | None = None) -> None:
+        super().__init__(path, choice)
+        if choice is not None:
+            raise ForeignError(f"--choice {choice}: there is nothing to choose in a store of NoisePy")
         self.origin = "NoisePy"
         self.note(OFF_BY_ONE)
         store = _Zarr(path) if (path / ".zgroup").exists() else _Asdf(path)
         self._store, self._found = store, list[Pieces]()
         lags: Lags | None = None
-        for span, first, second, components, about, length, key in store.entries():
-            self.places |= _places(first, second, about)
-            if not self.is_wanted(components):
-                continue
-            lags = same_lags(lags, Lags(rate_of(about["dt"]), (length - 1) // 2 - 1), path)
-            starts, each = _times(about, span)
-            self._found.append(Pieces(first, second, components, starts, each, (key, len(starts))))
+        for span, first, second, components, about, (pieces, length), key in store.entries():
+            with naming(f"{path}, {first} and {second}"):
+                self.places |= _places(first, second, about)
+                if not self.is_wanted(components):
+                    continue
+                lags = same_lags(lags, Lags(rate_of(about["dt"]), (length - 1) // 2 - 1), path)
+                starts, each = _times(about, span, pieces)
+            self._found.append(Pieces(first, second, components, starts, each, key))
         if lags is None:
             raise ForeignError(f"{path}: is no store of NoisePy with correlations of Z, N or E")
         self.lags = lags
@@ -63,23 +67,25 @@ class NoisePy(Foreign):
         """Return all pieces of the store."""
         return self._found
 
-    def read(self, key: Any) -> tuple[Float32, Int64]:
+    def read(self, key: Any, which: Int64) -> tuple[Float32, Int64]:
         """Return correlations and their numbers of windows."""
-        where, count = key
-        data, about = self._store.read(where)
-        data = np.atleast_2d(data)[:count]
-        good = np.broadcast_to(np.atleast_1d(about.get("ngood", 1)), (len(data),)).astype(np.int64)
-        found, _ = symmetric(data, (data.shape[1] - 1) // 2 + 1, where)
-        return found, good
+        data, about = self._store.read(key)
+        data = np.atleast_2d(data)
+        good = np.broadcast_to(np.asarray(about.get("ngood", 1), np.float64).ravel(), (len(data),))
+        return symmetric(data[which], (data.shape[1] - 1) // 2 + 1, key)[0], counted(good[which])
 
 
-def _times(about: Mapping[str, Any], span: tuple[int, int]) -> tuple[Int64, int]:
-    """Return starts and length (ns) of the pieces of a timespan: its substacks, or itself."""
-    times = np.atleast_1d(np.asarray(about.get("time", 0.0), np.float64))
-    if not about.get("substack") or len(times) < 2:
+def _times(about: Mapping[str, Any], span: tuple[int, int], pieces: int) -> tuple[Int64, int]:
+    """Return starts and length (ns) of the pieces of a timespan: its substacks, or itself.
+
+    Raises ValueError if there are not as many times as pieces.
+    """
+    if not about.get("substack") or pieces < 2:
         return np.array([span[0]], np.int64), span[1] - span[0]
-    starts = np.rint(times).astype(np.int64) * NS
-    return starts, int(np.diff(np.unique(starts)).min())
+    starts = np.rint(np.asarray(about["time"], np.float64).ravel()).astype(np.int64) * NS
+    if len(np.unique(starts)) < pieces:
+        raise ValueError(f"{len(np.unique(starts))} times of {pieces} substacks")
+    return starts[:pieces], int(np.diff(np.sort(starts[:pieces])).min())
 
 
 def _places(first: str, second: str, about: Mapping[str, Any]) -> dict[str, Coordinates]:
@@ -109,7 +115,7 @@ def _span(name: str) -> tuple[int, int] | None:
     return (start, end) if start is not None and end is not None else None
 
 
-Entry = tuple[tuple[int, int], str, str, str, Mapping[str, Any], int, Any]
+Entry = tuple[tuple[int, int], str, str, str, Mapping[str, Any], tuple[int, int], Any]  # with pieces and lags
 
 
 class _Asdf:
@@ -122,7 +128,7 @@ class _Asdf:
         """Yield timespan, stations, components, parameters, number of lags and place of every correlation."""
         for file in files_below(self.path, ".h5"):
             span = _span(file.name)
-            with opened_hdf5(file) as opened:
+            with naming(file), opened_hdf5(file) as opened:
                 for name, group in opened.get("AuxiliaryData", {}).items():
                     pair = name.split("_")
                     is_pair = len(pair) == 2 and all(map(STATION.fullmatch, pair))
@@ -134,13 +140,19 @@ class _Asdf:
                             continue
                         components = _component_pair(*_channels(channels)) if is_pair else channels
                         key = str(file), f"AuxiliaryData/{name}/{channels}"
-                        yield span, first, second, components, _about(data), data.shape[-1], key
+                        yield span, first, second, components, _about(data), _sizes(data.shape), key
 
     def read(self, key: tuple[str, str]) -> tuple[np.ndarray, Mapping[str, Any]]:
         """Return the data at a place, and their parameters."""
         with opened_hdf5(key[0]) as opened:
             data = opened[key[1]]
             return data[...], _about(data)
+
+
+def _sizes(shape: Sequence[int]) -> tuple[int, int]:
+    """Return the numbers of pieces and lags of an array [lag] or [piece, lag]."""
+    *pieces, lags = shape
+    return (pieces[0] if pieces else 1), lags
 
 
 def _channels(name: str) -> tuple[str, str]:
@@ -167,15 +179,16 @@ class _Zarr:
             span, first, second = _span(array.name), array.parent.parent.name, array.parent.name
             if span is None or not (array / ".zattrs").exists():
                 continue
-            shape = json.loads(place.read_text())["shape"]
-            for number, (*names, about) in enumerate(json.loads((array / ".zattrs").read_text())["metadata"]):
-                if len(names) == 4:
-                    components = _component_pair(names[0], names[2])
-                elif names[1] == LINEAR:
-                    components = names[0]
-                else:
-                    continue
-                yield span, first, second, components, about, shape[-1], (str(array), number)
+            with naming(array):
+                shape = json.loads(place.read_text())["shape"]
+                for number, (*names, about) in enumerate(json.loads((array / ".zattrs").read_text())["metadata"]):
+                    if len(names) == 4:
+                        components = _component_pair(names[0], names[2])
+                    elif names[1] == LINEAR:
+                        components = names[0]
+                    else:
+                        continue
+                    yield span, first, second, components, about, _sizes(shape[1:]), (str(array), number)
 
     def read(self, key: tuple[str, int]) -> tuple[np.ndarray, Mapping[str, Any]]:
         """Return the data at a place, and their parameters."""

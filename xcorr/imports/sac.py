@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,10 @@ from xcorr.imports.foreign import (
     ForeignError,
     Lags,
     Pieces,
+    counted,
     files_below,
+    length_of,
+    naming,
     rate_of,
     same_lags,
     symmetric,
@@ -40,20 +44,21 @@ class Sac(Foreign):
     """Reads all SAC files of a folder. ``choice`` may be ``centre``: lag zero is in the middle, whatever B says."""
 
     def __init__(self, path: Path, choice: str | None = None) -> None:
-        super().__init__()
+        super().__init__(path, choice)
         self.origin, self.centred = "SAC", choice == CENTRE
         if choice not in (None, CENTRE):
             raise ForeignError(f"--choice {choice}: of SAC files, it can only be {CENTRE}")
         self._found = list[Pieces]()
         lags: Lags | None = None
         for file in files_below(path, ".sac"):
-            lags = self._take(file, lags)
+            with naming(file):
+                lags = self._take(file, lags)
         if lags is None:
             raise ForeignError(f"{path}: has no correlations of Z, N, E or H")
         self.lags = lags
-        times = np.unique([p.starts[0] for p in self._found if p.starts is not None])
+        times = np.array([p.starts[0] for p in self._found if p.starts is not None], np.int64)
         if len(times):
-            length = int(np.diff(times).min()) if len(times) > 1 else DAY_NS
+            length = length_of(times)
             self._found = [
                 Pieces(p.first, p.second, p.components, p.starts, length, p.key)
                 for p in self._found
@@ -68,43 +73,45 @@ class Sac(Foreign):
         """Add a file; return the lag axis of all files so far."""
         import obspy
 
-        try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sample spacing read from SAC file", UserWarning)  # not taken from there
             stats = obspy.read(str(file), format="SAC", headonly=True)[0].stats
-        except Exception as error:  # ObsPy raises anything on garbage
-            raise ForeignError(f"{file}: is no SAC file ({type(error).__name__}: {error})") from error
+        delta = float(stats.sac.delta)
         first, second, components = _names(file, stats)
         if not self.is_wanted(components):
             return lags
-        at = (stats.npts - 1) / 2 if self.centred else -float(stats.sac.b) / stats.delta
+        at = (stats.npts - 1) / 2 if self.centred else -float(stats.sac.b) / delta
         zero = round(at)
         most = min(zero, stats.npts - 1 - zero)
         if abs(at - zero) > 0.01 or most < 1:
             raise ForeignError(
                 f"{file}: no sample within has lag zero (b = {stats.sac.b:g} s, {stats.npts} samples, interval "
-                f"{stats.delta:g} s); --choice centre, if it is in the middle"
+                f"{delta:g} s); --choice centre, if it is in the middle"
             )
-        lags = same_lags(lags, Lags(rate_of(stats.delta), most), file)
+        lags = same_lags(lags, Lags(rate_of(delta), most), file)
         for name, end in ((first, "ev"), (second, "st")):
             place = [float(stats.sac.get(f"{end}{key}", math.nan)) for key in ("la", "lo", "el")]
             if np.isfinite(place[:2]).all():
                 place = [float(f"{value:.7g}") for value in place]  # float32 has no more digits
                 self.places.setdefault(name, Coordinates(place[0], place[1], place[2]))
         start = time_in(file.stem.partition(second)[2] or file.stem)
-        windows = float(stats.sac.get("user0", 1.0))
+        windows = int(counted(np.array([float(stats.sac.get("user0", 1.0))]))[0])
         starts = None if start is None else np.array([start], np.int64)
-        self._found.append(Pieces(first, second, components, starts, DAY_NS, (file, zero, max(1, round(windows)))))
+        self._found.append(Pieces(first, second, components, starts, DAY_NS, (file, zero, windows)))
         return lags
 
     def pieces(self) -> Sequence[Pieces]:
         """Return all pieces of the tree."""
         return self._found
 
-    def read(self, key: Any) -> tuple[Float32, Int64]:
+    def read(self, key: Any, which: Int64) -> tuple[Float32, Int64]:
         """Return the correlation of a file, and its number of windows (USER0)."""
         import obspy
 
         file, zero, windows = key
-        data = obspy.read(str(file), format="SAC")[0].data[None]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sample spacing read from SAC file", UserWarning)
+            data = obspy.read(str(file), format="SAC")[0].data[None]
         return symmetric(data, zero, file)[0], np.array([windows], np.int64)
 
 
