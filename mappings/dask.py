@@ -13,10 +13,10 @@ import dataclasses
 import logging
 import os
 import queue
-import sys
 import threading
 import time
 import uuid
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,14 +25,15 @@ from xcorr.core.files import loaded_files
 from xcorr.core.interrupt import check, held
 from xcorr.core.message import WorkerDied
 from xcorr.core.options import option
-from xcorr.mappings.dask_client import DaskError, Event, client, listeners
-from xcorr.mappings.dask_host import Heard, Place, close_places, open_places, serve
+from xcorr.mappings.dask_client import DaskError, Event, client, listeners, threads
+from xcorr.mappings.dask_host import BEGIN_S, Heard, Place, close_places, open_places, serve
 from xcorr.mappings.engine import Costs, Engine, Outcome, available_cores
 from xcorr.mappings.hosts import software
-from xcorr.mappings.work import Gathering, opened, pack, refuse_within_import, script_of_main
+from xcorr.mappings.work import Gathering, opened, pack, refuse_within_import, script_of_main, search_path
 
 SESSION = uuid.uuid4().hex
 WAIT_S = 0.2
+PATIENCE_S = 10.0  # after which it is said that Dask workers have not begun
 CLOSE_S = 5.0  # longest wait for the end of processes of a run that has failed
 _log = logging.getLogger("xcorr.mappings")
 
@@ -63,7 +64,7 @@ class DaskMapping(Engine):
     Options = DaskOptions
 
     def __init__(self, scheduler: str | None = None, wait_s: float = 60.0) -> None:
-        self.scheduler, self.wait_s = scheduler, wait_s
+        self.scheduler, self.wait_s = None if scheduler is None else str(scheduler), wait_s
 
     def choose_workers(self, asked: int | None) -> int:
         """Return the number of workers: that asked for, or the threads of the Dask workers that are there, if fewer.
@@ -73,8 +74,7 @@ class DaskMapping(Engine):
         refuse_within_import()
         cluster = client(self.scheduler, asked or available_cores())
         until = time.monotonic() + self.wait_s
-        there: int
-        while (there := sum(cluster.nthreads().values())) < (asked or 1) and time.monotonic() < until:
+        while (there := sum(threads(cluster).values())) < (asked or 1) and time.monotonic() < until:
             check()
             time.sleep(WAIT_S)
         if not there:
@@ -103,7 +103,8 @@ class _Run:
     def __init__(self, client: Any, plan: Plan, observers: Sequence[Observer]) -> None:
         self.client, self.plan, self.observers = client, plan, observers
         self.name, self.key = uuid.uuid4().hex, os.urandom(16)
-        self.at = _spread(client.nthreads(), plan.workers)
+        self.at = _spread(threads(client), plan.workers)
+        self.began: set[str] = set()  # addresses of Dask workers that have begun the work of this run
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.heard = Gathering(range(plan.workers), observers)
 
@@ -121,7 +122,7 @@ class _Run:
         """Start the processes, and return their places by the number of their worker."""
         counts = {address: self.at.count(address) for address in self.at}
         modules = {type(node.element).__module__ for node in self.plan.nodes} - {"__main__"} - loaded_files().keys()
-        what = (SESSION, self.name, self.key, (sys.path, sorted(modules)), counts)
+        what = (SESSION, self.name, self.key, (search_path(), sorted(modules)), counts)
         try:
             opened_at = self.client.run(open_places, *what, workers=list(counts))
         except WorkerDied:
@@ -160,17 +161,17 @@ class _Run:
                 if place == address
             }
             key = f"xcorr-{self.name}-{len(futures)}"
-            futures[address] = self.client.submit(
-                serve, self.name, places, mine, key,
-                key=key, workers=[address], allow_other_workers=False, retries=0, pure=False,
-            )  # fmt: skip
+            how = {"workers": [address], "allow_other_workers": False, "retries": 0, "pure": False, "priority": 1}
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Sending large graph", UserWarning)  # its advice is not for us
+                futures[address] = self.client.submit(serve, self.name, places, mine, key, key=key, **how)
             futures[address].add_done_callback(lambda _: self.events.put([]))  # wakes _take_events
         return futures
 
     def _gather(self, futures: dict[str, Any]) -> Outcome:
-        left = dict(futures)
+        left, since, told = dict(futures), time.monotonic(), False
         while left:
-            gone = self._take_events()
+            gone = self._take_events(WAIT_S)
             for address, future in list(left.items()):
                 if future.done():
                     self._take_last(address, future)
@@ -178,20 +179,33 @@ class _Run:
             if gone & left.keys():
                 who = " and ".join(sorted(gone & left.keys()))
                 raise WorkerDied(f"the Dask worker {who} ended, or was killed, before it had finished")
+            busy = ", ".join(sorted(set(self.at) - self.began))
+            if busy and time.monotonic() > since + BEGIN_S:
+                raise DaskError(
+                    f"the Dask workers {busy} did not begin within {BEGIN_S:.0f} s, because they are busy with other "
+                    "tasks or paused; wait until they are free, or choose fewer workers with -n"
+                )
+            if busy and time.monotonic() > since + PATIENCE_S and not told:
+                told = True
+                _log.warning("waiting for the Dask workers %s, which are busy with other tasks or paused", busy)
             self.heard.show()
+        self._take_events(0.0)  # the last log records have come before the last results
         return self.heard.outcome()
 
-    def _take_events(self) -> set[str]:
-        """Take what workers have said, waiting a while for it. Return the addresses of Dask workers that have gone."""
+    def _take_events(self, seconds: float) -> set[str]:
+        """Take what workers have said, waiting so long for it. Return the addresses of Dask workers that have gone."""
         gone = set()
         with contextlib.suppress(queue.Empty):
-            event = self.events.get(timeout=WAIT_S)
+            event = self.events.get(timeout=seconds) if seconds else self.events.get_nowait()
             while True:
                 if isinstance(event, str):
                     gone.add(event)
                 else:
                     for content in event:
-                        self.heard.take(opened(content, -1))
+                        if isinstance(content, str):
+                            self.began.add(content)
+                        else:
+                            self.heard.take(opened(content, -1))
                 event = self.events.get_nowait()
         return gone
 
@@ -210,6 +224,8 @@ class _Run:
         for number, how in heard.deaths.items():
             who = f"worker {number} (on the Dask worker {address}, with {self.plan.names_on(number)})"
             raise WorkerDied(f"{who} {how} before it had finished")
+        if any(place == address and number not in self.heard.results for number, place in enumerate(self.at)):
+            raise WorkerDied(f"the Dask worker {address} gave up its work before it had finished")
 
     def _close(self, futures: list[Any]) -> None:
         """End the processes of this run that have not ended. Those that cannot be told end with their Dask worker."""
@@ -227,7 +243,7 @@ class _Run:
             return  # the scheduler has gone, and Dask workers end without it
         try:
             self.client.cancel(futures)
-            there = self.client.nthreads()
+            there = threads(self.client)
             at = [address for address in dict.fromkeys(self.at) if address in there]
             self.client.run(close_places, self.name, workers=at, on_error="ignore")
         except Exception as error:  # of any kind, if the cluster is ending

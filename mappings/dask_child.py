@@ -33,7 +33,7 @@ def work(connection: Connection, host: str, key: bytes) -> None:
         arena = create_memory_file(ARENA_BYTES)
         connection.send(_place(door.address, arena))
         if not connection.poll(BEGIN_S):
-            return  # the run was given up
+            return  # the run was given up; it also ends when the connection does
         number, places = connection.recv()
         packed = Packed.receive(connection)
         end_with(connection)

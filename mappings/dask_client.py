@@ -6,9 +6,11 @@ import asyncio
 import atexit
 import contextlib
 import importlib.util
+import json
 import logging
 import os
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,10 @@ class DaskError(XcorrError, RuntimeError):
     """Dask is not installed, or its cluster cannot be used."""
 
 
-Event = list[bytes] | str  # reports of workers of a run, or the address of a Dask worker that has gone
+# reports of workers of a run, or addresses of Dask workers that have begun it; or the address of one that has gone
+Event = list[bytes | str] | str
 listeners: dict[str, Callable[[Event], None]] = {}  # of runs, by name
+_lock = threading.Lock()
 _clients: dict[tuple[int, str | None, int], Any] = {}  # by process, scheduler, and threads of a cluster of its own
 
 
@@ -36,17 +40,42 @@ def client(scheduler: str | None, threads: int) -> Any:
     scheduler answers.
     """
     key = (os.getpid(), scheduler, threads if scheduler is None else 0)
-    if key in _clients and _clients[key].status != "running":  # its scheduler has gone
-        with contextlib.suppress(Exception):  # of any kind that is still under way in it
-            _clients.pop(key).close(timeout=1)
-    if key not in _clients:
-        if importlib.util.find_spec("distributed") is None:
-            raise DaskError(f"the dask mapping needs Dask: {INSTALL}")
-        _clients[key] = _own(threads) if scheduler is None else _connected(scheduler)
-        logging.getLogger("distributed.client").addFilter(_is_news)
-        _clients[key].subscribe_topic(TOPIC, _heard)
-        _clients[key].subscribe_topic("all", _seen)  # a topic of Dask's own
-    return _clients[key]
+    with _lock:
+        if key in _clients and _clients[key].status != "running":  # its scheduler has gone
+            with contextlib.suppress(Exception):  # of any kind that is still under way in it
+                _clients.pop(key).close(timeout=1)
+        if key not in _clients:
+            if importlib.util.find_spec("distributed") is None:
+                raise DaskError(f"the dask mapping needs Dask: {INSTALL}")
+            _clients[key] = _same(_own(threads) if scheduler is None else _connected(scheduler))
+        return _clients[key]
+
+
+def _same(new: Any) -> Any:
+    """Return the client that this process has of a scheduler, known by another name or not; else the new one."""
+    for known in _clients.values():
+        if known.status == "running" and known.scheduler.address == new.scheduler.address:
+            new.close()
+            return known
+    logging.getLogger("distributed.client").addFilter(_is_news)
+    new.subscribe_topic(TOPIC, _heard)
+    new.subscribe_topic("all", _seen)  # a topic of Dask's own
+    atexit.register(_closed, new)
+    return new
+
+
+def _closed(found: Any) -> None:
+    """Close a client, which must hear nothing more before."""
+    if found.status == "running":
+        for topic in (TOPIC, "all"):
+            found.unsubscribe_topic(topic)
+        found.close()
+
+
+def threads(of: Any) -> dict[str, int]:
+    """Return the numbers of threads of the Dask workers that take tasks, by address."""
+    workers = of.scheduler_info(n_workers=-1)["workers"]
+    return {address: about["nthreads"] for address, about in workers.items() if about["status"] == "running"}
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -54,14 +83,13 @@ def _is_news(record: logging.LogRecord) -> bool:
     return not (record.exc_info and record.exc_info[0] is asyncio.CancelledError)
 
 
-def _heard(event: tuple[float, list[Any]]) -> None:
-    run, *reports = event[1]
-    if run in listeners:  # else it is a run of another program
-        listeners[run](reports)
+def _heard(event: tuple[float, Any]) -> None:
+    if isinstance(event[1], list | tuple) and event[1] and event[1][0] in listeners:  # else it is of another program
+        listeners[event[1][0]](list(event[1][1:]))
 
 
-def _seen(event: tuple[float, dict[str, Any]]) -> None:
-    if event[1].get("action") == "remove-worker":
+def _seen(event: tuple[float, Any]) -> None:
+    if isinstance(event[1], dict) and event[1].get("action") == "remove-worker":
         for listen in list(listeners.values()):
             listen(str(event[1]["worker"]))
 
@@ -92,7 +120,7 @@ def _connected(scheduler: str) -> Any:
     import distributed
 
     dask: Any = distributed
-    if "://" not in scheduler and not Path(scheduler).exists():
+    if "://" not in scheduler and not _is_scheduler_file(Path(scheduler)):
         raise DaskError(
             f"run.dask.scheduler: {scheduler!r} is neither an address such as tcp://host:8786 nor a scheduler file"
         )
@@ -101,5 +129,13 @@ def _connected(scheduler: str) -> Any:
         found = dask.Client(**how, timeout=CONNECT_S, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         raise DaskError(f"run.dask.scheduler: no Dask scheduler answers at {scheduler} ({error})") from error
-    atexit.register(found.close)
     return found
+
+
+def _is_scheduler_file(path: Path) -> bool:
+    """Return whether a file names a scheduler, as Dask's scheduler files do."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and "address" in content

@@ -25,7 +25,8 @@ from xcorr.core.message import WorkerDied
 from xcorr.mappings.work import Packed
 
 TOPIC = "xcorr"  # of progress; the same for all runs, because a scheduler keeps events of every topic
-BEGIN_S = 60.0  # longest time in which a process imports xcorr
+IMPORT_S = 60.0  # longest time in which a process imports xcorr
+BEGIN_S = 600.0  # longest time in which a Dask worker begins the work of a run, which may be behind other tasks
 TELL_S = 0.5
 SERVER = "xcorr.mappings.dask_server"
 
@@ -124,7 +125,7 @@ def _end_all() -> None:
 
 def _greeted(connection: Connection) -> _Child:
     with contextlib.suppress(EOFError, OSError):
-        if connection.poll(BEGIN_S):
+        if connection.poll(IMPORT_S):
             return _Child(connection, connection.recv())
     raise WorkerDied("a process of the run did not begin on this Dask worker; its log may say why")
 
@@ -143,6 +144,7 @@ def serve(run: str, places: dict[int, Place], mine: dict[int, Packed], key: str)
     if children is None:
         raise WorkerDied(f"the Dask worker {dask_worker.address} ended before it had finished")
     dask.secede()  # so that Dask neither moves this task nor retires its worker
+    dask_worker.log_event(TOPIC, [run, dask_worker.address])
     try:
         numbers = dict(zip(mine, children, strict=True))
         for number, child in numbers.items():
@@ -186,7 +188,10 @@ def _relay(run: str, dask_worker: Any, children: dict[int, _Child], key: str) ->
                 break
         if time.monotonic() >= next_time or not of or heard.deaths:
             next_time = time.monotonic() + TELL_S
-            if _is_given_up(dask_worker, key):
+            if dask_worker.status.name not in ("running", "paused"):
+                raise WorkerDied(f"the Dask worker {dask_worker.address} was retired, or is ending")
+            task = dask_worker.state.tasks.get(key)
+            if task is None or task.state == "cancelled":  # the run was given up, or its coordinator has ended
                 break
             if said or latest:
                 dask_worker.log_event(TOPIC, [run, *said, *latest.values()])
@@ -199,12 +204,6 @@ def _how(code: int | None) -> str:
     if code is None:
         return "ended"
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-
-
-def _is_given_up(dask_worker: Any, key: str) -> bool:
-    """Return whether nobody waits for a task any more: it was cancelled, its client or this Dask worker is ending."""
-    task = dask_worker.state.tasks.get(key)
-    return task is None or task.state == "cancelled" or dask_worker.status.name not in ("running", "paused")
 
 
 def close_places(run: str, dask_worker: Any) -> None:

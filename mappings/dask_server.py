@@ -9,6 +9,7 @@ from __future__ import annotations
 import faulthandler
 import gc
 import os
+import select
 import signal
 import sys
 from multiprocessing.connection import Connection
@@ -42,6 +43,22 @@ def main(descriptor: int) -> None:
         os.close(given)
 
 
+def _end_with_host(connection: Connection, worker: int) -> None:
+    """Wait for the end of the worker. If the Dask worker ends first, kill the worker and all that it has started.
+
+    The worker may be in C code for long, and then cannot notice this itself.
+    """
+    if not hasattr(os, "pidfd_open"):
+        return
+    ends = select.poll()
+    process = os.pidfd_open(worker)
+    ends.register(process, select.POLLIN)
+    ends.register(connection.fileno(), select.POLLRDHUP)  # what comes is for the worker to read
+    if process not in dict(ends.poll()):
+        os.killpg(0, signal.SIGKILL)
+    os.close(process)
+
+
 def _watch(connection: Connection, host: str, key: bytes) -> NoReturn:
     """Fork the worker, and tell its Dask worker how it has ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -53,6 +70,7 @@ def _watch(connection: Connection, host: str, key: bytes) -> NoReturn:
             work(connection, host, key)
         finally:
             os._exit(1)
+    _end_with_host(connection, worker)
     _, status = os.waitpid(worker, 0)
     try:
         connection.send((Kind.ENDED, os.waitstatus_to_exitcode(status)))

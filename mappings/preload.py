@@ -24,7 +24,7 @@ def preload(path: list[str], modules: list[str]) -> None:
     """Take a search path, and import modules as far as that is possible."""
     sys.path[:] = path
     for name in modules:
-        with contextlib.suppress(ImportError):  # the worker that needs the module will raise the error
+        with contextlib.suppress(Exception, SystemExit):  # the worker that needs the module will raise the error
             importlib.import_module(name)
 
 

@@ -98,7 +98,15 @@ def pack(plan: Plan, observers: Sequence[Observer], worker: int, script: str | N
         folder = os.getcwd()
     except FileNotFoundError:  # it has been removed
         folder = ""
-    return Packed(sys.argv, list(sys.path), script, loaded_files(), folder, _levels(), work)
+    return Packed(sys.argv, search_path(), script, loaded_files(), folder, _levels(), work)
+
+
+def search_path() -> list[str]:
+    """Return the search path of modules, with relative folders as they are meant here: a worker may be elsewhere."""
+    try:
+        return [os.path.abspath(folder) for folder in sys.path]
+    except FileNotFoundError:  # the current folder has been removed
+        return list(sys.path)
 
 
 def _name_unpicklable(plan: Plan) -> None:

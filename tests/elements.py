@@ -320,3 +320,17 @@ class Talking(IterativePE):
             raise KeyError(item)
         except KeyError as error:
             logging.getLogger("elements").warning("warning %s: %s", item, type(error).__name__, exc_info=True)
+
+
+class StartsProgram(IterativePE):
+    """Starts a program that lasts, and waits for it."""
+
+    def __init__(self, *command):
+        super().__init__()
+        self.command = command
+
+    def _process(self, item):
+        import subprocess
+
+        subprocess.run(self.command, check=True)
+        return item

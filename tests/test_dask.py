@@ -321,3 +321,122 @@ def test_the_batch_script_of_dask_jobqueue_starts_workers_of_this_environment(tm
     assert f"{sys.executable} -m distributed.cli.dask_worker" in script
     assert "--nthreads 4" in script
     assert "#SBATCH --cpus-per-task=4" in script
+
+
+def test_a_worker_that_leaves_with_data_of_others_ends_the_run(tmp_path):
+    """It is "closing gracefully" while its data move to others, and must not seem to have finished."""
+    import distributed
+
+    errors = []
+    with DaskCluster(tmp_path, 2) as running, distributed.Client(scheduler_file=str(running.file)) as other:
+        thread = long_run(running, errors, 2)
+        workers = sorted(other.nthreads())
+        kept = [other.submit(bytes, 2_000_000, workers=workers[:1], pure=False) for _ in range(200)]
+        distributed.wait(kept)
+        other.retire_workers(workers[:1])
+        thread.join(2 * LIMIT_S)
+    (error,) = errors
+    assert isinstance(error, WorkerDied)
+
+
+def test_workers_that_are_busy_or_paused_are_waited_for_and_named(tmp_path, monkeypatch, caplog):
+    import distributed
+
+    monkeypatch.setattr(dask, "PATIENCE_S", 0.5)
+    graph = chain(ListSource([1, 2]), e.Counter(), ListSink())
+    with DaskCluster(tmp_path, 2) as running, distributed.Client(scheduler_file=str(running.file)) as other:
+        busy = [other.submit(time.sleep, 3, workers=[w], pure=False) for w in other.nthreads()]
+        time.sleep(0.5)
+        assert on(running, graph, 2).results == {"ListSink": {"output": [[1, 2]]}}
+        assert "which are busy with other tasks or paused" in caplog.text
+        distributed.wait(busy)
+
+        def pause(dask_worker):  # within, so that the Dask worker need not import this module
+            dask_worker.memory_manager.memory_pause_fraction = False
+            dask_worker.status = type(dask_worker.status).paused
+
+        other.run(pause, workers=sorted(other.nthreads())[:1])
+        time.sleep(1.0)
+        assert len(on(running, graph, 2, wait_s=0.2).workers) == 1
+        monkeypatch.setattr(dask, "BEGIN_S", 2.0)
+        busy = [other.submit(time.sleep, 6, workers=[w], pure=False) for w in other.nthreads()]
+        time.sleep(0.5)
+        with pytest.raises(DaskError, match="did not begin within 2 s, because they are busy"):
+            on(running, graph, 1)
+
+
+def test_what_elements_have_started_ends_with_a_killed_dask_worker(tmp_path):
+    errors = []
+    with DaskCluster(tmp_path, 1) as running:
+
+        def call():
+            try:
+                on(running, chain(ListSource([1]), e.StartsProgram("sleep", "987"), ListSink()), 1)
+            except BaseException as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=call)
+        thread.start()
+        until = time.monotonic() + 20
+        while not running.processes("sleep 987"):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        os.kill(running.programs["w0"].pid, signal.SIGKILL)
+        for process in running.workers():
+            os.kill(process, signal.SIGKILL)
+        until = time.monotonic() + 5
+        while running.processes("sleep 987"):
+            assert time.monotonic() < until, "the program of an element is left"
+            time.sleep(0.05)
+        thread.join(20)
+    assert isinstance(errors[0], WorkerDied)
+
+
+def test_modules_are_those_of_the_caller(cluster, tmp_path):
+    """An empty entry of the search path means the caller's folder, not that of the Dask worker."""
+    for folder, where in ((tmp_path, "here"), (cluster.folder, "there")):
+        (folder / "own_module.py").write_text(
+            "from xcorr.core import IterativePE\nclass Where(IterativePE):\n"
+            f"    def _process(self, item):\n        return {where!r}\n"
+        )
+    code = (
+        "from elements import chain; from own_module import Where; from xcorr.mappings import run;"
+        "from xcorr.core.testing import ListSink, ListSource;"
+        "graph = chain(ListSource([1]), Where(), ListSink());"
+        f"print(run(graph, mapping='dask', workers=2, options={{'scheduler': {str(cluster.file)!r}}}).results)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert "here" in done.stdout, done.stderr
+
+
+def test_every_record_is_heard_once_whatever_the_scheduler_is_called(cluster, caplog):
+    import json
+
+    address = json.loads(cluster.file.read_text())["address"]
+    for scheduler in (str(cluster.file), address, cluster.file):
+        caplog.clear()
+        run(chain(ListSource(range(30)), e.Talking(), ListSink()), mapping="dask", options={"scheduler": scheduler})
+        assert sum("got " in record.message for record in caplog.records) == 30
+
+
+def test_an_own_cluster_ends_without_a_word(tmp_path):
+    script = tmp_path / "program.py"
+    script.write_text(
+        "from elements import chain\nfrom xcorr.core.testing import ListSink, ListSource\n"
+        "from xcorr.mappings import run\nif __name__ == '__main__':\n"
+        "    print(run(chain(ListSource([1]), ListSink()), mapping='dask', workers=2).results)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("content", [None, "", "text", "{}", "[1]"])
+def test_scheduler_files_that_are_none_are_named(tmp_path, content):
+    path = "" if content is None else tmp_path / "file.json"
+    if path:
+        path.write_text(content)
+    with pytest.raises(DaskError, match="neither an address such as tcp://host:8786 nor a scheduler file"):
+        run(chain(ListSource([1]), ListSink()), mapping="dask", options={"scheduler": path})
