@@ -55,7 +55,7 @@ class DaskMapping(Engine):
     """Runs each worker in a process that a Dask worker starts, as many as it has threads.
 
     ``scheduler`` is the address of a Dask scheduler or the path of its scheduler file; None starts a cluster on this
-    machine, which ends with the run. ``wait_s`` (s) is the longest wait for workers.
+    machine, which ends with the program. ``wait_s`` (s) is the longest wait for workers.
     """
 
     costs = Costs(share=0.9, start_s=1.0, imports=2.0, process_mb=75)
