@@ -311,16 +311,21 @@ def test_a_folder_that_workers_do_not_see_is_named(cluster, weeks, tmp_path, mon
 
 
 def test_the_batch_script_of_dask_jobqueue_starts_workers_of_this_environment(tmp_path):
-    import dask_jobqueue
-
-    with dask_jobqueue.SLURMCluster(
-        cores=4, processes=1, memory="8GB", walltime="01:00:00", n_workers=0,
-        scheduler_options={"dashboard_address": "127.0.0.1:0"},
-    ) as batch:  # fmt: skip
-        script = batch.job_script()
-    assert f"{sys.executable} -m distributed.cli.dask_worker" in script
-    assert "--nthreads 4" in script
-    assert "#SBATCH --cpus-per-task=4" in script
+    """In a program of its own, because the import of dask_jobqueue takes over SIGINT."""
+    program = (
+        "import dask_jobqueue\n"
+        "if __name__ == '__main__':\n"
+        "    how = {'cores': 4, 'processes': 1, 'memory': '8GB', 'walltime': '01:00:00', 'n_workers': 0}\n"
+        "    options = {'dashboard_address': '127.0.0.1:0'}\n"
+        "    with dask_jobqueue.SLURMCluster(**how, scheduler_options=options) as batch:\n"
+        "        print(batch.job_script())\n"
+    )
+    (tmp_path / "program.py").write_text(program)
+    command = [sys.executable, "program.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    assert f"{sys.executable} -m distributed.cli.dask_worker" in done.stdout
+    assert "--nthreads 4" in done.stdout
+    assert "#SBATCH --cpus-per-task=4" in done.stdout
 
 
 def test_a_worker_that_leaves_with_data_of_others_ends_the_run(tmp_path):
