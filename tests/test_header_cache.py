@@ -142,8 +142,11 @@ def test_few_files_are_not_kept(tmp_path, cache):
 def test_100_000_files(tmp_path, cache):
     made(tmp_path / "in", 100_000, tmp_path)
     first = index_of(tmp_path / "in")
-    begin = time.perf_counter()
-    second = index_of(tmp_path / "in")
-    seconds = time.perf_counter() - begin
-    assert second == first
-    assert seconds < 4, seconds  # on a machine that does other things; alone 2
+    seconds = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        second = index_of(tmp_path / "in")
+        seconds.append(time.perf_counter() - begin)
+        assert second == first
+    print(f"{min(seconds):.2f} s")
+    assert min(seconds) < 4  # on a machine that does other things; alone 2

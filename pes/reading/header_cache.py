@@ -7,12 +7,13 @@ could not be read.
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ class HeaderCache:
     def known(self, marks: Mapping[str, tuple[int, int]]) -> dict[str, list[Trace]]:
         """Return the traces of the files that are as they were; ``marks``: size and time of change (ns) by path."""
         try:
-            with contextlib.closing(self._open()) as database:
+            with contextlib.closing(self._open()) as database, _no_collection():
                 same = {p for p, *mark in database.execute("SELECT * FROM file") if marks.get(p) == tuple(mark)}
                 found: dict[str, list[Trace]] = {path: [] for path in same}
                 for path, *values in database.execute("SELECT * FROM trace ORDER BY rowid"):
@@ -92,6 +93,18 @@ class HeaderCache:
         with contextlib.suppress(OSError):
             if not isinstance(error, sqlite3.OperationalError):  # which may be a lock of another run
                 self.path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Make many objects, all of which stay, without looking for cycles among them again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def marks_of(paths: Iterable[str]) -> dict[str, tuple[int, int]]:

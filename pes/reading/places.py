@@ -59,7 +59,17 @@ def _below(folder: str, unreadable: dict[str, str]) -> Iterator[str]:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        yield from (path for path in (os.path.join(at, name) for name in names) if os.path.isfile(path))
+        regular = _regular(at)
+        yield from (os.path.join(at, name) for name in names if name in regular)
+
+
+def _regular(folder: str) -> set[str]:
+    """Return the names of the regular files in a folder, also through links; none if it has just gone."""
+    try:
+        with os.scandir(folder) as entries:  # which mostly knows without another call for each
+            return {entry.name for entry in entries if entry.is_file()}
+    except OSError:
+        return set()
 
 
 def _is_data(path: str) -> bool:
