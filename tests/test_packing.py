@@ -15,7 +15,7 @@ BANDS = (Band.of(400, 20, 1.0, (0.1, 0.4), 0.0),)
 SIDE, WINDOWS = 4, 3
 
 
-def member():
+def member(block=0):
     return BlockOfSlots(BANDS, WINDOWS, SIDE, 1)
 
 

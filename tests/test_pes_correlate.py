@@ -1,6 +1,10 @@
 """Tiled correlation: known delays, a plain float64 loop, bits that do not depend on company."""
 
+import os
+import subprocess
+import sys
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +15,7 @@ from streams import conditioned, correlate, correlate_all, run_chain
 from xcorr.core import ElementError
 from xcorr.pes import CorrelateStrips, TransformStation
 from xcorr.pes.correlating import correlate as element
+from xcorr.pes.correlating import tiles
 from xcorr.pes.correlating.gridding import gridding
 from xcorr.pes.correlating.layout import Layout
 from xcorr.pes.correlating.rows import StripEnd
@@ -151,6 +156,30 @@ def test_every_place_in_a_large_block_has_the_same_numbers_and_bits(rng, station
         expected = reference.correlate_pair(cut[one, a], cut[other, b], [True, True], LAGS, RATE, BAND, 0.01, "phase")
         got = np.frombuffer(bits, np.float32)
         assert np.abs(got - expected).max() <= 3e-6 * np.abs(expected).max()
+
+
+KERNELS = ("SkylakeX", "Haswell", "Sandybridge", "Nehalem")
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_few_stations_have_the_bits_of_many(kernel):
+    """Whatever the processor is: with the kernels of OpenBLAS that this one can run."""
+    environment = {**os.environ, "OPENBLAS_CORETYPE": kernel, "PYTHONPATH": str(Path(__file__).parent)}
+    program = "import few_and_many; few_and_many.main()"
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=100)
+    if "Illegal instruction" in done.stderr or done.returncode < 0:
+        pytest.skip(f"this processor cannot run the kernels for {kernel}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[:2] == ["same", "bits,"]
+
+
+def test_a_processor_of_which_nothing_is_known_takes_whole_products(monkeypatch):
+    monkeypatch.setattr(tiles, "UNITS", ((1, 1),))
+    tiles.units.cache_clear()
+    try:
+        assert tiles.units() == (tiles.GROUP, tiles.WIDE)
+    finally:
+        tiles.units.cache_clear()
 
 
 def test_components_of_several_slots_per_station(rng):

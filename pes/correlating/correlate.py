@@ -150,8 +150,9 @@ class CorrelateStrips(GenericPE):
         if len(chunk.done) == len(chunk.strips):
             del self._chunks[item.chunk.index]
 
-    def _member(self) -> BlockOfSlots:
-        return BlockOfSlots(self.bands, self.windows, self.layout.block, self._how.copies)
+    def _member(self, block: int) -> BlockOfSlots:
+        slots = len(self.layout.stations_of(block)) * len(self.layout.components)
+        return BlockOfSlots(self.bands, self.windows, slots, self._how.copies, self.layout.block)
 
     def _take(self, chunk: _OpenChunk, station: int, item: SpectraBlock) -> None:
         number = self.layout.block_of(station)
@@ -186,11 +187,12 @@ class CorrelateStrips(GenericPE):
             return
         others = [b for b in range(block, self.layout.blocks) if b in chunk.blocks]
         stations, letters = self.layout.stations_of(block), len(self.layout.components)
-        copies, side = self._how.copies, self.layout.block
+        copies, slots = self._how.copies, len(stations) * letters
+        widest = max(chunk.blocks[number].side for number in others)
         for k, bins in enumerate(self._bins):
-            if k not in self._room:
-                self._room[k] = np.empty(GROUP * side * bins, np.complex64)
-            for low in range(0, min(side, len(stations) * letters), GROUP):
+            if k not in self._room or len(self._room[k]) < min(GROUP, slots) * widest * bins:
+                self._room[k] = np.empty(min(GROUP, slots) * widest * bins, np.complex64)
+            for low in range(0, slots, GROUP):
                 members = stations[low // letters : (low + GROUP) // letters]
                 for piece, (start, stop) in enumerate(self._substacks):
                     windows = slice(start * copies, stop * copies)
@@ -201,7 +203,7 @@ class CorrelateStrips(GenericPE):
                         if partners:
                             second = chunk.blocks[number]
                             left = low // EDGE * EDGE if number == block else 0  # a block with itself: from low on
-                            shape = min(GROUP, side - low), side - left, bins
+                            shape = min(GROUP, slots - low), second.side - left, bins
                             spectra = self._room[k][: math.prod(shape)].reshape(shape)
                             packed = second.bands[k].packed[:, left:, windows]
                             self._arrays.cross_spectra(conjugates, packed, spectra, self._griddings[k])

@@ -15,11 +15,11 @@ _LOCK = threading.Lock()  # instances in threads may ask for the same new chunk 
 class PackedChunk:
     """The blocks of a chunk. The correlator that gets a station's item first packs the station.
 
-    ``new_block`` makes an empty block. Other correlators do not pack this station again. Before they compute, they
-    wait until the first one has packed it.
+    ``new_block`` makes an empty block of a number. Other correlators do not pack this station again. Before they
+    compute, they wait until the first one has packed it.
     """
 
-    def __init__(self, new_block: Callable[[], BlockOfSlots]) -> None:
+    def __init__(self, new_block: Callable[[int], BlockOfSlots]) -> None:
         self.blocks: dict[int, BlockOfSlots] = {}
         self._new_block = new_block
         self._taken: set[int] = set()
@@ -34,7 +34,7 @@ class PackedChunk:
                 return
             self._taken.add(station)
             if block not in self.blocks:
-                self.blocks[block] = self._new_block()
+                self.blocks[block] = self._new_block(block)
             one = self.blocks[block]
             one.expect(slots)
         try:
@@ -57,7 +57,7 @@ class PackedChunk:
             return self._failure
 
 
-def packed_chunk(in_common: dict[str, Any], index: int, new_block: Callable[[], BlockOfSlots]) -> PackedChunk:
+def packed_chunk(in_common: dict[str, Any], index: int, new_block: Callable[[int], BlockOfSlots]) -> PackedChunk:
     """Return the chunk that the instances of an element share. It is freed when no instance uses it any more."""
     with _LOCK:
         chunks = in_common.setdefault("chunks", weakref.WeakValueDictionary())

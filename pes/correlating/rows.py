@@ -56,13 +56,12 @@ class CorrelationRows:
         return strip_key(self.chunk, self.strip)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class StripEnd:
-    """Says that all rows of a strip in a chunk have been sent. ``accounts`` are those of all slots of the strip."""
+class OfStrip:
+    """Identity and key of an item of a strip in a chunk."""
 
+    __slots__ = ()  # without this, the subclasses with slots would have a __dict__ as well
     chunk: Chunk
     strip: int
-    accounts: tuple[SlotAccount, ...]
 
     @property
     def identity(self) -> str:
@@ -73,6 +72,15 @@ class StripEnd:
     def key(self) -> int:
         """The key of the strip."""
         return strip_key(self.chunk, self.strip)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StripEnd(OfStrip):
+    """Says that all rows of a strip in a chunk have been sent. ``accounts`` are those of all slots of the strip."""
+
+    chunk: Chunk
+    strip: int
+    accounts: tuple[SlotAccount, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,12 +1,14 @@
 """Tiles: packed window spectra of blocks of stations, their cross spectra, and correlations at short lags.
 
-For one frequency, one matrix product over windows gives all pairs of two blocks. Products are padded with zeros to one
-size, are never split over windows, and use one BLAS thread. So the bits of a pair depend neither on the other stations
-nor on the worker that computes them.
+For one frequency, one matrix product over windows gives all pairs of two blocks. Products are padded with zeros to
+sizes that BLAS sums in one order (:func:`units`), are never split over windows, and use one BLAS thread. So the bits of
+a pair depend neither on the other stations nor on the worker that computes them.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 from collections.abc import Callable
 
@@ -22,7 +24,40 @@ BATCH = 32  # rows per inverse FFT call
 LINE = 64  # bytes of a line of the cache
 APART = 8  # extra values between the products of two frequencies, so that they use different lines of the cache
 EDGE = 16  # second blocks begin at multiples of so many slots, so that no vector of the processor is cut
-GROUP = 24  # slots of the first block multiplied at once; OpenBLAS sums all rows of such a product in one order
+GROUP = 24  # slots of the first block multiplied at once, at most; OpenBLAS sums all rows of it in one order
+WIDE = 64  # columns that stand for any number of them
+UNITS = ((6, 8), (12, 16))  # rows and columns whose multiples most processors sum as they sum GROUP rows
+
+
+@functools.cache
+def units() -> tuple[int, int]:
+    """Return numbers of rows and columns whose multiples BLAS sums as it sums GROUP x WIDE products.
+
+    OpenBLAS has a kernel for each processor, and takes what is left over from whole steps of the kernel in another
+    order. Therefore this is found by trying, once in each process.
+    """
+    rng, windows = np.random.default_rng(0), (2, 3, 24, 37)
+    factors = [rng.standard_normal((GROUP + WIDE, 2 * w), np.float32).view(np.complex64) for w in windows]
+
+    def same(rows: int, columns: int) -> bool:
+        for both in factors:
+            first, second = both[:GROUP], both[GROUP:]
+            whole = first @ second.T
+            for r, c in itertools.product(range(rows, GROUP + 1, rows), range(columns, WIDE + 1, columns)):
+                if not np.array_equal(first[:r] @ second[:c].T, whole[:r, :c]):
+                    return False
+        return True
+
+    return next((unit for unit in UNITS if same(*unit)), (GROUP, WIDE))
+
+
+def padded(slots: int, unit: int, most: int) -> int:
+    """Return the next multiple of a unit, at most ``most``.
+
+    >>> padded(3, 8, 64), padded(60, 16, 63)
+    (8, 63)
+    """
+    return min(-(-slots // unit) * unit, most)
 
 
 Conjugates = Callable[[slice], Complex64]  # of a range of frequencies: [frequency, GROUP, window]
@@ -34,12 +69,12 @@ def cross_spectra(first: Conjugates, second: Complex64, out: Complex64, gridding
     ``second`` is [frequency, slot, window], or a view whose last two axes BLAS can read. ``first`` returns conjugate
     spectra. With padding these are of more slots than ``out`` has.
     """
-    rows, columns = GROUP, second.shape[1]
-    size = rows * columns
     if second.shape[2] == 1 and gridding is None:  # one window: nothing to sum, so no product of matrices
         a, b = (np.ascontiguousarray(x[..., 0].T) for x in (first(slice(None))[:, : len(out)], second))
         np.multiply(a[:, None], b, out=out)
         return
+    rows, columns = first(slice(0, 1)).shape[1], second.shape[1]
+    size = rows * columns
     second = second.transpose(0, 2, 1)
     if gridding is None:
         room = np.empty((SLAB, size + APART), np.complex64)
@@ -110,14 +145,15 @@ def at_a_line(*shape: int) -> Complex64:
 
 
 class Block:
-    """Spectra of a block of slots in a chunk, ``packed`` [frequency, slot, window].
+    """Spectra of a block of slots in a chunk, ``packed`` [frequency, slot, window], padded to at most ``most`` slots.
 
     ``copies`` spectra belong to each window (2 for the phase correlation). Call :meth:`clear_absent` before
     correlating.
     """
 
-    def __init__(self, grid: SpectralGrid, windows: int, side: int, copies: int = 1) -> None:
-        self.grid, self.copies = grid, copies
+    def __init__(self, grid: SpectralGrid, windows: int, slots: int, copies: int = 1, most: int = 0) -> None:
+        self.grid, self.copies, self.slots = grid, copies, slots
+        self.side = side = padded(slots, units()[1], max(most, slots))
         self.packed = at_a_line(grid.bins, side, windows * copies)
         self._absent = set(range(side))
         self.autospectra: dict[int, Float32] = {}
@@ -137,15 +173,16 @@ class Block:
             self._absent.clear()
 
     def conjugates(self, first_slot: int, windows: slice, often: bool) -> Conjugates:
-        """Return a function for conjugate spectra of GROUP slots, zero-padded; ``often``: keep all of them."""
-        part = self.packed[:, first_slot : first_slot + GROUP, windows]
+        """Return a function for conjugate spectra of up to GROUP slots, zero-padded; ``often``: keep all of them."""
+        rows = padded(min(GROUP, self.slots - first_slot), units()[0], GROUP)
+        part = self.packed[:, first_slot : first_slot + rows, windows]
 
         def conjugate(frequencies: slice) -> Complex64:
             chosen = part[frequencies]
-            padded = np.empty((len(chosen), GROUP, chosen.shape[2]), np.complex64)
-            np.conjugate(chosen, out=padded[:, : chosen.shape[1]])
-            padded[:, chosen.shape[1] :] = 0
-            return padded
+            found = np.empty((len(chosen), rows, chosen.shape[2]), np.complex64)
+            np.conjugate(chosen, out=found[:, : chosen.shape[1]])
+            found[:, chosen.shape[1] :] = 0
+            return found
 
         return conjugate(slice(None)).__getitem__ if often else conjugate
 

@@ -12,7 +12,7 @@ from xcorr.mappings import engine
 from xcorr.mappings.engine import available_cores
 from xcorr.network.survey import Survey
 from xcorr.pes.correlating.gridding import gridding
-from xcorr.pes.correlating.tiles import GROUP
+from xcorr.pes.correlating.tiles import GROUP, padded, units
 from xcorr.pes.items import Chunk
 from xcorr.pes.preparing.estimator import Estimator
 from xcorr.pes.preparing.whiten import Band
@@ -145,9 +145,12 @@ def memory_bytes(recipe: Recipe, found: Survey, workers: int, open_chunks: int) 
     letters, layout = len(settings.components), found.generations[-1].layout
     shares = mapping.one_process  # workers share packed spectra, and reuse the memory that another has freed
     owners = min(workers, max(len(layout.strips), 1) * (1 if shares else max(len(found.chunks), 1)))
-    packed = layout.blocks * layout.block * spectra * open_chunks * (1 if shares else owners)
+    rows, columns = units()
+    side = padded(min(layout.stations_per_block, layout.stations) * letters, columns, layout.block)
+    packed = layout.blocks * side * spectra * open_chunks * (1 if shares else owners)
     kept = windows * copies if layout.blocks > 1 else 0  # conjugates are kept if they meet several blocks
-    room = owners * sum(_room(b, layout.block, kept, recipe.estimator) for b in recipe.bands)
+    group = padded(side, rows, GROUP)
+    room = owners * sum(group * _room(b, side, kept, recipe.estimator) for b in recipe.bands)
     trace = letters * settings.data.chunk_s * settings.condition.rate_hz
     working = workers * (40 * trace + 4 * letters * spectra)
     under_way = workers * 1e6 * mapping.costs.between_mb
@@ -156,7 +159,7 @@ def memory_bytes(recipe: Recipe, found: Survey, workers: int, open_chunks: int) 
 
 
 def _room(band: Band, block: int, windows: int, how: Estimator) -> int:
-    """Return the bytes that a correlator needs for a tile: cross spectra (perhaps gridded too) and conjugates."""
+    """Return the bytes that a correlator needs for a slot of the first block: cross spectra, and conjugates."""
     short = None if how.is_ratio else gridding(band.grid)
     sums = band.grid.bins if short is None else 2 * short.bins
-    return 8 * GROUP * (block * sums + windows * band.grid.bins)
+    return 8 * (block * sums + windows * band.grid.bins)

@@ -17,11 +17,12 @@ BAR = 24
 
 
 def summarize(workers: Sequence[WorkerStatistics]) -> dict[str, Any]:
-    """Return the totals of all workers: items by element, bytes by connection, CPU and wall seconds by worker."""
+    """Return the totals of all workers: items and seconds by element, bytes by connection, seconds by worker."""
     items: dict[str, int] = {}
-    for worker in workers:
-        for instance in worker.instances:
-            items[instance.element] = items.get(instance.element, 0) + instance.received
+    seconds: dict[str, float] = {}
+    for instance in (i for worker in workers for i in worker.instances):
+        items[instance.element] = items.get(instance.element, 0) + instance.received
+        seconds[instance.element] = round(seconds.get(instance.element, 0.0) + instance.seconds, 3)
     moved: dict[str, int] = {}
     for worker in workers:
         for connection, (_, size) in worker.moved.items():
@@ -29,6 +30,7 @@ def summarize(workers: Sequence[WorkerStatistics]) -> dict[str, Any]:
     return {
         "seconds": max((w.seconds for w in workers), default=0.0),
         "items": items,
+        "element_seconds": seconds,
         "bytes_moved": moved,
         "cpu_seconds": {str(w.worker): round(w.cpu_seconds, 3) for w in workers},
         "wall_seconds": {str(w.worker): round(w.seconds, 3) for w in workers},
