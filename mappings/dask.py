@@ -29,11 +29,11 @@ from xcorr.mappings.dask_client import DaskError, Event, client, listeners, thre
 from xcorr.mappings.dask_host import BEGIN_S, Heard, Place, close_places, open_places, serve
 from xcorr.mappings.engine import Costs, Engine, Outcome, available_cores
 from xcorr.mappings.hosts import software
-from xcorr.mappings.work import Gathering, opened, pack, refuse_within_import, script_of_main, search_path
+from xcorr.mappings.work import Gathering, opened, pack_all, refuse_within_import, search_path
 
 SESSION = uuid.uuid4().hex
 WAIT_S = 0.2
-PATIENCE_S = 10.0  # after which it is said that Dask workers have not begun
+PATIENCE_S = 10.0  # after which it is said what a run waits for
 CLOSE_S = 5.0  # longest wait for the end of processes of a run that has failed
 _log = logging.getLogger("xcorr.mappings")
 
@@ -73,8 +73,11 @@ class DaskMapping(Engine):
         """
         refuse_within_import()
         cluster = client(self.scheduler, asked or available_cores())
-        until = time.monotonic() + self.wait_s
-        while (there := sum(threads(cluster).values())) < (asked or 1) and time.monotonic() < until:
+        begin, told = time.monotonic(), False
+        while (there := sum(threads(cluster).values())) < (asked or 1) and time.monotonic() < begin + self.wait_s:
+            if time.monotonic() > begin + PATIENCE_S and not told:
+                told = True
+                _log.warning("waiting up to %g s for Dask workers: %d of %d threads", self.wait_s, there, asked or 1)
             check()
             time.sleep(WAIT_S)
         if not there:
@@ -83,7 +86,7 @@ class DaskMapping(Engine):
                 "(run.dask.wait_s); start some (dask worker ADDRESS), or let the cluster scale up"
             )
         if asked and there < asked:
-            _log.warning("the Dask cluster has %d threads, and %d were asked for; going on with these", there, asked)
+            _log.warning("the Dask cluster has %d thread(s), and %d were asked for; going on with those", there, asked)
         return min(asked or there, there)
 
     def execute(self, plan: Plan, observers: Sequence[Observer] = ()) -> Outcome:
@@ -100,10 +103,10 @@ class DaskMapping(Engine):
 class _Run:
     """One run on a cluster."""
 
-    def __init__(self, client: Any, plan: Plan, observers: Sequence[Observer]) -> None:
-        self.client, self.plan, self.observers = client, plan, observers
+    def __init__(self, cluster: Any, plan: Plan, observers: Sequence[Observer]) -> None:
+        self.client, self.plan, self.observers = cluster, plan, observers
         self.name, self.key = uuid.uuid4().hex, os.urandom(16)
-        self.at = _spread(threads(client), plan.workers)
+        self.at = _spread(threads(cluster), plan.workers)
         self.began: set[str] = set()  # addresses of Dask workers that have begun the work of this run
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.heard = Gathering(range(plan.workers), observers)
@@ -152,14 +155,10 @@ class _Run:
 
     def _submit(self, places: dict[int, Place]) -> dict[str, Any]:
         """Hand out the work; return the future of each Dask worker, by its address."""
-        script = script_of_main()
+        work = pack_all(self.plan, self.observers)
         futures: dict[str, Any] = {}
         for address in dict.fromkeys(self.at):
-            mine = {
-                number: pack(self.plan, self.observers, number, script)
-                for number, place in enumerate(self.at)
-                if place == address
-            }
+            mine = {number: work[number] for number, place in enumerate(self.at) if place == address}
             key = f"xcorr-{self.name}-{len(futures)}"
             how = {"workers": [address], "allow_other_workers": False, "retries": 0, "pure": False, "priority": 1}
             with warnings.catch_warnings():
@@ -250,7 +249,7 @@ class _Run:
             _log.warning("workers on Dask may not have been told to end: %s: %s", type(error).__name__, error)
 
 
-def _spread(threads: dict[str, int], count: int) -> list[str]:
+def _spread(free: dict[str, int], count: int) -> list[str]:
     """Return the address of the Dask worker for each worker, so that all have about equal shares of their threads."""
-    turns = sorted((k / n, address) for address, n in threads.items() for k in range(n))
+    turns = sorted((k / n, address) for address, n in free.items() for k in range(n))
     return sorted(address for _, address in turns[:count])

@@ -30,7 +30,8 @@ class DaskError(XcorrError, RuntimeError):
 Event = list[bytes | str] | str
 listeners: dict[str, Callable[[Event], None]] = {}  # of runs, by name
 _lock = threading.Lock()
-_clients: dict[tuple[int, str | None, int], Any] = {}  # by process, scheduler, and threads of a cluster of its own
+_clients: dict[tuple[str | None, int], Any] = {}  # by scheduler, and threads of a cluster of its own
+_owner = os.getpid()  # of the connections
 
 
 def client(scheduler: str | None, threads: int) -> Any:
@@ -39,8 +40,17 @@ def client(scheduler: str | None, threads: int) -> Any:
     ``scheduler`` is an address or the path of a scheduler file. Raises DaskError if Dask is not installed, or if no
     scheduler answers.
     """
-    key = (os.getpid(), scheduler, threads if scheduler is None else 0)
+    global _owner
+    if scheduler is not None:
+        scheduler = scheduler.rstrip("/")  # as Dask writes addresses
+    if _clients and os.getpid() != _owner:
+        raise DaskError(
+            "this process was forked of one that is connected to Dask, and has not the threads of Dask; start it by "
+            'multiprocessing.get_context("spawn")'
+        )
+    key = (scheduler, threads if scheduler is None else 0)
     with _lock:
+        _owner = os.getpid()
         if key in _clients and _clients[key].status != "running":  # its scheduler has gone
             with contextlib.suppress(Exception):  # of any kind that is still under way in it
                 _clients.pop(key).close(timeout=1)
@@ -54,14 +64,25 @@ def client(scheduler: str | None, threads: int) -> Any:
 def _same(new: Any) -> Any:
     """Return the client that this process has of a scheduler, known by another name or not; else the new one."""
     for known in _clients.values():
-        if known.status == "running" and known.scheduler.address == new.scheduler.address:
+        if known.status == "running" and _id_of(known) == _id_of(new):
             new.close()
             return known
     logging.getLogger("distributed.client").addFilter(_is_news)
     new.subscribe_topic(TOPIC, _heard)
     new.subscribe_topic("all", _seen)  # a topic of Dask's own
-    atexit.register(_closed, new)
+    _at_exit(lambda: _closed(new))
     return new
+
+
+def _id_of(client: Any) -> str:
+    """Return the name of a client's scheduler, which may have several addresses."""
+    return str(client.scheduler_info(n_workers=0)["id"])
+
+
+def _at_exit(end: Callable[[], object]) -> None:
+    """Call something when this process ends, and not when one ends that was forked of it."""
+    owner = os.getpid()
+    atexit.register(lambda: end() if os.getpid() == owner else None)
 
 
 def _closed(found: Any) -> None:
@@ -112,7 +133,7 @@ def _own(threads: int) -> Any:
             )
         )
         found = stack.enter_context(dask.Client(cluster, set_as_default=False))
-        atexit.register(stack.pop_all().close)
+        _at_exit(stack.pop_all().close)
     return found
 
 

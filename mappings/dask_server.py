@@ -54,7 +54,7 @@ def _end_with_host(connection: Connection, worker: int) -> None:
     process = os.pidfd_open(worker)
     ends.register(process, select.POLLIN)
     ends.register(connection.fileno(), select.POLLRDHUP)  # what comes is for the worker to read
-    if process not in dict(ends.poll()):
+    if connection.fileno() in dict(ends.poll()):  # the worker, which notices it too, may have ended by now
         os.killpg(0, signal.SIGKILL)
     os.close(process)
 

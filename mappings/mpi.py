@@ -30,7 +30,7 @@ from xcorr.core.observe import WorkerStatistics
 from xcorr.mappings.door import Door
 from xcorr.mappings.engine import Costs, Engine, Outcome, available_cores, merge_results, tell_progress
 from xcorr.mappings.limits import allow_descriptors, short_place
-from xcorr.mappings.work import Gathering, opened, pack, refuse_within_import, script_of_main
+from xcorr.mappings.work import Gathering, opened, pack_all, refuse_within_import
 
 INSTALL = "pip install 'xcorr[mpi-local]' (mpi4py with an MPI of its own), or 'xcorr[mpi]' where an MPI is installed"
 RANK_VARIABLES = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")
@@ -164,8 +164,7 @@ def _join(plan: Plan | None, observers: Sequence[Observer]) -> Outcome | None:
 def _start(plan: Plan, observers: Sequence[Observer]) -> Outcome:
     """Start mpiexec, hand every rank its work, and gather reports until all have finished."""
     program = _mpiexec()
-    script = script_of_main()
-    work = [pack(plan, observers, k, script) for k in range(plan.workers)]
+    work = pack_all(plan, observers)
     allow_descriptors(plan.workers + 64)
     key = os.urandom(16)
     with (

@@ -46,13 +46,13 @@ from xcorr.mappings.work import (
     Packed,
     Reporter,
     UnguardedScript,
+    needs_script,
     opened,
     pack,
     refuse_within_import,
     unpack,
 )
 
-OWN, MAIN = "xcorr.", b"__main__"  # the application's own elements need nothing of the script
 DESCRIPTORS = 8  # about so many descriptors of this process for each worker
 GRACE_S = 1.0
 WAIT_S = 0.5
@@ -78,13 +78,12 @@ class ProcessesMapping(Engine):
         refuse_within_import()
         work = [pack(plan, observers, k) for k in range(plan.workers)]
         modules = {type(node.element).__module__ for node in plan.nodes}
-        own = all(name.startswith(OWN) for name in modules) and not any(MAIN in part.work for part in work)
         allow_descriptors(DESCRIPTORS * plan.workers + 64)
         with held():
             context = _context(modules)
             team = _Team(context, plan)
             try:
-                with _without_script() if own else contextlib.nullcontext():
+                with contextlib.nullcontext() if needs_script(plan, work) else _without_script():
                     team.start(work)
                 outcome = team.gather(observers)
                 team.end()

@@ -36,7 +36,7 @@ from xcorr.mappings.storm_home import cache
 from xcorr.mappings.storm_nimbus import Nimbus, StormError, idl
 from xcorr.mappings.storm_topology import placed, topology
 from xcorr.mappings.storm_worker import STOP
-from xcorr.mappings.work import Gathering, opened, pack, refuse_within_import, script_of_main
+from xcorr.mappings.work import Gathering, opened, pack_all, refuse_within_import
 
 PROGRAM = "xcorr-storm-worker"
 BEGIN_S = 120.0  # longest wait until all tasks have reported
@@ -127,8 +127,7 @@ class _Run:
     def __init__(self, plan: Plan, observers: Sequence[Observer]) -> None:
         self.observers, self.jvms = observers, plan.workers
         self.plan, self.stages = placed(plan)
-        script = script_of_main()
-        self.work = [pack(self.plan, observers, k, script) for k in range(self.plan.workers)]
+        self.work = pack_all(self.plan, observers)
         self.name = f"xcorr-{uuid.uuid4().hex[:12]}"
         shared = Path("/dev/shm")
         self.memory = Path(shared if shared.is_dir() else tempfile.gettempdir(), self.name)

@@ -22,6 +22,7 @@ from xcorr.core.message import Report, Stopped
 from xcorr.core.observe import WorkerStatistics
 from xcorr.mappings.engine import Outcome, merge_results, tell_progress
 
+OWN, MAIN = "xcorr.", b"__main__"  # modules of the application; the module of a script, in pickles
 UNGUARDED = 97  # exit code of a worker whose import of the script would start the run again
 UNGUARDED_TEXT = (
     "this script starts its run again in every worker that imports it; put the call below "
@@ -83,11 +84,26 @@ def refuse_within_import() -> None:
         os._exit(UNGUARDED)
 
 
-def pack(plan: Plan, observers: Sequence[Observer], worker: int, script: str | None = None) -> Packed:
+def pack_all(plan: Plan, observers: Sequence[Observer]) -> list[Packed]:
+    """Return the work of every worker, with the script that runs as ``__main__`` here, if they need its classes.
+
+    Raises what :func:`pack` raises.
+    """
+    parts = [pack(plan, observers, k) for k in range(plan.workers)]
+    script = script_of_main() if needs_script(plan, parts) else None
+    return [part._replace(script=script) for part in parts]
+
+
+def needs_script(plan: Plan, parts: Sequence[Packed]) -> bool:
+    """Return whether workers may need the script: the application's own elements need nothing of it."""
+    own = all(type(node.element).__module__.startswith(OWN) for node in plan.nodes)
+    return not own or any(MAIN in part.work for part in parts)
+
+
+def pack(plan: Plan, observers: Sequence[Observer], worker: int) -> Packed:
     """Return the work of one worker: its part of the plan, and the path, files and log levels of this process.
 
-    ``script`` is the script that runs as ``__main__`` here, because the worker needs its classes. Raises XcorrError if
-    an element cannot be sent to another process. The text names the element.
+    Raises XcorrError if an element cannot be sent to another process. The text names the element.
     """
     try:
         work = pickle.dumps((plan.for_worker(worker), tuple(observers)), 5)
@@ -98,7 +114,7 @@ def pack(plan: Plan, observers: Sequence[Observer], worker: int, script: str | N
         folder = os.getcwd()
     except FileNotFoundError:  # it has been removed
         folder = ""
-    return Packed(sys.argv, search_path(), script, loaded_files(), folder, _levels(), work)
+    return Packed(sys.argv, search_path(), None, loaded_files(), folder, _levels(), work)
 
 
 def search_path() -> list[str]:
@@ -142,9 +158,10 @@ def unpack(packed: Packed, reporter: Reporter) -> tuple[Plan, tuple[Observer, ..
 
 
 def script_of_main() -> str | None:
-    """Return the script that runs as ``__main__``, whose classes workers need to find."""
+    """Return the script that runs as ``__main__``, whose classes workers need to find; None if it is no file."""
     main = sys.modules["__main__"]
-    return None if getattr(main, "__spec__", None) is not None else getattr(main, "__file__", None)
+    path = None if getattr(main, "__spec__", None) is not None else getattr(main, "__file__", None)
+    return path if path is not None and os.path.isfile(path) else None  # a program may come from standard input
 
 
 def _levels() -> dict[str, int]:

@@ -68,7 +68,7 @@ class DaskCluster:
         return self.processes("multiprocessing.spawn") or self.processes("multiprocessing-fork")
 
     def close(self):
-        for key in [key for key in dask_client._clients if key[1] == str(self.file)]:
+        for key in [key for key in dask_client._clients if key[0] == str(self.file)]:
             dask_client._clients.pop(key).close()  # else it tries to find the scheduler again
         for program in self.programs.values():
             program.send_signal(signal.SIGKILL)

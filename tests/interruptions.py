@@ -1,6 +1,9 @@
 """Work that is interrupted, and what damage that leaves."""
 
+import os
+import signal
 import subprocess
+import threading
 import time
 
 import pytest
@@ -41,3 +44,28 @@ def killed_and_repeated(command, waits_s):
         process.wait()
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def killed_in_the_middle(folder, shards, victim, run):
+    """Run a campaign, and kill the process ``victim()`` once it has shards, of ``shards``; return what was run.
+
+    Also returns how many shards there were.
+    """
+    killed = []
+
+    def there():
+        return len(list((folder / "shards").glob("*.h5")))
+
+    def kill():
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not there():
+            time.sleep(0.02)
+        os.kill(victim(), signal.SIGKILL)
+        killed.append(there())
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    finished = run()
+    thread.join()
+    assert 0 < killed[0] < shards, "the kill came in the middle"
+    return finished, killed[0]

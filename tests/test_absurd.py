@@ -13,6 +13,8 @@ from conftest import ROOT
 from xcorr.campaign import calibration
 from xcorr.observers.progress import Progress
 from xcorr.pes.reading.places import files_at
+from xcorr.pes.reading.sds import Sds, SdsOptions
+from xcorr.pes.reading.source import Wanted
 from xcorr.settings import Settings
 from xcorr.store.verify import problems
 
@@ -94,6 +96,24 @@ def test_links_in_a_circle_end(tmp_path):
     assert len(files_at(f"{tmp_path}/**")) == 2
     assert files_at(str(tmp_path / "a")) == files_at(f"{tmp_path}/a/**")
     assert files_at(f"{tmp_path}/*/x.*") == [str(tmp_path / "a" / "x.xml")]
+
+
+def test_a_link_that_leads_nowhere_takes_nothing_with_it(tmp_path):
+    """Of a folder with a link in a circle, the other files are read, by every way to look for them."""
+    folder = tmp_path / "2024" / "XX" / "AAA" / "BHZ.D"
+    folder.mkdir(parents=True)
+    names = [f"XX.AAA..BHZ.D.2024.00{day}" for day in (1, 2)]
+    for name in names:
+        (folder / name).write_bytes(b"")
+    circles = [folder / "circle", folder.parent / "circle", tmp_path / "circle"]
+    for circle in circles:
+        circle.symlink_to(circle)
+    unreadable = {}
+    assert [path.rpartition("/")[2] for path in files_at(str(tmp_path), unreadable=unreadable)] == names
+    assert set(unreadable) == {str(circle) for circle in circles}
+    index = Sds(str(tmp_path), SdsOptions()).index(Wanted((("*", "*"),)))
+    assert [c.path.rpartition("/")[2] for c in index.coverages["XX", "AAA"]] == names
+    assert set(index.unreadable) == {str(circle) for circle in circles}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import synthetic
 
 SHORT = [("threads", 2), ("processes", 2), ("mpi", 3)]
-EVERY = [(m, n) for m in ("threads", "processes", "mpi") for n in (1, 2, 3, 5)]
+EVERY = [(m, n) for m in ("threads", "processes", "mpi", "dask") for n in (1, 2, 3, 5)]
 LONG = [pytest.param(m, n, marks=pytest.mark.slow) for m, n in EVERY if (m, n) not in SHORT]
 COMBINATIONS = [*SHORT, *LONG]
 

@@ -555,7 +555,7 @@ def kill_again_and_again(arguments, folder, whole, kills, seed, wait_for):
     assert list(folder.rglob(".*.part")) == []
 
 
-MAPPINGS = ["sequential", "threads", "processes", "mpi"]
+MAPPINGS = ["sequential", "threads", "processes", "mpi", pytest.param("dask", marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("mapping", MAPPINGS)

@@ -328,7 +328,11 @@ def test_doctor_names_what_works_and_what_the_source_holds(tmp_path, invoke, mon
 
 
 QUICK = (("2>&-", "sequential"), (">&- 2>&- <&-", "processes"))
-CLOSED = [(c, m) for c in ("2>&-", ">&-", "<&-", ">&- 2>&- <&-") for m in ("sequential", "threads", "processes", "mpi")]
+CLOSED = [
+    (c, m)
+    for c in ("2>&-", ">&-", "<&-", ">&- 2>&- <&-")
+    for m in ("sequential", "threads", "processes", "mpi", "dask")
+]
 
 
 @pytest.mark.parametrize(

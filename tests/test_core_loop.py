@@ -414,7 +414,7 @@ def test_nothing_is_written_after_a_run_on_threads_has_failed():
     assert written == ["tried"]
 
 
-@pytest.mark.parametrize("mapping", ["sequential", "threads", "processes", "mpi"])
+@pytest.mark.parametrize("mapping", ["sequential", "threads", "processes", "mpi", "dask"])
 def test_a_run_within_an_except_block_is_like_any_other(mapping):
     expected = [2 * k for k in range(20)]
     try:

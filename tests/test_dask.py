@@ -16,6 +16,7 @@ from archives import weekly
 from conftest import ROOT
 from dask_cluster import DaskCluster
 from elements import chain
+from interruptions import killed_in_the_middle
 
 from xcorr import results
 from xcorr.campaign.run import run_campaign
@@ -123,7 +124,7 @@ def victims(cluster, which):
     return cluster.processes("dask_server")[-1:]  # a process of the run
 
 
-def killed_in_the_middle(tmp_path, which, wait_s=0.0):
+def require_a_soon_end(tmp_path, which, wait_s=0.0):
     errors = []
     with DaskCluster(tmp_path, 3) as running:
         thread = long_run(running, errors)
@@ -146,7 +147,7 @@ def killed_in_the_middle(tmp_path, which, wait_s=0.0):
 
 @pytest.mark.parametrize("which", ["worker", pytest.param("nanny", marks=pytest.mark.slow), "scheduler", "process"])
 def test_a_kill_ends_the_run_soon(tmp_path, which):
-    killed_in_the_middle(tmp_path, which)
+    require_a_soon_end(tmp_path, which)
 
 
 @pytest.mark.slow
@@ -154,7 +155,7 @@ def test_a_kill_ends_the_run_soon(tmp_path, which):
 def test_random_kills_never_hang(tmp_path, number):
     chance = random.Random(number)
     which = chance.choice(["worker", "nanny", "scheduler", "process"])
-    killed_in_the_middle(tmp_path, which, chance.uniform(0, 3))
+    require_a_soon_end(tmp_path, which, chance.uniform(0, 3))
 
 
 def test_work_that_dask_repeats_is_refused(tmp_path):
@@ -180,6 +181,7 @@ def free_port():
 PROGRAM = """
 import sys
 from elements import chain
+from interruptions import killed_in_the_middle
 from xcorr.core.testing import ListSink, ListSource, Slow
 from xcorr.mappings import run
 if __name__ == "__main__":
@@ -210,28 +212,18 @@ def test_the_end_of_the_caller_ends_the_run(cluster, tmp_path, how):
 @pytest.mark.parametrize("which", ["worker", pytest.param("nanny", marks=pytest.mark.slow)])
 def test_a_campaign_goes_on_with_the_workers_that_are_left(weeks, tmp_path, which, caplog):
     folder = tmp_path / "x.xcorr"
-    killed = []
     with DaskCluster(tmp_path, 3) as running:
-        how = weekly(
-            weeks, run={"mapping": "dask", "workers": 3, "dask.scheduler": str(running.file), "dask.wait_s": 1}
+        chosen = {"mapping": "dask", "workers": 3, "dask.scheduler": str(running.file), "dask.wait_s": 1}
+        finished, stored = killed_in_the_middle(
+            folder,
+            12,
+            lambda: victims(running, which)[0],
+            lambda: run_campaign(weeks / "stations.txt", folder, weekly(weeks, run=chosen)),
         )
-
-        def kill():
-            deadline = time.monotonic() + 60
-            while time.monotonic() < deadline and not list((folder / "shards").glob("*.h5")):
-                time.sleep(0.02)
-            os.kill(victims(running, which)[0], signal.SIGKILL)
-            killed.append(len(list((folder / "shards").glob("*.h5"))))
-
-        thread = threading.Thread(target=kill)
-        thread.start()
-        finished = run_campaign(weeks / "stations.txt", folder, how)
-        thread.join()
-    assert 0 < killed[0] < 12, "the kill came in the middle"
     assert finished.exit_code == 0
     assert list(differences(weeks / "whole.xcorr", folder)) == []
     assert "going on with what is stored" in caplog.text
-    assert finished.report["shards_kept"] >= killed[0]
+    assert finished.report["shards_kept"] >= stored
 
 
 def test_an_adaptive_cluster_keeps_workers_that_are_at_work():
@@ -278,7 +270,7 @@ def test_bad_clusters_are_named(tmp_path, monkeypatch):
 def test_fewer_threads_than_asked_for_are_said(cluster, caplog):
     outcome = on(cluster, chain(ListSource([1]), ListSink()), 5, wait_s=0.2)
     assert len(outcome.workers) == 3
-    assert "the Dask cluster has 3 threads, and 5 were asked for" in caplog.text
+    assert "the Dask cluster has 3 thread(s), and 5 were asked for" in caplog.text
 
 
 def test_other_software_on_a_host_is_refused(cluster, monkeypatch):
@@ -419,11 +411,41 @@ def test_modules_are_those_of_the_caller(cluster, tmp_path):
 def test_every_record_is_heard_once_whatever_the_scheduler_is_called(cluster, caplog):
     import json
 
+    caplog.set_level("INFO")
     address = json.loads(cluster.file.read_text())["address"]
-    for scheduler in (str(cluster.file), address, cluster.file):
+    port = address.rpartition(":")[2]
+    for scheduler in (str(cluster.file), address, cluster.file, f"{address}/", f"tcp://localhost:{port}"):
         caplog.clear()
         run(chain(ListSource(range(30)), e.Talking(), ListSink()), mapping="dask", options={"scheduler": scheduler})
         assert sum("got " in record.message for record in caplog.records) == 30
+
+
+def test_a_process_forked_of_one_that_is_connected_is_refused_and_harms_nothing(tmp_path):
+    script = tmp_path / "program.py"
+    script.write_text(
+        "import os\nfrom elements import chain\nfrom xcorr.core.testing import ListSink, ListSource\n"
+        "from xcorr.mappings import run\n"
+        "def go():\n"
+        "    found = run(chain(ListSource([1]), ListSink()), mapping='dask', workers=2)\n"
+        "    return [r['output'] for r in found.results.values()]\n"
+        "if __name__ == '__main__':\n"
+        "    print(go(), flush=True)\n"
+        "    child = os.fork()\n"
+        "    if child:\n"
+        "        print(os.waitpid(child, 0)[1])\n"
+        "    try:\n"
+        "        print(go())\n"
+        "    except Exception as error:\n"
+        "        print(error, flush=True)\n"
+        "    if not child:\n"
+        "        os._exit(0)  # as multiprocessing ends a process\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    first, refused, status, last = done.stdout.splitlines()
+    assert (first, status, last) == ("[[[1]]]", "0", "[[[1]]]")
+    assert refused.startswith("this process was forked of one that is connected to Dask")
 
 
 def test_an_own_cluster_ends_without_a_word(tmp_path):
@@ -445,3 +467,17 @@ def test_scheduler_files_that_are_none_are_named(tmp_path, content):
         path.write_text(content)
     with pytest.raises(DaskError, match="neither an address such as tcp://host:8786 nor a scheduler file"):
         run(chain(ListSource([1]), ListSink()), mapping="dask", options={"scheduler": path})
+
+
+@pytest.mark.parametrize("mapping", ["dask", pytest.param("mpi", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("how", ["script", "standard input"])
+def test_a_campaign_needs_no_guard(demo, tmp_path, mapping, how):
+    """Workers do not import the script of a program that uses only the application's own elements."""
+    stations = ROOT / "configs" / "demo" / "stations.txt"
+    program = f"import xcorr\nxcorr.run({str(stations)!r}, 'x.xcorr', mapping={mapping!r}, workers=2)\n"
+    (tmp_path / "program.py").write_text(program)
+    command = [sys.executable, "program.py"] if how == "script" else [sys.executable, "-"]
+    given = None if how == "script" else program
+    done = subprocess.run(command, input=given, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert list(differences(demo, tmp_path / "x.xcorr")) == []

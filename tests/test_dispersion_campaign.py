@@ -138,7 +138,7 @@ def test_of_another_stack_and_band(field, tmp_path):
 # -- bits ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mapping", ["threads", "processes", "mpi"])
+@pytest.mark.parametrize("mapping", ["threads", "processes", "mpi", pytest.param("dask", marks=pytest.mark.slow)])
 def test_all_mappings_give_the_same_bits(field, tmp_path, mapping):
     campaign = copied(field, tmp_path / "c.xcorr")
     command = [sys.executable, "-m", "xcorr", "dispersion", str(campaign), "-m", mapping, "-n", "3"]

@@ -11,6 +11,7 @@ import obspy
 import pytest
 from archives import START, trace, waveform, write
 from conftest import ROOT
+from foreign_files import write_msnoise, write_noisepy, write_yam
 from web_server import TOKEN, serving
 
 CAMPAIGNS = "/api/v1/campaigns"
@@ -33,6 +34,9 @@ MENTIONS = {  # of a command, not commands
         "dispersion",
         "demo",
         "export --dispersion waves",
+        "merge",
+        "import",
+        "info",
     )
 }
 ELSEWHERE = {  # and why
@@ -42,6 +46,9 @@ ELSEWHERE = {  # and why
     "xcorr serve ": "tests/test_web_api.py",
     "s3://": "tests/test_archive.py",
     "--kept": "tests/test_archive.py",
+    "--start $start": "tests/test_slurm.py",
+    "months/": "tests/test_slurm.py",
+    "cluster.json": "tests/test_dask.py",
 }
 STATIONS = {"XX": ("A", "B", "C"), "CI": ("ADO", "ARV")}
 LIST = "".join(f"{network} {code}\n" for network, codes in STATIONS.items() for code in codes)
@@ -101,6 +108,16 @@ def prepare(page, folder, invoke):
         short = ["--set", "window.length_s=600.0", "--set", "window.step_s=600.0"]
         done = invoke("run", "stations.txt", "--source", "files:day.mseed", "-o", "net.xcorr", *short)
         assert done.exit_code == 0, done.output
+    if "CCF" in text:
+        write_noisepy(folder / "CCF")
+        write_msnoise(folder / "PROJECT")
+        write_yam(folder / "correlations.h5")
+        obspy.Inventory(networks=[]).write("stations.xml", format="STATIONXML")
+    if "jan.xcorr feb.xcorr" in text:
+        for name, hours in (("jan", (0, 2)), ("feb", (2, 4))):
+            limits = [f"--{end}=2024-03-01T{hour:02d}:00:00" for end, hour in zip(("start", "end"), hours, strict=True)]
+            command = ["run", "stations.txt", "--source", "sds:archive", "--set", "data.chunk_s=7200", *limits]
+            assert invoke(*command, "-o", f"{name}.xcorr").exit_code == 0
     if "A.xcorr B.xcorr" in text:
         for name in ("A", "B"):
             assert invoke("run", "stations.txt", "--source", "sds:archive", "-o", f"{name}.xcorr").exit_code == 0
@@ -148,7 +165,7 @@ def test_commands_run_as_written(page, folder, invoke):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mapping", ["threads", "processes", "mpi", "storm"])
+@pytest.mark.parametrize("mapping", ["threads", "processes", "mpi", "dask", "storm"])
 @pytest.mark.parametrize("page", WITH_RUNS)
 def test_commands_run_as_written_on_every_mapping(page, mapping, folder, invoke):
     run_page(page, mapping, folder, invoke)

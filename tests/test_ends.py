@@ -11,7 +11,7 @@ import time
 import pytest
 from conftest import ROOT
 
-MAPPINGS = ("sequential", "threads", "processes", "mpi")
+MAPPINGS = ("sequential", "threads", "processes", "mpi", "dask")
 PROGRAM = """
 import io, multiprocessing, os, subprocess, sys
 import numpy as np
@@ -125,7 +125,7 @@ def test_random_numbers_are_independent(odd, mapping):
     subprocess.run([sys.executable, script], env={**os.environ, "WAY": "random"}, check=True, timeout=60)
 
 
-@pytest.mark.parametrize("mapping", ["processes", "mpi"])
+@pytest.mark.parametrize("mapping", ["processes", "mpi", "dask"])
 def test_results_that_cannot_be_read_are_an_error(odd, mapping):
     done, seconds = call(odd, "unreadable", mapping)
     assert done.returncode == 1

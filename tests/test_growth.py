@@ -281,7 +281,7 @@ def program(folder, name, archive, operation):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mapping", ["sequential", "threads", "processes", "mpi"])
+@pytest.mark.parametrize("mapping", ["sequential", "threads", "processes", "mpi", "dask"])
 def test_kills_while_days_and_stations_are_added_and_shards_compacted(archive, tmp_path, mapping):
     three, four = ("AAA", "BBB", "CCC"), ("AAA", "BBB", "CCC", "DDD")
     life = [("run", 2, three), ("run", 5, three), ("compact",), ("run", 9, four), ("stack",), ("run", 11, four)]

@@ -1,10 +1,8 @@
 """Correlations of other programs become campaigns: with known delays at their lags, signs and times."""
 
-import contextlib
 import json
 import os
 import shutil
-import sqlite3
 import subprocess
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import obspy
 import pytest
 from archives import settings, station_list
 from conftest import ROOT
+from foreign_files import DELAYS, INDEX, pulses, write_msnoise, write_noisepy, write_yam
 from interruptions import interrupt
 
 from xcorr import results
@@ -23,12 +22,12 @@ from xcorr.campaign.merge_plan import MergeError
 from xcorr.campaign.run import run_campaign
 from xcorr.core import XcorrError
 from xcorr.imports.foreign import ForeignError
+from xcorr.imports.h5 import H5
 from xcorr.pes.storing.write_shards import WriteShards
 from xcorr.store.folder import CampaignError
 from xcorr.store.verify import problems
 
 SCRIPTS = ROOT / "tests" / "foreign"
-DELAYS = {("CI.AAA", "CI.BBB"): 5.0, ("CI.AAA", "CI.CCC"): -2.0, ("CI.BBB", "CI.CCC"): -7.0, ("CI.CCC", "CI.AAA"): 2.0}
 PACKAGES = {  # Python, and what is installed
     "noisepy": ("3.10", ["noisepy-seis==0.9.93"]),
     "msnoise": (
@@ -139,70 +138,19 @@ def test_yams_own_files(made, tmp_path):
 # -- small files in the same layouts --------------------------------------------------------------------------
 
 
-def pulses(delay_s, late=0, rate=4.0, most_s=30.0):
-    lags = np.arange(-most_s * rate, most_s * rate + 1) / rate
-    return np.exp(-((lags - late / rate - delay_s) ** 2)).astype(np.float32)
-
-
 @pytest.fixture
 def noisepy(tmp_path):
-    """A store of NoisePy with two timespans, as h5py writes it."""
-    for k in range(2):
-        name = f"2019_01_0{1 + k}_00_00_00T2019_01_0{2 + k}_00_00_00.h5"
-        (tmp_path / "ccf").mkdir(exist_ok=True)
-        with h5py.File(tmp_path / "ccf" / name, "w") as file:
-            for (first, second), delay in list(DELAYS.items())[:3]:
-                for channels in ("bhz_00_bhz_00", "bhz_00_bh1_00"):
-                    data = file.create_dataset(
-                        f"AuxiliaryData/{first}_{second}/{channels}", data=pulses(delay, 1)[None]
-                    )
-                    data.attrs.update({"dt": np.float32(0.25), "maxlag": 30, "ngood": 10 + k, "substack": False})
-                    data.attrs.update({"time": 1546300800.0 + 86400 * k, "latS": 35.0, "lonS": -117.0})
-                    data.attrs.update({"latR": 35.1, "lonR": -117.0})
-    return tmp_path / "ccf"
+    return write_noisepy(tmp_path / "ccf")
 
 
 @pytest.fixture
 def msnoise(tmp_path):
-    """A project of MSNoise with a day of two filters, as h5py and SQLite write it."""
-    project = tmp_path / "project"
-    project.mkdir()
-    with contextlib.closing(sqlite3.connect(project / "msnoise.sqlite")) as database, database:
-        database.execute("CREATE TABLE stations (net, sta, X, Y, altitude, coordinates)")
-        database.execute("CREATE TABLE config (name, value)")
-        database.execute("CREATE TABLE filters (ref, low, high)")
-        for code in ("AAA", "BBB", "CCC"):
-            database.execute("INSERT INTO stations VALUES ('CI', ?, -117.0, 35.0, 100.0, 'DEG')", (code,))
-        database.execute("INSERT INTO config VALUES ('corr_duration', '1800')")
-        database.executemany("INSERT INTO filters VALUES (?, ?, ?)", [(1, 0.1, 1.0), (2, 0.5, 1.5)])
-    for name in ("01", "02"):
-        for (first, second), delay in list(DELAYS.items())[:3]:
-            path = project / "CROSS_CORRELATIONS" / name / first / second / "ZZ" / "2019-01-01.h5"
-            path.parent.mkdir(parents=True)
-            with h5py.File(path, "w") as file:
-                file["data/axis0"] = np.arange(-120, 121) / 4
-                file["data/axis1"] = np.array(
-                    [f"2019-01-01 {h:02d}:{m:02d}:00".encode() for h in (3, 4) for m in (0, 30)]
-                )
-                file["data/block0_values"] = np.tile(pulses(delay), (4, 1))
-    return project
+    return write_msnoise(tmp_path / "project")
 
 
 @pytest.fixture
 def yam(tmp_path):
-    """A file of yam with two keys, as h5py writes it: lags have the opposite sign."""
-    with h5py.File(tmp_path / "c.h5", "w") as file:
-        file.attrs["file_format"] = "obspyh5"
-        for key in ("c1", "c1_s1d"):
-            for k in range(3):
-                for (first, second), delay in list(DELAYS.items())[:3]:
-                    time = f"2019-01-01T{k:02d}:00:00.000000Z"
-                    data = file.create_dataset(
-                        f"{key}/{first}-{second}/.BHZ-.BHZ/2019-01/{time[:16]}", data=pulses(-delay)
-                    )
-                    data.attrs.update({"network1": "CI", "station1": first[3:], "channel1": "BHZ", "delta": 0.25})
-                    data.attrs.update({"network2": "CI", "station2": second[3:], "channel2": "BHZ", "starttime": time})
-    return tmp_path / "c.h5"
+    return write_yam(tmp_path / "c.h5")
 
 
 def test_noisepy(noisepy, tmp_path, invoke):
@@ -240,9 +188,9 @@ def test_h5(yam, tmp_path, invoke):
     require_delays(tmp_path / "x", 3)
 
 
-@pytest.mark.parametrize("series", [False, True])
-def test_what_is_exported_comes_back(demo, tmp_path, invoke, series):
-    options = ["--series"] if series else []
+@pytest.mark.parametrize("options", [[], ["--series"], ["--reverse"]])
+def test_what_is_exported_comes_back(demo, tmp_path, invoke, options):
+    series = options == ["--series"]
     assert invoke("export", demo, "--format", "sac", "-o", tmp_path / "sac", *options).exit_code == 0
     done = import_campaign("sac", tmp_path / "sac", tmp_path / "x")
     with results.open(demo) as a, results.open(tmp_path / "x") as b:
@@ -420,10 +368,9 @@ def test_settings_that_the_files_say_are_refused(noisepy, tmp_path, text):
 
 def test_pieces_are_read_once(tmp_path, monkeypatch):
     """Of a file with pieces of many days, each chunk reads its own."""
-    from xcorr.imports.h5 import H5
 
     with h5py.File(tmp_path / "c.h5", "w") as file:
-        file.attrs["file_format"] = "obspyh5"
+        file.attrs.update({"file_format": "obspyh5", "index": INDEX})
         for k in range(240):
             time = f"2019-01-{1 + k // 24:02d}T{k % 24:02d}:00:00.000000Z"
             data = file.create_dataset(f"c/CI.A-CI.B/{time[:16]}", data=pulses(1.0))
@@ -453,6 +400,71 @@ def test_days_with_gaps_are_days(tmp_path):
     with results.open(tmp_path / "x") as found:
         assert [str(start)[:10] for start, _ in found.pieces] == ["2024-03-01", "2024-03-03", "2024-03-08"]
         assert found.settings.data.chunk_s == 86_400
+
+
+def test_a_piece_that_begins_a_little_late_is_on_the_grid(tmp_path):
+    for hour, second in ((0, 0), (1, 0), (2, 20), (5, 0)):
+        sac(tmp_path / "sac" / f"XX.A_XX.B_ZZ_20240301T{hour:02d}00{second:02d}.sac")
+    made = import_campaign("sac", tmp_path / "sac", tmp_path / "x")
+    assert "no file says how long the pieces are: 3600 s are assumed, from when they begin" in made.notes
+    with results.open(tmp_path / "x") as found:
+        assert found.settings.data.chunk_s == 86_400
+        windows = found.get("XX.A", "XX.B", stack=None).n_windows
+        assert np.flatnonzero(windows).tolist() == [0, 1, 2, 5]
+
+
+def about_noisepy(hours, **more):
+    places = {"latS": 35.0, "lonS": -117.0, "latR": 35.1, "lonR": -117.0}
+    times = [1546300800.0 + 3600 * hour for hour in hours]
+    return {"dt": 0.25, "substack": True, "time": times, "ngood": [2 + h for h in hours], **places, **more}
+
+
+SPAN = "2019_01_01_00_00_00T2019_01_02_00_00_00"
+
+
+def test_substacks_of_noisepy_that_channels_lack(tmp_path):
+    """As NoisePy writes Zarr: an array has the most substacks of any channel pair, and NaN where another lacks them."""
+    zarr = pytest.importorskip("zarr")
+    root, hours = tmp_path / "zarr", {"BHZ": [0, 1, 4], "BHN": [4]}
+    array = root / "CI.AAA" / "CI.BBB" / SPAN
+    data = np.full((2, 3, 241), np.nan, np.float32)
+    for k, at in enumerate(hours.values()):
+        data[k, : len(at)] = pulses(5.0, 1)
+    zarr.open_group(root, mode="w", zarr_format=2)
+    zarr.save_array(array, data, zarr_format=2)
+    about = [["BHZ", "00", channel, "00", about_noisepy(at)] for channel, at in hours.items()]
+    (array / ".zattrs").write_text(json.dumps({"metadata": about}))
+    import_campaign("noisepy", root, tmp_path / "x")
+    with results.open(tmp_path / "x") as found:
+        assert found.settings.stack.substack_s == 3600
+        for components, at in zip(("ZZ", "ZN"), hours.values(), strict=True):
+            got = found.get("CI.AAA", "CI.BBB", components, stack=None)
+            assert {int(h): int(got.n_windows[h]) for h in np.flatnonzero(got.n_windows)} == {h: 2 + h for h in at}
+            assert np.isfinite(got.data[at]).all()
+
+
+def test_a_single_substack_of_noisepy_is_where_it_is_in_time(tmp_path):
+    (tmp_path / "asdf").mkdir()
+    with h5py.File(tmp_path / "asdf" / f"{SPAN}.h5", "w") as file:
+        for second, hours in (("CI.BBB", [4]), ("CI.CCC", [0, 1])):
+            data = np.tile(pulses(5.0, 1), (len(hours), 1))
+            file.create_dataset(f"AuxiliaryData/CI.AAA_{second}/bhz_00_bhz_00", data=data)
+            file[f"AuxiliaryData/CI.AAA_{second}/bhz_00_bhz_00"].attrs.update(about_noisepy(hours))
+    import_campaign("noisepy", tmp_path / "asdf", tmp_path / "x")
+    with results.open(tmp_path / "x") as found:
+        assert np.flatnonzero(found.get("CI.AAA", "CI.BBB", stack=None).n_windows).tolist() == [4]
+
+
+def test_files_that_change_while_they_are_imported_are_refused(yam, tmp_path, monkeypatch):
+    real = H5.read
+
+    def changing(self, key, which):
+        self.path.touch()
+        return real(self, key, which)
+
+    monkeypatch.setattr(H5, "read", changing)
+    with pytest.raises(CampaignError, match="has changed meanwhile, so that it is of both"):
+        import_campaign("h5", yam, tmp_path / "x", choice="c1")
 
 
 def _break(path, name, value):
@@ -486,5 +498,15 @@ def test_damaged_headers_of_yam_are_named(yam, tmp_path, name, value):
 @pytest.mark.parametrize("header", [{"user0": float("nan")}, {"user0": 1e30}])
 def test_damaged_headers_of_sac_are_named(tmp_path, header):
     sac(tmp_path / "sac" / "XX.A_XX.B_ZZ_20240230.sac", **header)
-    with pytest.raises(ForeignError, match="XX.A_XX.B_ZZ_20240230.sac.*numbers of windows|numbers of windows"):
+    with pytest.raises(ForeignError, match="XX.A_XX.B_ZZ_20240230.sac.*numbers of windows"):
         import_campaign("sac", tmp_path / "sac", tmp_path / "x")
+
+
+def test_other_files_of_obspyh5_are_refused(yam, tmp_path):
+    with h5py.File(yam, "a") as file:
+        file.attrs["index"] = "waveforms/{network}.{station}/{location}.{channel}"
+    with pytest.raises(ForeignError, match="of other programs, the sign of the lag is not known"):
+        import_campaign("h5", yam, tmp_path / "x", choice="c1")
+    (yam.parent / "folder").mkdir()
+    with pytest.raises(ForeignError, match="is a folder; name a file"):
+        import_campaign("h5", yam.parent / "folder", tmp_path / "x")

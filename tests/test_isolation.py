@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from archives import SETTINGS, station_list, write
+from archives import SETTINGS, write
 from conftest import ROOT
 
 from xcorr.cli.program import main
@@ -20,7 +20,7 @@ NAMES = (
     "obspy h5py mpi4py matplotlib click scipy ctypes bisect pickle string hashlib"
 ).split()
 TRAP = "open({!r}, 'a').write(__name__ + '\\n')\nraise RuntimeError('taken from the current folder')\n"
-MAPPINGS = ("sequential", "threads", "processes", "mpi")
+MAPPINGS = ("sequential", "threads", "processes", "mpi", "dask")
 GRAPH = """
 from xcorr.core import IterativePE, ProducerPE, WorkflowGraph
 
@@ -52,7 +52,8 @@ def trapped(tmp_path):
     (folder / "matplotlibrc").write_text("text.usetex: True\n")
     for code in ("AAA", "BBB"):
         write(folder / "archive", code)
-    station_list(folder, "AAA", "BBB")
+    lines = "network,station,latitude,longitude\nXX,AAA,10.0,20.0\nXX,BBB,10.0,20.1\n"
+    (folder / "stations.txt").write_text(lines)
     (folder / "flow.py").write_text(GRAPH)
     return folder
 
@@ -99,15 +100,28 @@ def test_no_command_imports_from_the_current_folder(trapped, tmp_path):
         ["pack", net],
         ["prov", net],
         ["prov", "query", net, "--changed"],
+        ["monitor", net],
+        ["dispersion", net],
+        ["archive", net, tmp_path / "archived"],
+        ["merge", net, "-o", "merged"],
+        ["import", "sac", "sac", "-o", "imported"],
         ["workflow", "draw", "flow.py"],
         ["registry", "list"],
         ["pe", "show", "ReadStation"],
     )
-    assert {arguments[0] for arguments in every} | {"init", "compare", "storm"} == set(main.list_commands(None))
+    assert {arguments[0] for arguments in every} | {"init", "compare", "storm", "serve"} == set(
+        main.list_commands(None)
+    )
     for arguments in every:
         done = call(trapped, *arguments)
         assert done.returncode == 0, f"{arguments}: {done.stderr}"
         assert not (tmp_path / "touched").exists(), f"{arguments}: {(tmp_path / 'touched').read_text()}"
+    command = [Path(sys.executable).with_name("xcorr"), "serve", net, "--port", "0"]
+    with subprocess.Popen(command, cwd=trapped, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        assert "http://127.0.0.1:" in server.stdout.readline()
+        server.terminate()
+    assert not (tmp_path / "touched").exists(), (tmp_path / "touched").read_text()
 
 
 @pytest.mark.parametrize("use", ["subprocess:Popen", "os:system", "builtins:exec", "xcorr.core:WorkflowGraph"])

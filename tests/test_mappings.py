@@ -252,7 +252,7 @@ print(run(e.chain(ListSource([(1, 1)]), e.Affine(3), ListSink()), mapping=sys.ar
 """
 
 
-@pytest.mark.parametrize("mapping", ["processes", "mpi"])
+@pytest.mark.parametrize("mapping", ["processes", "mpi", "dask"])
 def test_a_script_without_its_guard_is_told_so_in_one_line(tmp_path, mapping):
     script = tmp_path / "script.py"
     script.write_text(UNGUARDED)
@@ -298,7 +298,7 @@ def test_too_few_open_files_are_refused_with_the_cure(tmp_path):
     assert "the system allows 128: choose fewer workers with -n, or let it have more (ulimit -n" in done.stderr
 
 
-@pytest.mark.parametrize("mapping", ["processes", "mpi"])
+@pytest.mark.parametrize("mapping", ["processes", "mpi", "dask"])
 def test_a_long_tmpdir_is_no_hindrance(tmp_path, mapping):
     folder = tmp_path / ("x" * 120)
     folder.mkdir()

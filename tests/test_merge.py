@@ -9,14 +9,16 @@ import sys
 
 import h5py
 import numpy as np
+import obspy
 import pytest
 from archives import START, sds_path, settings, trace
+from conftest import ROOT
 from interruptions import interrupt, killed_and_repeated
 
 from xcorr import results
 from xcorr.campaign.compact import compact
 from xcorr.campaign.merge import merge
-from xcorr.campaign.merge_plan import MergeError
+from xcorr.campaign.merge_plan import MIXED, Gathered, MergeError
 from xcorr.campaign.run import run_campaign
 from xcorr.campaign.stack import restack
 from xcorr.core import XcorrError
@@ -27,6 +29,7 @@ from xcorr.results.compare import differences
 from xcorr.store.folder import CampaignError
 from xcorr.store.ledger_reader import LedgerReader
 from xcorr.store.lock import CampaignLock
+from xcorr.store.report import read_report
 from xcorr.store.verify import problems
 
 DAYS = 4
@@ -199,6 +202,8 @@ def test_part_of_a_chunk_is_computed_again_by_the_next_run(archive, whole, tmp_p
         parts.append(run_campaign(listed(tmp_path / str(k)), tmp_path / str(k) / "x.xcorr", chosen).folder)
     merge(parts, tmp_path / "m.xcorr")
     assert "chunk 20240302T000000: the campaigns have other parts of it" in caplog.text
+    warned = json.loads((tmp_path / "m.xcorr" / "report.json").read_text())["warnings"]
+    assert any("chunk 20240302T000000: the campaigns have other parts of it" in line for line in warned)
     assert list(differences(whole, tmp_path / "m.xcorr"))
     run_campaign(listed(tmp_path), tmp_path / "m.xcorr", how(archive, 0, DAYS))
     restack(tmp_path / "m.xcorr")  # its phase-weighted stacks are behind
@@ -230,7 +235,7 @@ def test_what_cannot_be_merged_is_refused(archive, months, tmp_path):
     refused([months[0], dropped], out, "its series were not kept")
     with CampaignLock(months[1]):
         refused(months, out, "a run is changing it")
-    refused(months, months[0], "lies in .* which is not changed", CampaignError)
+    refused(months, months[0], "is read, and is not changed", CampaignError)
     refused(months, months[0] / "inside", "lies in .* which is not changed", CampaignError)
     refused(months, other, "exists; choose another folder with -o", CampaignError)
     incomplete = tmp_path / "incomplete.xcorr"
@@ -279,11 +284,11 @@ def test_other_data_in_the_same_folders_are_not_mixed(archive, tmp_path):
     folder, out = made(archive, tmp_path / "a", 0, 2, "AAA", "CCC"), tmp_path / "m.xcorr"
     merge([folder], out)
     run_campaign(listed(tmp_path / "a", "AAA", "BBB", "CCC"), folder, how(archive, 0, 2))
-    with pytest.raises(CampaignError, match="was made of other data, or has been continued"):
+    with pytest.raises(CampaignError, match="was made of other data .*, or has been continued"):
         merge([folder], out)
     merge([folder], tmp_path / "n.xcorr")
     run_campaign(listed(tmp_path / "n", "AAA", "BBB", "CCC", "EEE"), tmp_path / "n.xcorr", how(archive, 0, 2))
-    with pytest.raises(CampaignError, match="was made of other data, or has been continued"):
+    with pytest.raises(CampaignError, match="was made of other data .*, or has been continued"):
         merge([folder], tmp_path / "n.xcorr")
     assert list(problems(tmp_path / "n.xcorr")) == []
 
@@ -299,6 +304,37 @@ def test_data_that_only_the_second_has_are_taken(archive, whole, tmp_path):
     for order in ([first, second], [second, first]):
         merge(order, tmp_path / f"{order[0].parent.name}.xcorr")
         assert list(differences(whole, tmp_path / f"{order[0].parent.name}.xcorr")) == []
+
+
+def test_campaigns_with_other_data_of_a_day_are_said(archive, tmp_path):
+    """The first campaign was made when the archive had half of a station's day."""
+    short = tmp_path / "sds"
+    shutil.copytree(archive, short)
+    for file in short.rglob("*.CCC..*.062"):
+        stream = obspy.read(str(file))
+        start = stream[0].stats.starttime
+        stream.trim(start, start + 30_000).write(str(file), format="MSEED")
+    parts = [made(short, tmp_path / "a", 0, 3), made(archive, tmp_path / "b", 1, DAYS)]
+    merge(parts, tmp_path / "m.xcorr")
+    (text,) = [w for w in read_report(tmp_path / "m.xcorr")["warnings"] if MIXED in w]
+    assert text.startswith("2 channel(s) and chunk(s): ")
+    run_campaign(listed(tmp_path / "m"), tmp_path / "m.xcorr", how(archive, 0, DAYS), refresh=True)
+    assert MIXED not in str(read_report(tmp_path / "m.xcorr")["warnings"])
+    merge([*parts[1:], made(archive, tmp_path / "c", 0, 3)], tmp_path / "n.xcorr")
+    assert MIXED not in str(read_report(tmp_path / "n.xcorr")["warnings"])
+
+
+def test_a_campaign_that_changes_while_it_is_merged_is_refused(archive, months, tmp_path, monkeypatch):
+    folder = made(archive, tmp_path / "a", 0, 2, "AAA", "CCC")
+    check = Gathered.check
+
+    def changing(self):
+        check(self)
+        run_campaign(listed(tmp_path / "a", "AAA", "BBB", "CCC"), folder, how(archive, 0, 2))
+
+    monkeypatch.setattr(Gathered, "check", changing)
+    with pytest.raises(CampaignError, match="has changed meanwhile, so that it is of both; remove it"):
+        merge([folder], tmp_path / "m.xcorr")
 
 
 def test_a_station_that_had_no_pair_was_not_read(archive, tmp_path):
@@ -322,3 +358,23 @@ def test_odd_paths_and_a_lost_report(whole, months, tmp_path):
     require_same(whole, tmp_path / "m.xcorr")
     report = json.loads((tmp_path / "m.xcorr" / "report.json").read_text())
     assert sum("is lost or damaged" in line for line in report["warnings"]) == 2
+
+
+def test_stacks_that_one_campaign_has_are_made(archive, whole, months, tmp_path):
+    """Those asked for later (xcorr stack), too."""
+    first = made(archive, tmp_path / "a", 0, 2, stack={"methods": ["linear"]})
+    merge([first, months[1]], tmp_path / "m.xcorr")
+    assert list(differences(whole, tmp_path / "m.xcorr")) == []
+
+
+@pytest.mark.parametrize("version", ["0.1.0", "folder-2"])
+def test_campaigns_of_earlier_versions_merge(tmp_path, version):
+    old = tmp_path / "old.xcorr"
+    shutil.copytree(ROOT / "tests" / "campaigns" / version, old)
+    before = {p: p.read_bytes() for p in old.rglob("*") if p.is_file()}
+    merge([old], tmp_path / "m.xcorr")
+    assert {p: p.read_bytes() for p in old.rglob("*") if p.is_file()} == before
+    with results.open(old) as a, results.open(tmp_path / "m.xcorr") as b:
+        for first, second in a.pairs[["station_1", "station_2"]].itertuples(index=False):
+            np.testing.assert_array_equal(a.get(first, second, stack=None), b.get(first, second, stack=None))
+    assert list(problems(tmp_path / "m.xcorr")) == []

@@ -103,13 +103,15 @@ def test_all_mappings_give_the_same_bits(whole, tmp_path, invoke):
         assert values(tmp_path / mapping) == expected, mapping
 
 
-def test_mpi_gives_the_same_bits(whole, tmp_path):
-    shutil.copytree(whole, tmp_path / "mpi")
-    (tmp_path / "mpi" / NAME).unlink()
-    command = [sys.executable, "-m", "xcorr", "monitor", str(tmp_path / "mpi"), "-m", "mpi", "-n", "3"]
+@pytest.mark.parametrize("mapping", ["mpi", pytest.param("dask", marks=pytest.mark.slow)])
+def test_mappings_of_several_hosts_give_the_same_bits(whole, tmp_path, mapping):
+    folder = tmp_path / "x.xcorr"
+    shutil.copytree(whole, folder)
+    (folder / NAME).unlink()
+    command = [sys.executable, "-m", "xcorr", "monitor", str(folder), "-m", mapping, "-n", "3"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert values(tmp_path / "mpi") == values(whole)
+    assert values(folder) == values(whole)
 
 
 def test_what_is_up_to_date_is_not_measured(whole):

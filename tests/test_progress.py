@@ -60,7 +60,7 @@ def test_a_line_a_minute(monkeypatch):
     assert lines == ["10 s: Read 10/40; 6 MB moved; 24 windows per s, 30 seconds left"]
 
 
-@pytest.mark.parametrize("mapping", ["sequential", "threads", "processes", "mpi"])
+@pytest.mark.parametrize("mapping", ["sequential", "threads", "processes", "mpi", "dask"])
 def test_a_run_ends_with_a_summary_and_events(tmp_path, invoke, mapping, capfd):
     where = ROOT / "configs" / "demo" / "stations.txt"
     result = invoke("run", where, "-o", tmp_path / "out.xcorr", "-m", mapping, "-n", 2, "--json")

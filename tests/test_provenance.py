@@ -90,7 +90,7 @@ def lineages(folder):
         return {pair: names(found.of_pair(*pair)) for pair in rows}
 
 
-@pytest.mark.parametrize("mapping", ["threads", "processes", "mpi"])
+@pytest.mark.parametrize("mapping", ["threads", "processes", "mpi", "dask"])
 def test_every_mapping_has_the_same_lineage(demo_lineages, tmp_path, mapping):
     run_demo(tmp_path / "x.xcorr", run={"mapping": mapping, "workers": 2})
     assert lineages(tmp_path / "x.xcorr") == demo_lineages
@@ -228,7 +228,7 @@ def written(folder, element):
         return [n for (n,) in store.execute("SELECT id FROM product WHERE element = ? ORDER BY rowid", (element,))]
 
 
-@pytest.mark.parametrize("mapping", ["threads", "processes", "mpi"])
+@pytest.mark.parametrize("mapping", ["threads", "processes", "mpi", "dask"])
 def test_names_of_any_workflow_are_the_same_on_every_mapping(tmp_path, mapping):
     def graph():
         made = WorkflowGraph()

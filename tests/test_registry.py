@@ -159,7 +159,7 @@ def test_what_cannot_be_added(home, text, message):
     assert list((registry.folder() / "files").iterdir()) == []
 
 
-@pytest.mark.parametrize("mapping", ["sequential", "processes", "mpi"])
+@pytest.mark.parametrize("mapping", ["sequential", "processes", "mpi", "dask"])
 def test_a_workflow_file_recombines_registered_elements(home, invoke, mapping):
     registry.add(str(home / "mine.py"))
     outcome = run(load_graph(str(home / "scaled.toml")), None, mapping, 2 if mapping != "sequential" else None)

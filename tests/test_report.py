@@ -83,7 +83,7 @@ def test_colours():
     assert image[0].tolist() == [[55, 55, 255], [255, 255, 255], [255, 55, 55], [232, 232, 232]], "grey: nothing there"
 
 
-@pytest.mark.parametrize("mapping", ["sequential", "threads", "processes", "mpi"])
+@pytest.mark.parametrize("mapping", ["sequential", "threads", "processes", "mpi", "dask"])
 def test_every_worker_has_a_log(root, tmp_path, mapping):
     workers = 1 if mapping == "sequential" else 2
     how = settings(root, run={"mapping": mapping, "workers": workers})

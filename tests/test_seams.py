@@ -220,7 +220,9 @@ def unscaled(tmp_path_factory):
     return folder / "x.xcorr"
 
 
-@pytest.mark.parametrize("mapping", ["sequential", "processes", pytest.param("mpi", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "mapping", ["sequential", "processes", *(pytest.param(m, marks=pytest.mark.slow) for m in ("mpi", "dask"))]
+)
 def test_an_element_of_ones_own_in_the_main_job(own, unscaled, tmp_path, mapping):
     text = '\n[[insert]]\nelement = "Scale"\nafter = "ConditionStation"\nparameters = { factor = 4.0 }\n'
     where = config(tmp_path, text)

@@ -5,10 +5,8 @@ import json
 import os
 import pickle
 import shutil
-import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from multiprocessing.connection import Listener
@@ -23,6 +21,7 @@ from elements import chain
 from hypothesis import HealthCheck, Phase, given, seed
 from hypothesis import settings as how
 from hypothesis import strategies as st
+from interruptions import killed_in_the_middle
 from test_provenance import lineages
 
 from xcorr import results
@@ -389,33 +388,24 @@ def test_an_exception_ends_the_run_with_its_traceback(cluster, storm, tmp_path):
 def test_a_kill_costs_nothing(cluster, storm, weeks, tmp_path, victim, caplog):
     folder = tmp_path / "x.xcorr"
     how_to_run = weekly(weeks, run={"mapping": "storm", "workers": 2, "storm.nimbus": cluster.nimbus})
-    killed = []
 
-    def kill():
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and not list((folder / "shards").glob("*.h5")):
-            time.sleep(0.02)
+    def process():
         if victim == "a component":
-            process = tasks("CorrelateStrips")[0]
-        elif victim == "a worker JVM":
-            process = _parent(tasks("CorrelateStrips")[0])
-        else:
-            process = next(
-                p for p in json.loads((cluster.folder / "cluster.json").read_text())["sessions"] if _is_supervisor(p)
-            )
-        os.kill(process, signal.SIGKILL)
-        killed.append(len(list((folder / "shards").glob("*.h5"))))
+            return tasks("CorrelateStrips")[0]
+        if victim == "a worker JVM":
+            return _parent(tasks("CorrelateStrips")[0])
+        return next(
+            p for p in json.loads((cluster.folder / "cluster.json").read_text())["sessions"] if _is_supervisor(p)
+        )
 
-    thread = threading.Thread(target=kill)
-    thread.start()
-    finished = run_campaign(weeks / "stations.txt", folder, how_to_run)
-    thread.join()
-    assert 0 < killed[0] < 12, "the kill came in the middle"
+    finished, stored = killed_in_the_middle(
+        folder, 12, process, lambda: run_campaign(weeks / "stations.txt", folder, how_to_run)
+    )
     assert finished.exit_code == 0
     assert list(differences(weeks / "whole.xcorr", folder)) == []
     assert ("going on with what is stored" in caplog.text) == (victim != "the supervisor")
     if victim != "the supervisor":
-        assert finished.report["shards_kept"] >= killed[0]
+        assert finished.report["shards_kept"] >= stored
 
 
 def _parent(process):

@@ -757,7 +757,7 @@ def test_networks_select_on_the_command_line_too(demo, tmp_path, invoke):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mapping", ["sequential", "processes", "mpi"])
+@pytest.mark.parametrize("mapping", ["sequential", "processes", "mpi", "dask"])
 def test_servers_killed_beside_a_run_change_nothing(demo, tmp_path, mapping):
     """Servers that are asked and killed at random moments, while runs and reruns of a campaign go on."""
     import random

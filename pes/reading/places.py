@@ -6,7 +6,8 @@ import fnmatch
 import glob
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 NOT_DATA = ("/proc", "/sys", "/dev")  # files there have no end, or wait for somebody to write
 
@@ -54,22 +55,38 @@ def _below(folder: str, unreadable: dict[str, str]) -> Iterator[str]:
     seen: set[tuple[int, int]] = set()
     not_data = {os.stat(place).st_dev for place in NOT_DATA if os.path.exists(place)} - {os.stat("/").st_dev}
     for at, folders, names in os.walk(folder, onerror=note, followlinks=True):
-        status = os.stat(at)
+        try:
+            status = os.stat(at)
+        except OSError as error:  # it has just gone
+            note(error)
+            continue
         if (status.st_dev, status.st_ino) in seen or status.st_dev in not_data:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        regular = _regular(at)
+        regular = {entry.name for entry in listed(at, os.DirEntry.is_file, unreadable)}
         yield from (os.path.join(at, name) for name in names if name in regular)
 
 
-def _regular(folder: str) -> set[str]:
-    """Return the names of the regular files in a folder, also through links; none if it has just gone."""
+def listed(
+    folder: str | Path, is_wanted: Callable[[os.DirEntry[str]], bool], unreadable: dict[str, str], whose: str = ""
+) -> list[os.DirEntry[str]]:
+    """Return what is wanted in a folder, by name, such as ``os.DirEntry.is_dir``, also through links.
+
+    A folder that cannot be read, and each link that cannot be followed, is entered in ``unreadable`` with the reason.
+    """
+    found = []
     try:
         with os.scandir(folder) as entries:  # which mostly knows without another call for each
-            return {entry.name for entry in entries if entry.is_file()}
-    except OSError:
-        return set()
+            for entry in entries:
+                try:
+                    if is_wanted(entry):
+                        found.append(entry)
+                except OSError as error:
+                    unreadable[entry.path] = f"{whose}it cannot be looked at: {error.strerror}"
+    except OSError as error:
+        unreadable[str(folder)] = f"{whose}the folder cannot be read: {error.strerror}"
+    return sorted(found, key=lambda entry: entry.name)
 
 
 def _is_data(path: str) -> bool:

@@ -17,6 +17,7 @@ from xcorr.core.options import option
 from xcorr.pes.items import Candidate
 from xcorr.pes.reading.day_files import SLACK_NS, Name, read_day
 from xcorr.pes.reading.files import TRUST, FileSource, in_order, index_of_headers, waveform_files
+from xcorr.pes.reading.places import listed
 from xcorr.pes.reading.source import CODE_LENGTH, Coverage, Index, SourceError, Wanted
 from xcorr.pes.reading.waveform import DAY_NS, Answer
 
@@ -88,22 +89,12 @@ def _advice(choices: str, what: str) -> str:
 
 
 def _folders(path: str | Path, unreadable: dict[str, str], whose: str = "") -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(path) as entries:
-            return sorted((e for e in entries if e.is_dir()), key=lambda e: e.name)
-    except OSError as error:
-        unreadable[str(path)] = f"{whose}the folder cannot be read: {error.strerror}"
-        return []
+    return listed(path, os.DirEntry.is_dir, unreadable, whose)
 
 
 def _days(folder: str, unreadable: dict[str, str], whose: str) -> Iterator[tuple[Name, str]]:
     """Yield the files of one SDS channel folder. A file's name gives the day in which its records begin."""
-    try:
-        with os.scandir(folder) as entries:
-            found = [(entry.name, entry.path) for entry in entries if entry.is_file()]
-    except OSError as error:
-        unreadable[folder] = f"{whose}the folder cannot be read: {error.strerror}"
-        return
+    found = [(entry.name, entry.path) for entry in listed(folder, os.DirEntry.is_file, unreadable, whose)]
     bases = {base for base, _ in found}
     for base, path in found:
         name = _named(base)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from xcorr.core import IterativePE
-from xcorr.pes.correlating.rows import CorrelationRows, StripEnd
-from xcorr.pes.items import Chunk, Int64, SlotAccount, strip_key
+from xcorr.pes.correlating.rows import CorrelationRows, OfStrip, StripEnd
+from xcorr.pes.items import Chunk, Int64, SlotAccount
 from xcorr.pes.stacking.stack import SeriesShape
 from xcorr.pes.storing.open_shards import OpenShards
 from xcorr.pes.storing.shards import series_path, telling_damage
@@ -31,7 +31,7 @@ class RowsOf:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class GatherRequest:
+class GatherRequest(OfStrip):
     """A strip of a chunk, where its rows are, and the accounts of its slots. Rows that are nowhere have no data.
 
     The last of the parts that have a row and data for it counts.
@@ -41,16 +41,6 @@ class GatherRequest:
     strip: int
     parts: tuple[RowsOf, ...]
     accounts: tuple[SlotAccount, ...]
-
-    @property
-    def identity(self) -> str:
-        """Chunk, generation and strip."""
-        return f"{self.chunk.name}.{self.chunk.generation:02d}/{self.strip:02d}"
-
-    @property
-    def key(self) -> int:
-        """The key of the strip."""
-        return strip_key(self.chunk, self.strip)
 
 
 class GatherStrips(IterativePE):

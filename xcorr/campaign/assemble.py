@@ -14,7 +14,7 @@ from xcorr.campaign.remaining import check_space
 from xcorr.campaign.running import run_workflow
 from xcorr.campaign.stack import circumstances, stack_campaign
 from xcorr.campaign.workflows import bytes_to_write
-from xcorr.core import WorkflowGraph
+from xcorr.core import ElementError, WorkflowGraph
 from xcorr.core.observe import WorkerStatistics
 from xcorr.mappings import engine
 from xcorr.network.roster import Generation
@@ -49,6 +49,7 @@ BEGUN = {"shards", LOCK, CAMPAIGN_MARK, PROGRESS, LEDGER, *(f"{LEDGER}{end}" for
 class Assembly:
     """What a campaign is made of: settings and survey; ``facts`` for its ledger; the ``phase`` shown to users.
 
+    ``facts_now`` returns the facts again: if they are others at the end, its sources have changed meanwhile.
     ``workflow`` (generation, chunks with the strips that they lack) makes shards; ``element`` is the one whose items
     are strips.
     """
@@ -56,6 +57,7 @@ class Assembly:
     settings: Settings
     found: Survey
     facts: dict[str, str]
+    facts_now: Callable[[], dict[str, str]]
     phase: str
     workflow: Callable[[Generation, Sequence[Chunk]], WorkflowGraph]
     element: str
@@ -83,10 +85,15 @@ def assemble(folder: Path, what: Assembly, about: Callable[[dict[str, Any]], dic
                 _enter(ledger, what, members)
                 at_work: list[WorkerStatistics] = []
                 with recorded(folder, circumstances(settings)) as record:
-                    for graph, count in _workflows(recipe, what, ledger, folder):
-                        watch = [] if record is None else record.observers(graph)
-                        watch.append(Publish(published, what.phase, {what.element: count}))
-                        at_work += run_workflow(folder, settings, graph, watch).workers
+                    try:
+                        for graph, count in _workflows(recipe, what, ledger, folder):
+                            watch = [] if record is None else record.observers(graph)
+                            watch.append(Publish(published, what.phase, {what.element: count}))
+                            at_work += run_workflow(folder, settings, graph, watch).workers
+                    except ElementError:
+                        _require_unchanged(folder, what)
+                        raise
+                    _require_unchanged(folder, what)
                     stack_campaign(folder, recipe, found, pair_table(found), ledger, record, published=published)
             report = make_report(settings, found, ledger, pairs_with_data(folder), folder)
             report |= {"shards_kept": 0, "repaired": [], "warnings": [], "workers": summarize(at_work)}
@@ -116,6 +123,8 @@ def shard_writer(folder: Path, recipe: Recipe, found: Survey, generation: Genera
 
 def require_outside(folder: Path, source: Path) -> None:
     """Raise CampaignError if a campaign would be made within what it is made of."""
+    if source.resolve() == folder.resolve():
+        raise folders.CampaignError(f"{folder} is read, and is not changed; choose another folder with -o")
     if source.resolve() in (folder.resolve(), *folder.resolve().parents):
         raise folders.CampaignError(f"{folder} lies in {source}, which is not changed; choose another folder with -o")
 
@@ -132,12 +141,20 @@ def _require_new(folder: Path, facts: dict[str, str], members: str) -> None:
             return
         if any(ledger.fact(name) for name in facts if name != "kernel"):
             raise folders.CampaignError(
-                f"{folder} was made of other data, or has been continued since; choose another folder with -o, or "
-                "remove it"
+                f"{folder} was made of other data (or their times of change are others), or has been continued since; "
+                "choose another folder with -o, or remove it"
             )
     if {path.name for path in folder.iterdir()} <= BEGUN and not any((folder / "shards").glob("*")):
         return
     raise folders.CampaignError(f"{folder} exists; choose another folder with -o, or remove it")
+
+
+def _require_unchanged(folder: Path, what: Assembly) -> None:
+    """Raise CampaignError if the sources are not what they were at the start."""
+    if what.facts_now() != what.facts:
+        raise folders.CampaignError(
+            f"what {folder} is made of has changed meanwhile, so that it is of both; remove it, and repeat"
+        )
 
 
 def _enter(ledger: Ledger, what: Assembly, members: str) -> None:

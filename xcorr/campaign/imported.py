@@ -13,7 +13,6 @@ from typing import Any
 
 from xcorr.campaign.assemble import Assembly, assemble, require_outside, shard_writer
 from xcorr.campaign.imported_items import Grid, Items, ends_of, grid_of, require_once
-from xcorr.campaign.merge_plan import IMPORTED
 from xcorr.campaign.workflows import chained
 from xcorr.core import WorkflowGraph, installed
 from xcorr.imports.foreign import STATION, Foreign, ForeignError, Pieces, naming
@@ -29,6 +28,7 @@ from xcorr.settings import Settings, SettingsError
 from xcorr.settings.recipe import Recipe
 from xcorr.settings.toml import build, override
 from xcorr.store.keep_ledger import KeepLedger
+from xcorr.store.ledger_reader import IMPORTED
 
 SETTABLE = ("stack", "run", "provenance")
 
@@ -81,9 +81,12 @@ def import_campaign(
         writer = shard_writer(folder.absolute(), recipe, found, generation)
         return chained(StackSource(items), writer, KeepLedger(str(folder.absolute())))
 
-    about_files = {"path": str(path), "choice": choice, "metadata": metadata, "files": _fingerprint(path)}
-    facts = {IMPORTED: json.dumps({"program": foreign.origin, **about_files})}
-    what = Assembly(settings, found, facts, "importing", workflow, "WriteShards")
+    def facts_now() -> dict[str, str]:
+        about_files = {"path": str(path), "choice": choice, "metadata": metadata, "files": _fingerprint(path)}
+        return {IMPORTED: json.dumps({"program": foreign.origin, **about_files})}
+
+    facts = facts_now()
+    what = Assembly(settings, found, facts, facts_now, "importing", workflow, "WriteShards")
     about = {"imported": json.loads(facts[IMPORTED]) | {"notes": foreign.notes}}
     assemble(folder.absolute(), what, lambda report: about | {"warnings": foreign.notes})
     return Made(
@@ -137,10 +140,8 @@ def _settings(
             "autocorrelations": bool(own),
             **({"autocorrelation_components": own} if own else {}),
         },
-        "stack": {"substack_s": piece_s if grid.substacks > 1 else 0},
+        "stack": {"substack_s": piece_s} if grid.substacks > 1 else {},
     }
-    if grid.substacks == 1:
-        del plain["stack"]
     if foreign.band_hz is None and not any(a.partition("=")[0].strip() == "condition.band_hz" for a in assignments):
         foreign.note("the band of these correlations is not known: say it with --set condition.band_hz=[LOW,HIGH]")
     settings = override(plain, assignments)

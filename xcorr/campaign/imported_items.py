@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from xcorr.imports.foreign import DAY_NS, Foreign, ForeignError, Pieces, naming
+from xcorr.imports.foreign import DAY_NS, LATE, Foreign, ForeignError, Pieces, naming
 from xcorr.network.roster import Roster
 from xcorr.pes.correlating.layout import Layout
 from xcorr.pes.correlating.rows import CorrelationRows, StripEnd
@@ -18,7 +18,6 @@ from xcorr.pes.reading.waveform import NS
 from xcorr.settings import Settings
 
 NOT_HERE = "no correlation in the imported files"
-LATE = 0.01  # of a piece: difference from the grid that is rounding
 
 
 def ends_of(piece: Pieces) -> tuple[str, ...]:

@@ -22,12 +22,12 @@ from xcorr.pes.stacking.gather import GatherRequest, RowsOf
 from xcorr.pes.storing.shards import digest_of
 from xcorr.settings import Settings
 from xcorr.store.folder import CampaignError, frozen_settings
-from xcorr.store.ledger_reader import LedgerError, LedgerReader
+from xcorr.store.ledger_reader import IMPORTED, LedgerError, LedgerReader
 from xcorr.store.ledger_schema import Shard
 from xcorr.store.lock import is_running
 
-IMPORTED = "imported"  # of the ledger of an imported campaign: the program, and the path of its files
 NOT_READ = "had no pair in the campaign that was merged, which did not read it"
+MIXED = "campaigns that were merged have other data of it, and rows are of either"
 FAR_M = 0.5  # coordinates that differ by more are of different places
 
 
@@ -227,10 +227,11 @@ class Gathered:
             asked |= self._known[k].asked[i] & self._known[k].asked[j]
         for row in np.flatnonzero(left & ~asked)[:1]:
             a, b = (self.roster.stations[int(numbers[row])].name for numbers in (i, j))
-            raise MergeError(
-                f"the pair {a} and {b} is in no campaign of the chunk {chunk.name}: add both to the list of "
-                f"{self.parts[having[0]].folder}, and repeat xcorr run there"
-            )
+            first = self.parts[having[0]]
+            do = "import the files of both together"
+            if not first.facts[IMPORTED]:
+                do = f"add both to the list of {first.folder}, and repeat xcorr run there"
+            raise MergeError(f"the pair {a} and {b} is in no campaign of the chunk {chunk.name}: {do}")
         return found
 
     def _rows_of(self, place: _Place, chunk: Chunk) -> RowsOf:
@@ -249,12 +250,22 @@ class Gathered:
                 for _, account in ledger.accounts("start_ns = ?", (chunk.start_ns,)):
                     station, letter = divmod(account.slot, letters)
                     slot = new[station] * letters + letter
-                    if slot not in found or account.windows_used > found[slot].windows_used:
+                    before = found.get(slot, account)
+                    if slot not in found or account.windows_used > before.windows_used:
                         found[slot] = dataclasses.replace(account, slot=slot, chunk=chunk.index)
+                    both = before.windows_used and account.windows_used
+                    if both and _data(before) != _data(account) and MIXED not in found[slot].note:
+                        note = "; ".join(filter(None, (found[slot].note, MIXED)))
+                        found[slot] = dataclasses.replace(found[slot], note=note)
         for slot in range(len(self.roster.stations) * letters):
             known = any(self._known[k].own[slot // letters] >= 0 for k in having)
             found.setdefault(slot, SlotAccount(slot, chunk.index, "absent", NOT_READ if known else NO_FILE))
         return found
+
+
+def _data(account: SlotAccount) -> tuple[Any, ...]:
+    """Return what an account says of the data, apart from the names of files."""
+    return account.samples, account.gaps, account.gap_s, account.zeros_s, account.windows
 
 
 class _Known:

@@ -15,7 +15,6 @@ import numpy as np
 from xcorr.campaign import head_start
 from xcorr.campaign.finish import finish, pairs_with_data
 from xcorr.campaign.forecast import chunks_at_once, memory_limit, worker_count
-from xcorr.campaign.merge_plan import IMPORTED
 from xcorr.campaign.own_metadata import keep_metadata, own_metadata
 from xcorr.campaign.remaining import check_space, what_remains
 from xcorr.campaign.remarks import has_other_places, new_files, other_kernel, other_metadata
@@ -43,6 +42,7 @@ from xcorr.store import folder as folders
 from xcorr.store.accounts import slot_names
 from xcorr.store.derived import settle
 from xcorr.store.ledger import Ledger
+from xcorr.store.ledger_reader import IMPORTED
 from xcorr.store.lock import CampaignLock
 from xcorr.store.reconcile import reconcile, remove_redundant
 from xcorr.store.report import make_report

@@ -105,12 +105,18 @@ def compact(campaign: Path) -> None:
 def merge(campaigns: tuple[Path, ...], folder: Path, mapping: str, workers: int | None) -> None:
     """Make one campaign of several, of the same settings, which cover other days or other pairs.
 
-    Its results are those, to the bit, of one run over all days and lists. The campaigns stay as they are.
+    Its results are those, to the bit, of one run over all days and lists; chunks within which campaigns meet are
+    computed again by the next xcorr run. The campaigns stay as they are.
     """
     from xcorr.campaign.merge import merge as join
+    from xcorr.mappings import engine
 
-    made = join(campaigns, folder, mapping, workers)
-    click.echo(f"wrote {made.folder}: {made.stations} stations, {made.pairs} pairs, {made.chunks} chunk(s)")
+    def work() -> int:
+        made = join(campaigns, folder, mapping, workers)
+        click.echo(f"wrote {made.folder}: {made.stations} stations, {made.pairs} pairs, {made.chunks} chunk(s)")
+        return 0
+
+    sys.exit(engine(mapping).lead(work))  # which under mpiexec only rank 0 does
 
 
 @click.command()

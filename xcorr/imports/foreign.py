@@ -22,6 +22,7 @@ from xcorr.pes.reading.waveform import NS, Coordinates
 STATION = re.compile(r"[A-Za-z0-9]{1,8}\.[A-Za-z0-9-]{1,8}(?:[@+:][A-Za-z0-9]{0,4})*")
 LETTERS = "ZNEH"
 DAY_NS = 86_400 * NS
+LATE = 0.01  # of a piece: difference from a grid that is rounding
 
 
 class ForeignError(XcorrError, ValueError):
@@ -83,6 +84,12 @@ class Foreign(abc.ABC):
         """Add a note, once."""
         if text not in self.notes:
             self.notes.append(text)
+
+    def assumed_length(self, starts: Int64) -> int:
+        """Return the length (ns) of pieces that begin at these times, which no file says; note it."""
+        length = length_of(starts)
+        self.note(f"no file says how long the pieces are: {length / NS:g} s are assumed, from when they begin")
+        return length
 
     def is_wanted(self, components: str) -> bool:
         """Return whether a pair of components can be imported; if not, note why."""
@@ -151,6 +158,22 @@ def time_in(text: str) -> int | None:
     return None
 
 
+def step_of(starts: Int64) -> int:
+    """Return the smallest step (ns) between times, in whole seconds, if all are at multiples of it, about; else 0.
+
+    >>> step_of(NS * np.array([0, 7200, 10800])) // NS, step_of(NS * np.array([0, 5, 12])), step_of(np.array([0]))
+    (3600, 0, 0)
+    """
+    apart = np.diff(np.unique(starts))
+    if not len(apart):
+        return 0
+    for guess in (apart.min(), np.median(apart[apart < 1.5 * apart.min()])):
+        step = max(round(float(guess) / NS), 1) * NS
+        if (np.abs(apart - step * np.rint(apart / step)) <= LATE * step).all():
+            return step
+    return 0
+
+
 def length_of(starts: Int64) -> int:
     """Return the length (ns) of pieces that begin at these times, where no file says it: at most a day, if it divides.
 
@@ -158,7 +181,7 @@ def length_of(starts: Int64) -> int:
     >>> length_of(np.array([0, 2 * day, 5 * day])) == day, length_of(np.array([0, day // 24, day // 8])) == day // 24
     (True, True)
     """
-    apart = int(np.gcd.reduce(np.diff(np.unique(starts)))) if len(np.unique(starts)) > 1 else DAY_NS
+    apart = step_of(starts) or int(np.gcd.reduce(np.diff(np.unique(starts)))) or DAY_NS
     return DAY_NS if apart % DAY_NS == 0 else apart
 
 

@@ -19,7 +19,6 @@ from xcorr.imports.foreign import (
     Lags,
     Pieces,
     counted,
-    length_of,
     naming,
     opened_hdf5,
     rate_of,
@@ -30,6 +29,7 @@ from xcorr.pes.items import Float32, Int64
 from xcorr.pes.reading.times import time_ns
 
 REVERSED = "yam's lags have the opposite sign: reversed"
+INDEX = "{key}/{network1}.{station1}-{network2}.{station2}/"  # of yam.io
 NEEDED = ("network1", "station1", "channel1", "network2", "station2", "channel2", "starttime", "delta")
 
 
@@ -38,6 +38,8 @@ class H5(Foreign):
 
     def __init__(self, path: Path, choice: str | None = None) -> None:
         super().__init__(path, choice)
+        if path.is_dir():
+            raise ForeignError(f"{path} is a folder; name a file of obspyh5")
         self.origin = "yam"
         self.note(REVERSED)
         of: dict[tuple[str, str, str], list[tuple[int, str]]] = defaultdict(list)
@@ -46,6 +48,11 @@ class H5(Foreign):
         with naming(path), opened_hdf5(path) as file:
             if file.attrs.get("file_format") != "obspyh5":
                 raise ForeignError(f"{path}: is no file of obspyh5 (file_format {file.attrs.get('file_format')!r})")
+            if not str(file.attrs.get("index", "")).startswith(INDEX):
+                raise ForeignError(
+                    f"{path}: its index is {file.attrs.get('index')!r}, and that of yam begins with {INDEX}; of other "
+                    "programs, the sign of the lag is not known"
+                )
             group = file[_chosen(path, sorted(file), choice)]
             names: list[str] = []
             group.visititems(lambda name, item: names.append(name) if hasattr(item, "shape") else None)
@@ -62,9 +69,11 @@ class H5(Foreign):
                         lags, samples = same_lags(lags, Lags(rate_of(about["delta"]), (length - 1) // 2), path), length
                         of[key].append((time_ns(str(about["starttime"])), f"{group.name}/{name}"))
         if lags is None:
-            raise ForeignError(f"{path}: has no correlations of Z, N, E or H with the headers of yam")
+            raise ForeignError(
+                f"{path}: has no correlations of Z, N, E or H with the headers of yam ({', '.join(NEEDED)})"
+            )
         self.lags = lags
-        each = length_of(np.array([time for pieces in of.values() for time, _ in pieces], np.int64))
+        each = self.assumed_length(np.array([time for pieces in of.values() for time, _ in pieces], np.int64))
         self._found = [
             Pieces(*key, np.array([t for t, _ in sorted(found)], np.int64), each, tuple(n for _, n in sorted(found)))
             for key, found in of.items()

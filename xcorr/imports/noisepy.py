@@ -28,6 +28,7 @@ from xcorr.imports.foreign import (
     opened_hdf5,
     rate_of,
     same_lags,
+    step_of,
     symmetric,
     time_in,
 )
@@ -49,7 +50,7 @@ class NoisePy(Foreign):
         self.origin = "NoisePy"
         self.note(OFF_BY_ONE)
         store = _Zarr(path) if (path / ".zgroup").exists() else _Asdf(path)
-        self._store, self._found = store, list[Pieces]()
+        self._store, found = store, list[tuple[str, str, str, Int64 | None, tuple[int, int], Any]]()
         lags: Lags | None = None
         for span, first, second, components, about, (pieces, length), key in store.entries():
             with naming(f"{path}, {first} and {second}"):
@@ -57,11 +58,19 @@ class NoisePy(Foreign):
                 if not self.is_wanted(components):
                     continue
                 lags = same_lags(lags, Lags(rate_of(about["dt"]), (length - 1) // 2 - 1), path)
-                starts, each = _times(about, span, pieces)
-            self._found.append(Pieces(first, second, components, starts, each, key))
+                starts = _times(about, pieces, store.padded)
+            found.append((first, second, components, starts, span, key))
         if lags is None:
             raise ForeignError(f"{path}: is no store of NoisePy with correlations of Z, N or E")
         self.lags = lags
+        steps = filter(None, (step_of(starts) for *_, starts, _, _ in found if starts is not None))
+        step = min(steps, default=0)  # none has two substacks: each is of its timespan
+        self._found = [
+            Pieces(a, b, components, np.array(span[:1]), span[1] - span[0], key)
+            if starts is None
+            else Pieces(a, b, components, starts, step or span[1] - span[0], key)
+            for a, b, components, starts, span, key in found
+        ]
 
     def pieces(self) -> Sequence[Pieces]:
         """Return all pieces of the store."""
@@ -71,21 +80,23 @@ class NoisePy(Foreign):
         """Return correlations and their numbers of windows."""
         data, about = self._store.read(key)
         data = np.atleast_2d(data)
-        good = np.broadcast_to(np.asarray(about.get("ngood", 1), np.float64).ravel(), (len(data),))
-        return symmetric(data[which], (data.shape[1] - 1) // 2 + 1, key)[0], counted(good[which])
+        good = np.asarray(about.get("ngood", 1), np.float64).ravel()
+        windows = counted(good[which] if len(good) > 1 else np.repeat(good, len(which)))
+        return symmetric(data[which], (data.shape[1] - 1) // 2 + 1, key)[0], windows
 
 
-def _times(about: Mapping[str, Any], span: tuple[int, int], pieces: int) -> tuple[Int64, int]:
-    """Return starts and length (ns) of the pieces of a timespan: its substacks, or itself.
+def _times(about: Mapping[str, Any], pieces: int, padded: bool) -> Int64 | None:
+    """Return the starts (ns) of substacks; None of a correlation [lag], of a whole timespan.
 
-    Raises ValueError if there are not as many times as pieces.
+    Raises ValueError if there are not as many times as pieces; where these are ``padded``, there may be fewer.
     """
-    if not about.get("substack") or pieces < 2:
-        return np.array([span[0]], np.int64), span[1] - span[0]
+    if not about.get("substack") or not pieces:
+        return None
     starts = np.rint(np.asarray(about["time"], np.float64).ravel()).astype(np.int64) * NS
-    if len(np.unique(starts)) < pieces:
-        raise ValueError(f"{len(np.unique(starts))} times of {pieces} substacks")
-    return starts[:pieces], int(np.diff(np.sort(starts[:pieces])).min())
+    times = len(np.unique(starts))
+    if times < len(starts) or times > pieces or (times < pieces and not padded):
+        raise ValueError(f"{times} times of {pieces} substacks")
+    return starts
 
 
 def _places(first: str, second: str, about: Mapping[str, Any]) -> dict[str, Coordinates]:
@@ -121,6 +132,8 @@ Entry = tuple[tuple[int, int], str, str, str, Mapping[str, Any], tuple[int, int]
 class _Asdf:
     """A folder of ASDF files: of correlations, one for each timespan, or of stacks, one for each pair and timespan."""
 
+    padded = False
+
     def __init__(self, path: Path) -> None:
         self.path = path
 
@@ -150,9 +163,9 @@ class _Asdf:
 
 
 def _sizes(shape: Sequence[int]) -> tuple[int, int]:
-    """Return the numbers of pieces and lags of an array [lag] or [piece, lag]."""
+    """Return the numbers of pieces and lags of an array [piece, lag], or 0 and that of lags of an array [lag]."""
     *pieces, lags = shape
-    return (pieces[0] if pieces else 1), lags
+    return (pieces[0] if pieces else 0), lags
 
 
 def _channels(name: str) -> tuple[str, str]:
@@ -169,6 +182,8 @@ def _about(data: Any) -> dict[str, Any]:
 class _Zarr:
     """A folder of Zarr (version 2): an array [correlation, substack, lag] for each pair and timespan."""
 
+    padded = True  # arrays have the most substacks of any channel pair; those that others lack are NaN
+
     def __init__(self, path: Path) -> None:
         self.path = path
 
@@ -182,13 +197,12 @@ class _Zarr:
             with naming(array):
                 shape = json.loads(place.read_text())["shape"]
                 for number, (*names, about) in enumerate(json.loads((array / ".zattrs").read_text())["metadata"]):
+                    where = str(array), number
                     if len(names) == 4:
                         components = _component_pair(names[0], names[2])
+                        yield span, first, second, components, about, _sizes(shape[1:]), where
                     elif names[1] == LINEAR:
-                        components = names[0]
-                    else:
-                        continue
-                    yield span, first, second, components, about, _sizes(shape[1:]), (str(array), number)
+                        yield span, first, second, names[0], about, (0, shape[-1]), where
 
     def read(self, key: tuple[str, int]) -> tuple[np.ndarray, Mapping[str, Any]]:
         """Return the data at a place, and their parameters."""

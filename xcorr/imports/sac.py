@@ -26,7 +26,6 @@ from xcorr.imports.foreign import (
     Pieces,
     counted,
     files_below,
-    length_of,
     naming,
     rate_of,
     same_lags,
@@ -37,6 +36,7 @@ from xcorr.pes.items import Float32, Int64
 from xcorr.pes.reading.waveform import Coordinates
 
 CENTRE = "centre"
+TURNED = "2 to 1"  # KUSER1 of files of xcorr export --reverse: positive lag is from station 2 to station 1
 NAMES = re.compile(rf"({STATION.pattern})[_-]+({STATION.pattern})(?:[_.-]+([A-Z]{{2}})(?![A-Za-z]))?")
 
 
@@ -58,15 +58,15 @@ class Sac(Foreign):
         self.lags = lags
         times = np.array([p.starts[0] for p in self._found if p.starts is not None], np.int64)
         if len(times):
-            length = length_of(times)
+            length = self.assumed_length(times)
             self._found = [
                 Pieces(p.first, p.second, p.components, p.starts, length, p.key)
                 for p in self._found
-                if p.starts is not None or self._leaves_out(p)
+                if p.starts is not None or self._leaves_out()
             ]
 
-    def _leaves_out(self, piece: Pieces) -> bool:
-        self.note(f"{piece.key[0].name} and others without a time in their names are left out: others have one")
+    def _leaves_out(self) -> bool:
+        self.note("files without a time in their names are left out, because others have one")
         return False
 
     def _take(self, file: Path, lags: Lags | None) -> Lags | None:
@@ -97,7 +97,10 @@ class Sac(Foreign):
         start = time_in(file.stem.partition(second)[2] or file.stem)
         windows = int(counted(np.array([float(stats.sac.get("user0", 1.0))]))[0])
         starts = None if start is None else np.array([start], np.int64)
-        self._found.append(Pieces(first, second, components, starts, DAY_NS, (file, zero, windows)))
+        turned = str(stats.sac.get("kuser1", "")).strip() == TURNED
+        if turned:
+            self.note(f'files whose KUSER1 says that positive lag is "{TURNED}" were reversed')
+        self._found.append(Pieces(first, second, components, starts, DAY_NS, (file, zero, windows, turned)))
         return lags
 
     def pieces(self) -> Sequence[Pieces]:
@@ -108,11 +111,12 @@ class Sac(Foreign):
         """Return the correlation of a file, and its number of windows (USER0)."""
         import obspy
 
-        file, zero, windows = key
+        file, zero, windows, turned = key
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sample spacing read from SAC file", UserWarning)
             data = obspy.read(str(file), format="SAC")[0].data[None]
-        return symmetric(data, zero, file)[0], np.array([windows], np.int64)
+        found, _ = symmetric(data, zero, file)
+        return found[:, ::-1] if turned else found, np.array([windows], np.int64)
 
 
 def _names(file: Path, stats: Any) -> tuple[str, str, str]:

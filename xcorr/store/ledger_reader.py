@@ -22,6 +22,7 @@ from xcorr.store.sqlite_files import is_damage, open_to_read
 NAME = "ledger.sqlite"
 LATER = ("stale", "note", "metadata")  # columns that ledgers of earlier versions may lack
 SEAL = "seal"  # name of the fact that holds the digest of all rows
+IMPORTED = "imported"  # name of the fact of an imported campaign: the program, and its files
 
 
 class LedgerError(XcorrError, OSError):
