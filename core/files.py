@@ -65,10 +65,11 @@ def source_of(module: str) -> Path | None:
         return None
     if spec is None or spec.origin is None:
         return None
-    found = [Path(spec.origin)] if not rest else []
+    found = [spec.origin] if not rest else []
     for root in (spec.submodule_search_locations or ()) if rest else ():
-        found += [Path(root, *rest).with_suffix(".py"), Path(root, *rest, "__init__.py")]
-    return next((f for f in found if f.suffix == ".py" and f.is_file()), None)
+        place = os.path.join(root, *rest)
+        found += [f"{place}.py", os.path.join(place, "__init__.py")]
+    return next((Path(f) for f in found if f.endswith(".py") and os.path.isfile(f)), None)
 
 
 class _FilesByName(importlib.abc.MetaPathFinder):

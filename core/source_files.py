@@ -18,18 +18,21 @@ ENGINE = ("xcorr.core", "xcorr.mappings")  # left out, because the engine only m
 @functools.cache
 def modules_behind(module: str) -> tuple[str, ...]:
     """Return a module and the modules of its package that it imports, directly or not, without the workflow engine."""
-    own = module.partition(".")[0]
     todo, found = [module], {module}
     while todo:
-        path = source(todo.pop())
-        if path is None:
-            continue
-        for name in _imported(path.read_text(errors="replace")):
-            known = name not in found and name.partition(".")[0] == own and not name.startswith(ENGINE)
-            if known and source(name) is not None:
-                found.add(name)
-                todo.append(name)
+        new = [name for name in _modules_in(todo.pop()) if name not in found]
+        found.update(new)
+        todo += new
     return tuple(sorted(found))
+
+
+@functools.cache
+def _modules_in(module: str) -> tuple[str, ...]:
+    """Return the modules of its package that a module imports itself, without the workflow engine."""
+    own, path = module.partition(".")[0], source(module)
+    names = () if path is None else dict.fromkeys(_imported(path.read_text(errors="replace")))
+    near = (name for name in names if name.partition(".")[0] == own and not name.startswith(ENGINE))
+    return tuple(name for name in near if source(name) is not None)
 
 
 def source(module: str) -> Path | None:
@@ -37,8 +40,13 @@ def source(module: str) -> Path | None:
     loaded = loaded_files().get(module)
     if loaded:
         return Path(loaded)
+    if "." in module:
+        return _source_in_package(module)
     own = folder() / "files" / f"{module}.py"
     return own if own.is_file() else source_of(module)
+
+
+_source_in_package = functools.cache(source_of)
 
 
 def _imported(text: str) -> list[str]:
@@ -57,4 +65,9 @@ def _imported(text: str) -> list[str]:
 def digests(modules: tuple[str, ...]) -> dict[str, str]:
     """Return the SHA-256 of the source of every module that has one."""
     sources = {module: source(module) for module in modules}
-    return {m: hashlib.sha256(path.read_bytes()).hexdigest() for m, path in sources.items() if path is not None}
+    return {m: _digest(path, path.stat().st_mtime_ns) for m, path in sources.items() if path is not None}
+
+
+@functools.cache
+def _digest(path: Path, changed_ns: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

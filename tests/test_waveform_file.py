@@ -1,5 +1,6 @@
 """Reading and writing waveforms from several threads: each gets its own errors, and nobody crashes."""
 
+import tarfile
 import threading
 from pathlib import Path
 
@@ -77,3 +78,11 @@ def test_other_formats_are_read_as_well(recording, tmp_path):
     recording.write(str(path), format="SAC")
     (found,), _, _ = read_waveforms(str(path), *ALWAYS)
     assert np.array_equal(found.data, recording.data)
+
+
+def test_a_tar_whose_first_name_looks_like_a_record_is_a_tar(recording, good, tmp_path):
+    with tarfile.open(tmp_path / "days.tar", "w") as packed:
+        packed.add(good, "000001D .mseed")
+        packed.add(good, "000002D .mseed")
+    found = read_waveforms(str(tmp_path / "days.tar"), *ALWAYS)
+    assert [np.array_equal(w.data, recording.data) for w in found.waveforms] == [True, True]

@@ -188,7 +188,7 @@ class CorrelateStrips(GenericPE):
         others = [b for b in range(block, self.layout.blocks) if b in chunk.blocks]
         stations, letters = self.layout.stations_of(block), len(self.layout.components)
         copies, slots = self._how.copies, len(stations) * letters
-        widest = max(chunk.blocks[number].side for number in others)
+        widest = max(chunk.blocks[number].slots for number in others)
         for k, bins in enumerate(self._bins):
             if k not in self._room or len(self._room[k]) < min(GROUP, slots) * widest * bins:
                 self._room[k] = np.empty(min(GROUP, slots) * widest * bins, np.complex64)
@@ -203,7 +203,7 @@ class CorrelateStrips(GenericPE):
                         if partners:
                             second = chunk.blocks[number]
                             left = low // EDGE * EDGE if number == block else 0  # a block with itself: from low on
-                            shape = min(GROUP, slots - low), second.side - left, bins
+                            shape = min(GROUP, slots - low), second.slots - left, bins
                             spectra = self._room[k][: math.prod(shape)].reshape(shape)
                             packed = second.bands[k].packed[:, left:, windows]
                             self._arrays.cross_spectra(conjugates, packed, spectra, self._griddings[k])

@@ -23,12 +23,12 @@ from xcorr.pes.transforms.running_mean import half_width, running_mean
 class BlockOfSlots:
     """The slots of a block in a chunk: spectra for every band, valid windows, masks of incomplete windows.
 
-    There are places for ``side`` slots: ``slots``, padded to at most ``most``.
+    There are places for more than ``slots``, because products are padded, to at most ``most``.
     """
 
     def __init__(self, bands: Sequence[Band], windows: int, slots: int, copies: int, most: int = 0) -> None:
         self.bands = [Block(b.grid, windows, slots, copies, most) for b in bands]
-        self.side = side = self.bands[0].side
+        self.slots, side = slots, self.bands[0].side
         self.valid = np.zeros((side, windows), np.float32)  # float32, because only products of floats go to BLAS
         self.energy = np.zeros((len(bands), side, windows))
         self.masks: dict[int, Bool] = {}

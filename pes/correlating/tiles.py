@@ -67,10 +67,11 @@ def cross_spectra(first: Conjugates, second: Complex64, out: Complex64, gridding
     """Write sum_w first second to ``out`` [slot, slot, frequency]: in-band bins, or frequencies of ``gridding``.
 
     ``second`` is [frequency, slot, window], or a view whose last two axes BLAS can read. ``first`` returns conjugate
-    spectra. With padding these are of more slots than ``out`` has.
+    spectra. With padding both are of more slots than ``out`` has.
     """
+    wide = out.shape[1]
     if second.shape[2] == 1 and gridding is None:  # one window: nothing to sum, so no product of matrices
-        a, b = (np.ascontiguousarray(x[..., 0].T) for x in (first(slice(None))[:, : len(out)], second))
+        a, b = (np.ascontiguousarray(x[..., 0].T) for x in (first(slice(None))[:, : len(out)], second[:, :wide]))
         np.multiply(a[:, None], b, out=out)
         return
     rows, columns = first(slice(0, 1)).shape[1], second.shape[1]
@@ -82,7 +83,7 @@ def cross_spectra(first: Conjugates, second: Complex64, out: Complex64, gridding
             part = slice(low, min(low + SLAB, len(second)))
             product = room[: part.stop - low, :size].reshape(-1, rows, columns)
             np.matmul(first(part), second[part], out=product)
-            out[:, :, part] = product[:, : len(out)].transpose(1, 2, 0)
+            out[:, :, part] = product[:, : len(out), :wide].transpose(1, 2, 0)
         return
     sums = np.zeros((gridding.bins, size + APART), np.complex64)
     room = np.empty((max(len(weights[0]) for _, _, weights in gridding.slabs), size + APART), np.complex64)
@@ -90,7 +91,7 @@ def cross_spectra(first: Conjugates, second: Complex64, out: Complex64, gridding
         product = room[: part.stop - part.start, :size]
         np.matmul(first(part), second[part], out=product.reshape(-1, rows, columns))
         sums[reached, :size] += weights @ product
-    out[:] = sums[:, :size].reshape(-1, rows, columns)[:, : len(out)].transpose(1, 2, 0)
+    out[:] = sums[:, :size].reshape(-1, rows, columns)[:, : len(out), :wide].transpose(1, 2, 0)
 
 
 def to_lags(

@@ -12,8 +12,7 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
-import scipy.interpolate
-import scipy.ndimage
+import scipy  # its parts are imported when they are first used
 
 from xcorr.pes.dispersion import waves
 from xcorr.pes.dispersion.correlation_spectra import Grid, Spectra

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import scipy.fft
+import scipy  # its parts are imported when they are first used
 
 from xcorr.pes.items import Float32, Float64
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-import scipy.special
+import scipy  # its parts are imported when they are first used
 
 from xcorr.pes.dispersion import waves
 from xcorr.pes.items import Float32, Float64

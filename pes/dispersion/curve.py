@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import numpy as np
-import scipy.interpolate
+import scipy  # its parts are imported when they are first used
 
 from xcorr.pes.items import Float64
 from xcorr.pes.parameters import ParameterError

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import scipy.interpolate
+import scipy  # its parts are imported when they are first used
 
 from xcorr.pes.dispersion import waves
 from xcorr.pes.items import Float32, Float64

@@ -9,8 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import scipy.sparse
-import scipy.sparse.linalg
+import scipy  # its parts are imported when they are first used
 
 from xcorr.pes.items import Float64
 from xcorr.pes.parameters import ParameterError
@@ -115,7 +114,9 @@ def velocity_map(
         smoothing * typical * cells.roughness(),
     ]
     whole = scipy.sparse.vstack([scaled, *extra]).tocsr()
-    solve = scipy.sparse.linalg.factorized((whole.T @ whole).tocsc())
+    from scipy.sparse.linalg import factorized  # which scipy.sparse does not import itself
+
+    solve = factorized((whole.T @ whole).tocsc())
 
     def inverted(data: Float64) -> Float64:
         found: Float64 = solve(scaled.T @ data)

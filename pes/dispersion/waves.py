@@ -9,7 +9,7 @@ phase is x - pi/4 far away.
 from __future__ import annotations
 
 import numpy as np
-import scipy.special
+import scipy  # its parts are imported when they are first used
 
 from xcorr.pes.items import Float64
 

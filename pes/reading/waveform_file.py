@@ -22,6 +22,7 @@ from xcorr.pes.reading.waveform import Answer, Waveform, of_trace
 
 Part = TypeVar("Part")
 SAC_INTERVAL = "Sample spacing read from SAC"
+TAR = slice(257, 262)  # where a tar says that it is one (POSIX.1, "pax", ustar format)
 LARGE = 64 << 20  # bytes: larger files are mapped, not read into memory whole
 
 
@@ -104,6 +105,9 @@ def _read(
                 return [by_miniseed(content)]
 
     with shielded():
+        with _content(path, 8, miniseed.is_miniseed) as content:  # of most files; ObsPy tries all ways of packing first
+            if content is not None and content[TAR] != b"ustar":
+                return [by_miniseed(content)]
         return unpacked(read_one, path)
 
 

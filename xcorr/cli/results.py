@@ -40,8 +40,8 @@ def info(results: Path, accounts: bool, kind: str, as_json: bool) -> None:
         pieces = found.pieces
         facts = {
             "file": str(found.path),
-            "stations": len(found.stations),
-            "pairs": len(found.pairs),
+            "stations": len(found.dataset("stations")),
+            "pairs": len(found.dataset("pairs")),
             "components": found.components,
             "stacks": found.stacks,
             "pieces": len(pieces),
