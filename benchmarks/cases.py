@@ -107,6 +107,7 @@ def write_metadata(place: Path, case: Case) -> None:
 
     poles = [-0.037 + 0.037j, -0.037 - 0.037j, -251.3 + 0j]
     response = Response.from_paz([0j, 0j], poles, 1500.0, input_units="M/S")
+    response.recalculate_overall_sensitivity(1.0)
     how: dict[str, Any] = {"azimuth": 0, "dip": -90, "sample_rate": case.rate_hz, "response": response}
     stations = []
     for k in range(case.stations):

@@ -10,7 +10,7 @@ from conftest import ROOT
 
 from xcorr import results
 from xcorr.campaign.calibration import MeasuredCosts, calibrate
-from xcorr.campaign.forecast import chunks_at_once, forecast, memory_bytes, parse_bytes
+from xcorr.campaign.forecast import chunks_at_once, forecast, highest_rate, memory_bytes, parse_bytes
 from xcorr.campaign.run import run_campaign
 from xcorr.network.survey import survey_list
 from xcorr.results.compare import differences
@@ -117,6 +117,31 @@ def test_memory_stays_below_its_ceiling(tmp_path, monkeypatch, mapping):
     assert made["peak_mb"] <= 1.2 * ceiling
     with results.open(tmp_path / "x.xcorr") as of_three_days:
         assert len(of_three_days.pieces) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("mapping", "workers"), [("sequential", 1), ("threads", 2), ("processes", 2)])
+def test_memory_counts_the_data_at_their_own_rate(tmp_path, monkeypatch, mapping, workers):
+    """Days at 100 Hz that become 4 Hz: nearly all of the memory holds what is at 100 Hz."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from headline import run as measured
+    from synthetic import write_network
+
+    stations = write_network(tmp_path, 6, rate_hz=100.0)
+    how = build({"data": {"source": f"sds:{tmp_path}/sds"}, "run": {"mapping": mapping, "workers": workers}})
+    found = survey_list(stations, how)
+    assert highest_rate(how, found) == 100.0
+    said = memory_bytes(Recipe(how), found, workers, 1) / 1e6
+    made = measured(tmp_path, tmp_path / "x.xcorr", [f"run.workers={workers}"], mapping, "4GB")
+    assert 0.8 < said / made["peak_mb"] < 1.25
+
+
+def test_the_highest_rate_is_that_of_any_kind_of_channel(root, tmp_path):
+    write(root, "AAA", channel="HHZ", rate=20.0)
+    how = settings(root, data={"channels": ["BHZ", "HHZ"]})
+    assert highest_rate(how, survey_list(station_list(tmp_path, "AAA", "BBB"), how)) == 20.0
+    how = settings(root)
+    assert highest_rate(how, survey_list(station_list(tmp_path, "AAA", "BBB"), how)) < 20.0
 
 
 @pytest.mark.parametrize("text", ["", "4", "GB", "4 gigs", "-4GB", "1.2.3GB"])

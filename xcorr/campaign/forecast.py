@@ -10,6 +10,7 @@ from xcorr.campaign.calibration import MeasuredCosts
 from xcorr.campaign.workflows import bytes_to_write, memory_of_machine
 from xcorr.mappings import engine
 from xcorr.mappings.engine import available_cores
+from xcorr.network.channels import patterns_of, preference
 from xcorr.network.survey import Survey
 from xcorr.pes.correlating.gridding import gridding
 from xcorr.pes.correlating.tiles import GROUP, padded, units
@@ -20,6 +21,7 @@ from xcorr.pes.reading.source import open_source
 from xcorr.settings import Settings, SettingsError
 from xcorr.settings.recipe import Recipe
 
+PER_SAMPLE, PER_SAMPLE_WITH_RESPONSE = 18, 29  # bytes at work on a channel, beside its raw data, measured
 UNITS = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 
@@ -67,7 +69,7 @@ def forecast(
             rows = sum(len(layout.strip_rows(s)) for s in chunk.wanted or ())
             station_chunks, pairs, pieces = station_chunks + stations, pairs + rows, pieces + len(chunk.wanted or ())
     each = len(settings.component_pairs) * len(shape.bands) * shape.substacks
-    size, ratio = _of_source(settings, found)
+    size, ratio = _bytes_of(settings, found), highest_rate(settings, found) / settings.condition.rate_hz
     written = bytes_to_write(recipe, found, todo, len(found.chunks))
     samples = station_chunks * len(settings.components) * settings.data.chunk_s * settings.condition.rate_hz * ratio
     cores = min(workers, available_cores())
@@ -91,14 +93,25 @@ def worker_count(settings: Settings) -> int:
     return min(asked, engine(settings.run.mapping).most_workers or asked)
 
 
-def _of_source(settings: Settings, found: Survey) -> tuple[int, float]:
-    """Return the bytes that the source holds, and its raw sampling rate over the common rate."""
+def _bytes_of(settings: Settings, found: Survey) -> int:
+    """Return the bytes that the source holds."""
     source = open_source(found.index.source, settings.data.options)
     references = dict.fromkeys(c.path for coverages in found.index.coverages.values() for c in coverages)
-    sizes = [mark[1] for mark in map(source.fingerprint, references) if mark is not None]
-    rates = (rate for rate in map(source.rate_hz, references) if rate is not None)
-    common = settings.condition.rate_hz
-    return sum(sizes), next(rates, common) / common
+    return sum(mark[1] for mark in map(source.fingerprint, references) if mark is not None)
+
+
+def highest_rate(settings: Settings, found: Survey) -> float:
+    """Return the highest sampling rate of the data (Hz): of the index, and of one channel of each kind (BH, HH).
+
+    Where the source does not tell it, the common rate stands for it.
+    """
+    source, patterns = open_source(found.index.source, settings.data.options), patterns_of([(None, None)], settings)
+    there = [c for coverages in found.index.coverages.values() for c in coverages]
+    read = [c for c in there if preference(c, patterns, settings.components) is not None] or there
+    rates = [c.rate_hz for c in read]
+    kinds = {c.channel[:2]: c.path for c in read} if not any(rates) else {}
+    tried = [source.rate_hz(path) or 0.0 for path in kinds.values()]
+    return max([settings.condition.rate_hz, *rates, *tried])
 
 
 def memory_limit(settings: Settings) -> int:
@@ -115,14 +128,14 @@ def chunks_at_once(recipe: Recipe, found: Survey, workers: int, chunks: int) -> 
     not known here. Then run.memory is the limit if it is set, and without run.memory there is no limit.
     """
     settings = recipe.settings
-    most = min(settings.run.open_chunks, max(chunks, 1))
+    most, raw_hz = min(settings.run.open_chunks, max(chunks, 1)), highest_rate(settings, found)
     if settings.run.memory is None and not engine(settings.run.mapping).one_machine:
         return most
     limit = memory_limit(settings)
     for count in range(most, 0, -1):
-        if memory_bytes(recipe, found, workers, count) <= limit:
+        if memory_bytes(recipe, found, workers, count, raw_hz) <= limit:
             return count
-    need = memory_bytes(recipe, found, workers, 1)
+    need = memory_bytes(recipe, found, workers, 1, raw_hz)
     if settings.run.memory is None and need <= 2 * memory_of_machine():  # the forecast may be too high, but not so much
         return 1
     if settings.run.memory is None:
@@ -137,8 +150,8 @@ def chunks_at_once(recipe: Recipe, found: Survey, workers: int, chunks: int) -> 
     )
 
 
-def memory_bytes(recipe: Recipe, found: Survey, workers: int, open_chunks: int) -> int:
-    """Return the most memory that all processes together will take, in bytes."""
+def memory_bytes(recipe: Recipe, found: Survey, workers: int, open_chunks: int, raw_hz: float | None = None) -> int:
+    """Return the most memory that all processes together will take, in bytes; ``raw_hz`` as :func:`highest_rate`."""
     settings, windows, copies = recipe.settings, recipe.windows, recipe.estimator.copies
     mapping = engine(settings.run.mapping)
     spectra = 8 * windows * copies * sum(b.grid.bins for b in recipe.bands)
@@ -152,7 +165,10 @@ def memory_bytes(recipe: Recipe, found: Survey, workers: int, open_chunks: int) 
     group = padded(side, rows, GROUP)
     room = owners * sum(group * _room(b, side, kept, recipe.estimator) for b in recipe.bands)
     trace = letters * settings.data.chunk_s * settings.condition.rate_hz
-    working = workers * (40 * trace + 4 * letters * spectra)
+    raw_hz = raw_hz or highest_rate(settings, found)
+    above = settings.data.chunk_s * (raw_hz - settings.condition.rate_hz)  # samples that are only in raw data
+    raw = above * (4 * letters + (PER_SAMPLE if settings.condition.response == "none" else PER_SAMPLE_WITH_RESPONSE))
+    working = workers * (40 * trace + 4 * letters * spectra + raw)
     under_way = workers * 1e6 * mapping.costs.between_mb
     processes = 1 if shares else workers + 1
     return int(1e6 * mapping.costs.process_mb * processes + packed + room + working + under_way)
