@@ -21,6 +21,7 @@ from xcorr.pes.reading.source import open_source
 from xcorr.settings import Settings, SettingsError
 from xcorr.settings.recipe import Recipe
 
+UNDER_WAY, MOST_OPEN = 32, 16
 PER_SAMPLE, PER_SAMPLE_WITH_RESPONSE = 18, 29  # bytes at work on a channel, beside its raw data, measured
 UNITS = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
@@ -124,11 +125,14 @@ def memory_limit(settings: Settings) -> int:
 def chunks_at_once(recipe: Recipe, found: Survey, workers: int, chunks: int) -> int:
     """Return how many chunks may be open within the memory limit, at most run.open_chunks.
 
+    Without run.open_chunks, workers have UNDER_WAY stations each under way, so that none waits for the end of a chunk.
+
     Raises SettingsError if run.memory is too small for one chunk. Workers may be on other machines, whose memory is
     not known here. Then run.memory is the limit if it is set, and without run.memory there is no limit.
     """
     settings = recipe.settings
-    most, raw_hz = min(settings.run.open_chunks, max(chunks, 1)), highest_rate(settings, found)
+    usual = 2 if workers == 1 else min(max(2, 1 + -(-UNDER_WAY * workers // max(len(found.stations), 1))), MOST_OPEN)
+    most, raw_hz = min(settings.run.open_chunks or usual, max(chunks, 1)), highest_rate(settings, found)
     if settings.run.memory is None and not engine(settings.run.mapping).one_machine:
         return most
     limit = memory_limit(settings)

@@ -226,8 +226,12 @@ class Run:
     memory: str | None = option(
         None, "Most memory that all processes together may take, such as '4GB'. Default: 80 % of the machine's."
     )
-    open_chunks: int = option(
-        2, "Largest number of chunks under way at once. Less memory allows fewer.", least=1, most=1000
+    open_chunks: int | None = option(
+        None,
+        "Largest number of chunks under way at once. Default: 2, or as many as keep all workers busy where chunks are "
+        "small. Less memory allows fewer.",
+        least=1,
+        most=1000,
     )
     fft: str = option(
         "pocketfft",
