@@ -6,7 +6,7 @@ OUT ?= demo-out
 export MPLBACKEND := Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help install browser demo test test-all check lint bench clean
+.PHONY: help install browser demo test test-all check lint docs dist bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -14,7 +14,7 @@ help:  ## list the targets
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("xcorr needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[all,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[all,dev,docs]'
 	$(BIN)/python -m compileall -q core mappings pes xcorr  # for shells with PYTHONDONTWRITEBYTECODE
 	touch $@
 
@@ -43,10 +43,14 @@ lint: install  ## style, types and import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check: lint test  ## what CI runs
+docs: install  ## the site, in docs/_build/html; runs the tutorials
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+check: lint docs test  ## what CI runs
 
 bench: install  ## measure; prints ratios taken in one run
 	$(BIN)/python benchmarks/run.py
 
 clean:  ## remove what make made
-	rm -rf $(VENV) $(OUT) bench-out
+	rm -rf $(VENV) $(OUT) bench-out docs/_build dist

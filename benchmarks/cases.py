@@ -65,6 +65,7 @@ CASES = {
     "phase": Case(2, 182, settings=PHASED),
     "three": Case(24, 1, "ZNE", settings=('correlate.components=["ZZ","NN","EE"]',)),
     "month": Case(16, 30),
+    "scale": Case(200, 30),
 }
 
 
