@@ -112,7 +112,7 @@ def create_iterative_chain(
     """Return a composite with ports ``input`` and ``output`` that applies functions one after another.
 
     Each entry is a function or a pair ``(function, params)``. ``FunctionPE_class`` is called without
-    arguments, or with the function if it requires one.
+    arguments, or with the function if it requires one. Raises ValueError if there is no function.
     """
     graph = WorkflowGraph()
     previous: GenericPE | None = None

@@ -18,8 +18,9 @@ MADE = "<!-- made by docs/reference_pages.py -->\n\n"
 
 
 def write(folder: Path) -> None:
-    """Write ``settings.md`` and ``commands.md``, unless they are the same already."""
-    for name, text in (("settings.md", settings_page()), ("commands.md", commands_page())):
+    """Write the pages, unless they are the same already."""
+    pages = {"settings.md": settings_page(), "commands.md": commands_page(), "library/elements.md": elements_page()}
+    for name, text in pages.items():
         path = folder / name
         if not path.is_file() or path.read_text() != text:  # else Sphinx would read the page again
             path.write_text(text)
@@ -29,8 +30,9 @@ def settings_page() -> str:
     """Return the page of all settings."""
     lines = [
         MADE + "# Settings\n",
-        "Settings are in `xcorr.toml` beside the station list, or in a file named by `--config`; `--set section.key=value`",
-        "changes one. `xcorr init` writes a file with all of them. A campaign keeps its settings in `campaign.toml`.\n",
+        "Settings are in `xcorr.toml` beside the station list, or in a file named by `--config`.",
+        "`--set section.key=value` changes one. `xcorr init` writes a file with all of them.",
+        "A campaign keeps its settings in `campaign.toml`.\n",
     ]
     for section, kind in SECTIONS.items():
         lines += [f"## [{section}]\n", f"{inspect.getdoc(kind)}\n", *_table(kind, section)]
@@ -95,6 +97,20 @@ def _commands(
         assert command is not None
         yield (*path, name), command
         yield from _commands(command, click.Context(command, info_name=name, parent=context), (*path, name))
+
+
+def elements_page() -> str:
+    """Return the page of all registered elements of xcorr, and of the items that flow between them."""
+    lines = [
+        MADE + "# Elements of the main job\n",
+        "[The elements as a library](../../elements.md) has examples of each family.\n",
+        "```{eval-rst}",
+    ]
+    for name in installed.names("elements"):
+        kind = installed.load("elements", name)
+        if kind.__module__.startswith("xcorr."):
+            lines.append(f".. autoclass:: {kind.__module__}.{kind.__qualname__}")
+    return "\n".join([*lines, ".. automodule:: xcorr.pes.items", "```", ""])
 
 
 if __name__ == "__main__":

@@ -15,7 +15,9 @@ from foreign_files import write_msnoise, write_noisepy, write_yam
 from web_server import TOKEN, serving
 
 CAMPAIGNS = "/api/v1/campaigns"
-PAGES = ["README.md", *(str(p.relative_to(ROOT)) for p in sorted((ROOT / "docs").rglob("*.md")))]
+MADE = ("docs/reference/", "docs/_build/")  # by the build of the site
+FOUND = ["README.md", *(str(p.relative_to(ROOT)) for p in sorted((ROOT / "docs").rglob("*.md")))]
+PAGES = [page for page in FOUND if not page.startswith(MADE)]
 MENTIONS = {  # of a command, not commands
     f"xcorr {name}"
     for name in (
@@ -40,6 +42,7 @@ MENTIONS = {  # of a command, not commands
     )
 }
 ELSEWHERE = {  # and why
+    "workflow run module": "the name of anybody's module",
     "nimbus.example.org": "needs a cluster of somebody's",
     "xcorr storm ": "tests/test_storm.py",
     "$SLURM_": "tests/test_slurm.py",

@@ -153,6 +153,7 @@ def whiten(spectra: Complex64, how: Whitening, grid: SpectralGrid, taper: Float3
     ``none``: X T. ``phase``: X/|X| T, 0 where X is 0 (Bensen et al. 2007 with full equalisation).
     ``running-mean``: X T / A, where A is the mean of |X| over ``smooth_hz`` (in-band bins only), at least 1e-3 of its
     mean over the band. With ``per = "station"``, |X| is the mean over all slots whose window is not all zero.
+    Raises ValueError for another method.
     """
     if how.method == "none":
         return spectra * taper

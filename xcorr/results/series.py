@@ -176,6 +176,7 @@ def glance_at(data: Any, places: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Return some rows of a dataset [row, lag] for a picture: only their own bytes are read, from :func:`chunk_places`.
 
     Checksums are those of chunks of many rows, so they are not compared here, as :func:`read_rows` does.
+    Raises ResultsError if the file is cut off.
     """
     size, of_chunk = 4 * data.shape[1], data.chunks[0]
     found = np.full((len(rows), data.shape[1]), data.fillvalue, "<f4")

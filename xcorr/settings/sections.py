@@ -19,7 +19,8 @@ class Data:
     """Where waveforms and metadata come from."""
 
     source: str | None = option(
-        None, "Waveforms: sds:DIR, files:DIR, or a glob or template (any names, anything ObsPy reads), fdsn:URL."
+        None,
+        "Waveforms: sds:DIR, files:DIR, or a glob or template (any names, all that ObsPy reads), fdsn:URL, s3:PLACE.",
     )
     metadata: str | None = option(
         None, "StationXML file, folder or glob. Coordinates may also come from the list or SAC headers."
