@@ -47,6 +47,9 @@ docs: install  ## the site, in docs/_build/html; runs the tutorials
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
+dist:  ## sdist and wheel in dist/, checked, and tried on every Python that is there
+	.ci/dist
+
 check: lint docs test  ## what CI runs
 
 bench: install  ## measure; prints ratios taken in one run
