@@ -292,3 +292,22 @@ def test_wrong_choices_write_nothing(folder, invoke, choice, message):
 
 def test_figures_show_in_notebooks(found):
     assert figures.station_map(found)._repr_png_().startswith(b"\x89PNG")
+
+
+def test_single_pictures_are_drawn_in_axes_of_the_callers(found):
+    from matplotlib.figure import Figure
+
+    from xcorr.store.accounts import availability
+
+    page = Figure(figsize=(12, 8))
+    axes = page.subplots(2, 3).ravel()
+    draws = [
+        figures.record_section(found, ax=axes[0]),
+        figures.station_map(found, ax=axes[1]),
+        figures.matrix(found, ax=axes[2]),
+        figures.spectra(found, ax=axes[3]),
+        figures.availability(availability(found.path.parent), ax=axes[4]),
+    ]
+    assert all(drawn is page for drawn in draws)
+    assert all(a.get_title() and (a.lines or a.collections or a.images) for a in axes[:5])
+    assert not axes[5].lines

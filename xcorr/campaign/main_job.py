@@ -47,7 +47,7 @@ def run(
     output : the folder of the campaign. Default: ``<list>.xcorr`` beside the list. The same call, repeated, computes
         only what is missing.
     settings : a TOML file, or settings. Default: ``xcorr.toml`` beside the list, if there is one.
-    progress : ``"bar"``, ``"line"`` or ``"json"`` shows progress on standard error.
+    progress : ``"bar"``, ``"line"`` or ``"json"`` shows progress on standard error, in notebooks below the cell.
     refresh, refresh_metadata : as ``--refresh`` and ``--refresh-metadata``.
     given : ``source``, ``metadata``, ``start``, ``end``, ``mapping``, ``workers``, ``memory`` as on the command line,
         and sections of the settings as dictionaries: ``condition={"rate_hz": 1.0, "band_hz": (0.05, 0.4)}``. They

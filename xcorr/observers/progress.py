@@ -71,6 +71,14 @@ def busy_shares(summary: dict[str, Any]) -> dict[str, float]:
     return {w: cpu / max(summary["wall_seconds"][w], 1e-3) for w, cpu in summary["cpu_seconds"].items()}
 
 
+def _notebook() -> Any:
+    """Return the function by which a notebook shows something; None in other programs."""
+    ipython = sys.modules.get("IPython")
+    if ipython is None or getattr(ipython.get_ipython(), "kernel", None) is None:
+        return None
+    return ipython.display.display
+
+
 class Progress(Observer):
     """Shows how far a run has come.
 
@@ -84,12 +92,13 @@ class Progress(Observer):
         self.last = time.perf_counter()
         self.drawn = 0
         self.closed = False
+        self.shown: Any = None  # in a notebook: what its next update replaces
         self.latest: dict[str, Any] = {}
         self.units: dict[str, float] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without the stream, because only the coordinator shows progress."""
-        return {**vars(self), "stream": None}
+        return {**vars(self), "stream": None, "shown": None}
 
     def progress(self, workers: Sequence[WorkerStatistics], finished: bool) -> None:
         """Show the latest numbers, in style ``line`` once a minute."""
@@ -111,6 +120,12 @@ class Progress(Observer):
             out.write(
                 json.dumps({"event": "finished" if finished else "progress", **self.latest, **self._rates()}) + "\n"
             )
+        elif self.style == "bar" and self.stream is None and (display := _notebook()) is not None:
+            content = {"text/plain": "\n".join(self._bars())}
+            if self.shown is None:
+                self.shown = display(content, raw=True, display_id=True)
+            else:
+                self.shown.update(content, raw=True)
         elif self.style == "bar":
             width = shutil.get_terminal_size().columns - 1  # a line that is wrapped would be drawn twice
             lines = [line[:width] for line in self._bars()]

@@ -1,4 +1,7 @@
-"""Figures of results. Every function returns a Matplotlib figure, which :func:`save` writes and notebooks show."""
+"""Figures of results. Every function returns a Matplotlib figure, which :func:`save` writes and notebooks show.
+
+Functions that draw a single picture take ``ax``: Matplotlib axes of yours to draw in.
+"""
 
 from xcorr.results.figures.dispersion import (
     bessel,

@@ -10,12 +10,13 @@ from xcorr.pes.dispersion import flags, ftan, waves
 from xcorr.pes.dispersion.array_curve import frequency_bessel
 from xcorr.pes.dispersion.correlation_spectra import Grid, spectra
 from xcorr.results.errors import ResultsError
-from xcorr.results.figures.style import new_figure, with_defaults
+from xcorr.results.figures.style import axes_for, new_figure, with_defaults
 from xcorr.results.reader import Results
 from xcorr.results.velocity_maps import MapOfPeriod, at_period, near_middle
 from xcorr.settings.dispersion import dispersion_of, stack_of
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MOST_LINES = 2000  # pairs drawn
@@ -64,7 +65,9 @@ def dispersion_curves(results: Results, name: str = "", components: str = "", ro
 
 
 @with_defaults
-def frequency_time(results: Results, first: str, second: str, name: str = "", components: str = "") -> Figure:
+def frequency_time(
+    results: Results, first: str, second: str, name: str = "", components: str = "", ax: Axes | None = None
+) -> Figure:
     """Draw the envelopes of a pair's filtered waves by period and group velocity, and what was measured.
 
     The waves are the mean of both sides; each period is scaled by its maximum. Raises ResultsError as :meth:`get`.
@@ -94,7 +97,7 @@ def frequency_time(results: Results, first: str, second: str, name: str = "", co
         [np.interp(distance[0] / velocity, t + a, h / h.max(), np.nan, np.nan)
          for t, a, h in zip(by.times_s, arrival, height, strict=True)]
     )  # fmt: skip
-    figure, axes = new_figure(7, 5)
+    figure, axes = axes_for(ax, 7, 5)
     mesh = axes.pcolormesh(1 / f, velocity, image.T, cmap="viridis", vmin=0, vmax=1, rasterized=True, shading="nearest")
     figure.colorbar(mesh, ax=axes, label="envelope, share of its maximum at the period")
     period = found["period"].values
@@ -116,14 +119,14 @@ def frequency_time(results: Results, first: str, second: str, name: str = "", co
 
 
 @with_defaults
-def bessel(results: Results, name: str = "", components: str = "") -> Figure:
+def bessel(results: Results, name: str = "", components: str = "", ax: Axes | None = None) -> Figure:
     """Draw the frequency-Bessel transform of all pairs, whose ridges are the modes, and the curve of the network."""
     with results.dispersion as of:
         network, about = of.network(name, components), of.settings(name, components)
         pair = of.group(name, components).name.rpartition("/")[2]
     velocity = np.linspace(*about.velocity_km_s, VELOCITIES)
     image = frequency_bessel(network.spectra, waves.kind_of(pair), network.frequency_hz, velocity)
-    figure, axes = new_figure(7, 5)
+    figure, axes = axes_for(ax, 7, 5)
     f = network.frequency_hz
     mesh = axes.pcolormesh(f, velocity, image.T, cmap="viridis", vmin=0, vmax=1, rasterized=True, shading="nearest")
     figure.colorbar(mesh, ax=axes, label="share of the largest value")
@@ -173,6 +176,7 @@ def velocity_paths(
     components: str = "",
     velocity: str = "phase",
     rows: np.ndarray | None = None,
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw the paths of accepted velocities at the nearest period, coloured by velocity.
 
@@ -191,7 +195,7 @@ def velocity_paths(
     ends = ends[known]
     ends[..., 0] = near_middle(ends[..., 0])
     values = found[f"{velocity}_km_s"].values[known]
-    figure, axes = new_figure(7.5, 6)
+    figure, axes = axes_for(ax, 7.5, 6)
     order = np.argsort(np.abs(values - np.median(values)))  # those that differ most are drawn last
     lines = LineCollection(list(ends[order]), cmap="RdYlBu", linewidths=0.8)
     lines.set_array(values[order])

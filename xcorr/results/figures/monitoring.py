@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xcorr.results.errors import ResultsError
-from xcorr.results.figures.style import date_axis, days, edges_of, new_figure, with_defaults
+from xcorr.results.figures.style import axes_for, date_axis, days, edges_of, new_figure, with_defaults
 from xcorr.results.monitoring import in_order
 from xcorr.results.networks import network
 from xcorr.results.reader import Results
 from xcorr.settings.monitoring import measurement_of
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 PERCENT = 100
@@ -85,7 +86,9 @@ def _network(axes: Any, at: np.ndarray, changes: Any, label: str, color: str, ho
 
 
 @with_defaults
-def similarity(results: Results, first: str, second: str, name: str = "", components: str = "") -> Figure:
+def similarity(
+    results: Results, first: str, second: str, name: str = "", components: str = "", ax: Axes | None = None
+) -> Figure:
     """Draw the coefficients of a pair by stretch and date, and the dv/v that was measured.
 
     Raises ResultsError for a measurement that has no single reference to stretch.
@@ -93,7 +96,7 @@ def similarity(results: Results, first: str, second: str, name: str = "", compon
     with results.monitoring as of:
         values = of.similarity(results, first, second, name, components)
         changes = of.get(name, components, [f"{first}-{second}"]).isel(pair=0)
-    figure, axes = new_figure(9, 4.5)
+    figure, axes = axes_for(ax, 9, 4.5)
     pieces, step = results.pieces, np.diff(values["epsilon"].values).mean()
     edges, rows = edges_of(days(pieces[:, 0]), days(pieces[:, 1]), np.where(values == 0, np.nan, values))
     epsilon = np.append(values["epsilon"].values - step / 2, values["epsilon"].values[-1] + step / 2)

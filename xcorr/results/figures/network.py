@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xcorr.results.errors import ResultsError
-from xcorr.results.figures.style import date_axis, days, edges_of, new_figure, rows_of, what, with_defaults
+from xcorr.results.figures.style import axes_for, date_axis, days, edges_of, rows_of, what, with_defaults
 from xcorr.results.reader import Results
 from xcorr.results.scale import KM_PER_DEGREE, scale_length
 from xcorr.results.selection import Selection
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from xcorr.store.accounts import Availability
@@ -24,7 +25,9 @@ QUANTITIES = {"snr": "signal-to-noise ratio", "n_windows": "windows"}
 
 
 @with_defaults
-def station_map(results: Results, selection: Selection | None = None, only: Collection[str] | None = None) -> Figure:
+def station_map(
+    results: Results, selection: Selection | None = None, only: Collection[str] | None = None, ax: Axes | None = None
+) -> Figure:
     """Draw the stations with coordinates, and the pairs selected between them; ``only`` these stations.
 
     Raises ResultsError if none has coordinates.
@@ -41,7 +44,7 @@ def station_map(results: Results, selection: Selection | None = None, only: Coll
         raise ResultsError("no station has coordinates; give them in the list (CSV) or with StationXML")
     middle = np.degrees(np.angle(np.exp(1j * np.radians(x[known])).mean()))
     x = middle + (x - middle + 180) % 360 - 180  # on one side of the date line
-    figure, axes = new_figure(8, 7)
+    figure, axes = axes_for(ax, 8, 7)
     lines = np.flatnonzero(known[pairs["station_1"]] & known[pairs["station_2"]])
     shown = lines[np.unique(np.linspace(0, max(len(lines) - 1, 0), min(len(lines), MOST_LINES)).astype(int))]
     for row in shown:
@@ -91,6 +94,7 @@ def matrix(
     quantity: str = "snr",
     selection: Selection | None = None,
     insist: bool = False,
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw a number of each pair, station against station: ``snr`` of a stack, or its ``n_windows``."""
     stack = stack or results.main_stack
@@ -102,7 +106,7 @@ def matrix(
     image = np.full((len(used), len(used)), np.nan)
     image[place[0], place[1]] = image[place[1], place[0]] = values
     size = float(np.clip(0.25 * len(used), 5, 12))
-    figure, axes = new_figure(size + 1.5, size)
+    figure, axes = axes_for(ax, size + 1.5, size)
     shown = axes.imshow(image, cmap="viridis", interpolation="nearest", vmin=0)
     names = stations["id"][used].astype(str)
     if len(used) <= NAMED:
@@ -116,10 +120,10 @@ def matrix(
 
 
 @with_defaults
-def availability(found: Availability, chunk_s: float = 86400.0) -> Figure:
+def availability(found: Availability, chunk_s: float = 86400.0, ax: Axes | None = None) -> Figure:
     """Draw the share of windows used by component of a station (slot) and chunk, whose length is ``chunk_s``."""
     slots = found.slots
-    figure, axes = new_figure(8, min(20.0, 2 + 0.2 * len(slots)))
+    figure, axes = axes_for(ax, 8, min(20.0, 2 + 0.2 * len(slots)))
     starts = np.array(found.starts_ns, "datetime64[ns]")
     ends = starts + np.timedelta64(round(chunk_s * 1e9), "ns")
     edges, share = edges_of(days(starts), days(ends), np.asarray(found.share).T)

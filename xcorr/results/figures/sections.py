@@ -11,6 +11,7 @@ from xcorr.results.errors import ResultsError
 from xcorr.results.figures.style import (
     LAG,
     amplitude,
+    axes_for,
     date_axis,
     days,
     edges_of,
@@ -23,6 +24,7 @@ from xcorr.results.reader import Results
 from xcorr.results.selection import Selection
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SECTION_BINS = 60
@@ -39,6 +41,7 @@ def record_section(
     selection: Selection | None = None,
     velocity_km_s: Sequence[float] = (),
     insist: bool = False,
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw the stacks of pairs against lag, by distance, each scaled to its maximum, with lines of velocities.
 
@@ -61,7 +64,7 @@ def record_section(
     if by_distance and len(gather) > SECTION_BINS:
         gather, place = _binned(gather, place)
         title += f", averaged in {len(gather)} bins of distance"
-    figure, axes = new_figure(7, 8)
+    figure, axes = axes_for(ax, 7, 8)
     spacing = np.ptp(place) / max(len(place) - 1, 1) or 1.0
     scale = 0.8 * spacing / np.abs(gather).max()
     for trace, at in zip(gather, place, strict=True):

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xcorr.results.errors import ResultsError
-from xcorr.results.figures.style import new_figure, rows_of, what, with_defaults
+from xcorr.results.figures.style import axes_for, new_figure, rows_of, what, with_defaults
 from xcorr.results.reader import Results
 from xcorr.results.selection import Selection
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from xcorr.results.sample import Sample
@@ -27,6 +28,7 @@ def spectra(
     band: str = "",
     selection: Selection | None = None,
     insist: bool = False,
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw the amplitude spectra of stacks: the median of all pairs, and where four fifths of them lie.
 
@@ -41,7 +43,7 @@ def spectra(
     step = results.lags_s[1] - results.lags_s[0]
     size = np.abs(np.fft.rfft(gather)) * step
     frequency = np.fft.rfftfreq(gather.shape[1], step)
-    figure, axes = new_figure(8, 5)
+    figure, axes = axes_for(ax, 8, 5)
     low, middle, high = np.percentile(size, (10, 50, 90), axis=0)
     axes.fill_between(frequency[1:], low[1:], high[1:], alpha=0.3, label="80 % of pairs")
     axes.plot(frequency[1:], middle[1:], color="black", linewidth=1, label="median")

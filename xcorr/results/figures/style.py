@@ -57,6 +57,11 @@ def new_figure(
     return figure, figure.subplots(rows, columns, height_ratios=heights)
 
 
+def axes_for(ax: Any | None, width: float, height: float) -> tuple[Any, Any]:
+    """Return the figure and the axes to draw in: those of the caller, or new ones of a size in inches."""
+    return new_figure(width, height) if ax is None else (ax.figure, ax)
+
+
 def encoded(figure: Any, kind: str) -> bytes:
     """Return a figure as ``png`` or ``svg``."""
     buffer = io.BytesIO()
