@@ -154,6 +154,12 @@ def limits(case: Case, days: int, place: Path, out: Path) -> dict[str, float]:
     half = rng.standard_normal((32, nfft // 2 + 1), np.float32).astype(np.complex64)
     long = best(lambda: np.fft.irfft(np.fft.rfft(day)))
     transforms = best(lambda: np.fft.rfft(one))
+    if how.correlate.method == "phase":  # by its definition: the analytic signal of the day, complex windows
+        common = rng.standard_normal(next_fast_len(int(86_400 * rate)), np.float32)
+        whole = np.fft.fft(common)
+        long += best(lambda: np.fft.ifft(whole))
+        long += best(lambda: np.fft.rfft(common))
+        transforms = best(lambda: np.fft.fft(one))
     inverse = best(lambda: np.fft.irfft(half, nfft)) / 32
     side = min(slots, 64)
     of_piece = max(1, windows * copies // pieces)
@@ -173,7 +179,7 @@ def limits(case: Case, days: int, place: Path, out: Path) -> dict[str, float]:
     probe.unlink()
     return {
         "decode": channel_days * decode,
-        "ffts": channel_days * (long + copies * transforms) + rows * inverse,
+        "ffts": channel_days * (long + transforms) + rows * inverse,
         "products": products * pieces * days,
         "write": size * disk,
     }
