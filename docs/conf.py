@@ -1,6 +1,8 @@
 """Builds the site: ``make docs``. Pages of settings, commands and the library are made from the code."""
 
+import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -16,8 +18,6 @@ extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.intersphinx",
-    "sphinx.ext.napoleon",
-    "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "sphinx_design",
 ]
@@ -27,8 +27,7 @@ suppress_warnings = ["myst.header"]  # pages of one section need not begin at it
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
-nb_execution_mode = "cache"  # by content: a page is executed again only if its code has changed
-nb_execution_cache_path = os.environ.get("XCORR_DOCS_CACHE", "")
+nb_execution_mode = "force"  # always, so that outputs are those of the code that is documented
 nb_execution_in_temp = True
 nb_execution_timeout = 300
 nb_execution_raise_on_error = True
@@ -40,7 +39,6 @@ autodoc_typehints_description_target = "documented"
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_preserve_defaults = True
-napoleon_custom_sections = [("Class attributes", "params_style")]
 
 # their indexes are on the network; without it, references to them are plain names
 intersphinx_mapping = (
@@ -56,6 +54,7 @@ intersphinx_mapping = (
     else {}
 )
 
+smartquotes = False  # quotation marks of settings stay as they are typed
 html_theme = "pydata_sphinx_theme"
 html_title = "xcorr"
 html_static_path = ["_static"]
@@ -70,14 +69,44 @@ html_theme_options = {
 html_show_sourcelink = False
 
 
-def plain_bars(app, what, name, obj, options, lines):
-    """Keep |x| of docstrings, which are written to be read in a terminal too, from being a substitution."""
+def plain(app, what, name, obj, options, lines):
+    """Turn docstrings, which are written to be read in a terminal too, into reStructuredText.
+
+    |x| is no substitution; sections such as "Parameters" with lines ``name : meaning`` become lists.
+    """
     for k, line in enumerate(lines):
         parts = line.split("``")
         lines[k] = "``".join(part.replace("|", "\\|") if n % 2 == 0 else part for n, part in enumerate(parts))
+    found, k = [], 0
+    while k < len(lines):
+        if k + 1 < len(lines) and lines[k].strip() and re.fullmatch(r"-{3,}", lines[k + 1].strip()):
+            found += [f"**{lines[k].strip()}**", ""]
+            k += 2
+            while k < len(lines) and (lines[k].startswith(" ") or re.match(r"[\w, *]+ : ", lines[k])):
+                begin = re.match(r"([\w, *]+) : (.*)", lines[k])
+                found.append(f"- ``{begin[1]}``: {begin[2]}" if begin else f"  {lines[k].strip()}")
+                k += 1
+            found.append("")
+        else:
+            found.append(lines[k])
+            k += 1
+    lines[:] = found
+
+
+def alone(app, error):
+    """Let downloaded notebooks stand alone: without links to pages, which are not beside them."""
+    for path in Path(app.outdir).glob("_downloads/*/*.ipynb"):
+        book = json.loads(path.read_text())
+        for cell in book["cells"]:
+            if cell["cell_type"] == "markdown":
+                text = "".join(cell["source"])
+                text = re.sub(r" ?\(\{nb-download\}[^)]*\)", "", text)
+                cell["source"] = re.sub(r"!?\[([^]]*)\]\((?!http)[^)]*\)", r"\1", text)
+        path.write_text(json.dumps(book, indent=1))
 
 
 def setup(app):
     """Write the pages that are made from the code, before Sphinx looks for pages."""
     app.connect("config-inited", lambda app, config: reference_pages.write(Path(app.srcdir) / "reference"))
-    app.connect("autodoc-process-docstring", plain_bars)
+    app.connect("autodoc-process-docstring", plain)
+    app.connect("build-finished", alone)

@@ -14,6 +14,10 @@ from xcorr.cli.program import main
 from xcorr.core import installed
 from xcorr.settings.toml import LISTS, SECTIONS
 
+EXIT_CODES = """Exit codes of all commands: 0, done; 1, nothing was made, or an error; 2, wrong usage; 3 (`run`), done, but
+some inputs failed, which the report names; 130, 143 and 129, ended by Ctrl-C, SIGTERM and SIGHUP, with what is stored
+kept.
+"""
 MADE = "<!-- made by docs/reference_pages.py -->\n\n"
 
 
@@ -79,7 +83,7 @@ def commands_page() -> str:
     with click.Context(main, info_name="xcorr") as context:
         listed = [f"| [`{' '.join(path)}`](#{'-'.join(path)}) | {command.get_short_help_str(90)} |"
                   for path, command in _commands(main, context, ("xcorr",)) if len(path) == 2]  # fmt: skip
-        lines = [MADE + "# Commands\n", "| command | what it does |", "|---|---|", *listed, ""]
+        lines = [MADE + "# Commands\n", EXIT_CODES, "| command | what it does |", "|---|---|", *listed, ""]
         for path, command in _commands(main, context, ("xcorr",)):
             own = click.Context(command, info_name=" ".join(path))
             lines += [f"({'-'.join(path)})=", f"## {' '.join(path)}\n" if len(path) == 2 else f"### {' '.join(path)}\n"]

@@ -83,7 +83,7 @@ class TestSensors:
             f"sds:{tmp_path / 'sds'}",
             listed=listed,
             data={"sensors": "location"},
-            correlate={"pairs": ["XX.AAA-XX.BBB"]},
+            correlate={"pairs": ["XX.AAA - XX.BBB"]},  # with blanks, as people write it
         )
         with results.open(tmp_path / "x.xcorr") as found:
             assert found.pairs[["station_1", "station_2"]].values.tolist() == [

@@ -47,6 +47,7 @@ def test_every_command_is_in_the_reference():
     assert len(names) > 20
     assert [name for name in names if f"## xcorr {name}\n" not in page] == []
     assert "### xcorr prov query\n" in page
+    assert "Exit codes of all commands" in page
 
 
 def shell_commands():

@@ -41,9 +41,9 @@ def source_options(command: Any) -> Any:
         ),
         click.option(
             "--source",
-            help="Waveforms: sds:DIR, files:DIR_OR_GLOB, or fdsn:URL (or a provider ObsPy knows, such as fdsn:IRIS).",
+            help="Waveforms: sds:DIR, files:DIR_OR_GLOB, fdsn:URL (or a provider ObsPy knows: fdsn:IRIS), or s3:scedc.",
         ),
-        click.option("--metadata", help="StationXML file, folder or glob."),
+        click.option("--metadata", help="StationXML, RESP or dataless SEED: a file, folder or glob."),
         click.option("--start", help="Start of the time wanted (UTC). Default: the start of the archive."),
         click.option("--end", help="End of the time wanted (UTC), not included. Default: the end of the archive."),
         click.option(

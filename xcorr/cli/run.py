@@ -103,7 +103,9 @@ def summary(report: Mapping[str, Any], folder: Path) -> str:
         f"pairs      {report['pairs']}, {report['pairs_with_data']} with data, in {report['chunks']} chunk(s)",
         f"windows    {windows['used']} used, {sum(windows.values()) - windows['used']} rejected"
         + (f" ({', '.join(rejected)})" if rejected else ""),
-        "channels   " + ", ".join(f"{n} {status}" for status, n in sorted(report["slots_by_status"].items())),
+        "channels   "
+        + ", ".join(f"{n} {status}" for status, n in sorted(report["slots_by_status"].items()))
+        + (", each counted once a chunk" if report["chunks"] > 1 else ""),
         f"results    {report['bytes_written'] / 1e6:.1f} MB in {report['shards']} shard(s)"
         + (f", {report['shards_kept']} of them kept," if report["shards_kept"] else "")
         + f" and {folder / 'xcorr.h5'}",
@@ -136,6 +138,8 @@ def _busy(report: Mapping[str, Any]) -> str:
 
     workers = report["workers"]
     shares = [f"{share:.0%}" for share in busy_shares(workers).values()]
+    if not shares:  # nothing was left to compute
+        return ""
     moved = sum(workers["bytes_moved"].values()) / 1e6
     return f"; {len(shares)} worker(s), busy {', '.join(shares)}" + (
         f"; {moved:.0f} MB moved between them" if moved else ""

@@ -79,6 +79,7 @@ def _named(stations: Sequence[Station], patterns: Sequence[str]) -> Bool:
     names = [(s.name, f"{s.network}.{s.index_code}", f"{s.network}.{s.source_code}") for s in stations]
     named = np.zeros((len(names), len(names)), bool)
     for pattern in patterns:
-        first, second = ([any(fnmatch.fnmatchcase(n, end) for n in own) for own in names] for end in pattern.split("-"))
+        ends = [end.strip() for end in pattern.split("-")]
+        first, second = ([any(fnmatch.fnmatchcase(n, end) for n in own) for own in names] for end in ends)
         named |= np.outer(first, second) | np.outer(second, first)
     return named

@@ -56,7 +56,7 @@ def _named(patterns: Sequence[str], table: PairTable) -> np.ndarray:
     first, second = table.ends
     for pattern in patterns:
         parts = pattern.split("-")  # codes may have one, too
-        halves = [("-".join(parts[:k]), "-".join(parts[k:])) for k in range(1, len(parts))]
+        halves = [("-".join(parts[:k]).strip(), "-".join(parts[k:]).strip()) for k in range(1, len(parts))]
         halves = [ends for ends in halves if all("." in end for end in ends)]
         if not halves:
             raise ResultsError(f"{pattern!r} names no pair; write two stations, such as XX.A-XX.B")

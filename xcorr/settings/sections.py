@@ -23,7 +23,8 @@ class Data:
         "Waveforms: sds:DIR, files:DIR, or a glob or template (any names, all that ObsPy reads), fdsn:URL, s3:PLACE.",
     )
     metadata: str | None = option(
-        None, "StationXML file, folder or glob. Coordinates may also come from the list or SAC headers."
+        None,
+        "StationXML, RESP or dataless SEED: file, folder or glob. Coordinates may also come from the list or SAC headers.",
     )
     channels: tuple[str, ...] = option(
         ("HH?", "BH?", "LH?"),
@@ -72,7 +73,8 @@ class Condition:
     )
     response: str = option(
         "none",
-        "Remove the instrument response; this is the unit of the result. One-bit and whitening need no removal.",
+        "Remove the instrument response; this is the unit of the result. Without, all instruments must have the same "
+        "phase response in the band.",
         choices=("none", "velocity", "displacement", "acceleration"),
     )
     water_level_db: float = option(60.0, "Smallest response, below its maximum. Smaller ones are raised.", least=0)
