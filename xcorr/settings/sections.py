@@ -24,7 +24,7 @@ class Data:
     )
     metadata: str | None = option(
         None,
-        "StationXML, RESP or dataless SEED: file, folder or glob. Coordinates may also come from the list or SAC headers.",
+        "StationXML, RESP or dataless SEED: file, folder or glob. Coordinates may also come from the list, or SAC.",
     )
     channels: tuple[str, ...] = option(
         ("HH?", "BH?", "LH?"),
