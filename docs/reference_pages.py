@@ -15,8 +15,8 @@ from xcorr.core import installed
 from xcorr.settings.toml import LISTS, SECTIONS
 
 EXIT_CODES = """Exit codes of all commands: 0, done; 1, nothing was made, or an error; 2, wrong usage; 3 (`run`), done,
-but some inputs failed, which the report names; 130, 143 and 129, ended by Ctrl-C, SIGTERM and SIGHUP, with what is stored
-kept.
+but some inputs failed, which the report names; 130, 143 and 129, ended by Ctrl-C, SIGTERM and SIGHUP, and what is
+stored is kept.
 """
 MADE = "<!-- made by docs/reference_pages.py -->\n\n"
 
