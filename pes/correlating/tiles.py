@@ -74,24 +74,32 @@ def cross_spectra(first: Conjugates, second: Complex64, out: Complex64, gridding
         a, b = (np.ascontiguousarray(x[..., 0].T) for x in (first(slice(None))[:, : len(out)], second[:, :wide]))
         np.multiply(a[:, None], b, out=out)
         return
-    rows, columns = first(slice(0, 1)).shape[1], second.shape[1]
+    rows, columns = first(slice(0, 1)).shape[1], max(second.shape[1], units()[1])
     size = rows * columns
-    second = second.transpose(0, 2, 1)
     if gridding is None:
         room = np.empty((SLAB, size + APART), np.complex64)
         for low in range(0, len(second), SLAB):
             part = slice(low, min(low + SLAB, len(second)))
             product = room[: part.stop - low, :size].reshape(-1, rows, columns)
-            np.matmul(first(part), second[part], out=product)
+            np.matmul(first(part), _columns(second[part], columns), out=product)
             out[:, :, part] = product[:, : len(out), :wide].transpose(1, 2, 0)
         return
     sums = np.zeros((gridding.bins, size + APART), np.complex64)
     room = np.empty((max(len(weights[0]) for _, _, weights in gridding.slabs), size + APART), np.complex64)
     for part, reached, weights in gridding.slabs:
         product = room[: part.stop - part.start, :size]
-        np.matmul(first(part), second[part], out=product.reshape(-1, rows, columns))
+        np.matmul(first(part), _columns(second[part], columns), out=product.reshape(-1, rows, columns))
         sums[reached, :size] += weights @ product
     out[:] = sums[:, :size].reshape(-1, rows, columns)[:, : len(out), :wide].transpose(1, 2, 0)
+
+
+def _columns(second: Complex64, columns: int) -> Complex64:
+    """Return spectra [frequency, slot, window] as [frequency, window, column], padded with zeros."""
+    if second.shape[1] < columns:
+        found = np.zeros((len(second), columns, second.shape[2]), np.complex64)
+        found[:, : second.shape[1]] = second
+        second = found
+    return second.transpose(0, 2, 1)
 
 
 def to_lags(
@@ -154,7 +162,8 @@ class Block:
 
     def __init__(self, grid: SpectralGrid, windows: int, slots: int, copies: int = 1, most: int = 0) -> None:
         self.grid, self.copies, self.slots = grid, copies, slots
-        self.side = side = padded(slots, units()[1], max(most, slots))
+        unit = units()[1]  # fewer slots are padded for each product, because they would take much more memory here
+        self.side = side = slots if slots < unit else padded(slots, unit, max(most, slots))
         self.packed = at_a_line(grid.bins, side, windows * copies)
         self._absent = set(range(side))
         self.autospectra: dict[int, Float32] = {}
