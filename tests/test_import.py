@@ -18,7 +18,7 @@ from interruptions import interrupt
 from xcorr import results
 from xcorr.campaign.imported import import_campaign
 from xcorr.campaign.merge import merge
-from xcorr.campaign.merge_plan import MergeError
+from xcorr.campaign.merge_parts import MergeError
 from xcorr.campaign.run import run_campaign
 from xcorr.core import XcorrError
 from xcorr.imports.foreign import ForeignError

@@ -18,7 +18,8 @@ from interruptions import interrupt, killed_and_repeated
 from xcorr import results
 from xcorr.campaign.compact import compact
 from xcorr.campaign.merge import merge
-from xcorr.campaign.merge_plan import MIXED, Gathered, MergeError
+from xcorr.campaign.merge_parts import MergeError
+from xcorr.campaign.merge_plan import MIXED, Gathered
 from xcorr.campaign.run import run_campaign
 from xcorr.campaign.stack import restack
 from xcorr.core import XcorrError

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from xcorr.campaign.assemble import Assembly, assemble, require_outside, shard_writer
-from xcorr.campaign.merge_plan import MIXED, Gathered, MergeError, Part, merged_lines, merged_roster, read_part
+from xcorr.campaign.merge_parts import MergeError, Part, read_part
+from xcorr.campaign.merge_plan import MIXED, Gathered, merged_lines, merged_roster
 from xcorr.campaign.workflows import chained
 from xcorr.core import WorkflowGraph
 from xcorr.network.chunks import parse_time
