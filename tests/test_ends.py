@@ -241,6 +241,17 @@ def test_a_run_that_is_told_to_end_says_what_is_kept(tmp_path, mapping, number):
     assert "interrupted" in said
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_after_the_work_changes_nothing(number):
+    """It comes while Python ends, which restores the system's own handling of signals."""
+    code = (
+        "import atexit, os, sys; from xcorr.__main__ import main; sys.argv = ['xcorr', '--version']; "
+        f"atexit.register(os.kill, os.getpid(), {int(number)}); main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_what_a_lock_points_to_is_not_written(tmp_path, demo):
     from xcorr.store.lock import CampaignLock, Locked
 

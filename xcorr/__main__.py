@@ -41,8 +41,10 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         print(NOTHING_BEGUN, file=sys.stderr)  # a command that has begun says itself what it has stored
         code = INTERRUPTED
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if _asked is not None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if callable(signal.getsignal(number)):  # the work has ended; Python would let a signal kill its own end
+            signal.signal(number, signal.SIG_IGN)
+    if _asked is not None and code == INTERRUPTED:  # else the work had ended by itself when the signal came
         code = 128 + _asked
     _end_leftovers(code)
     sys.exit(code)
