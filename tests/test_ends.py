@@ -245,8 +245,12 @@ def test_a_run_that_is_told_to_end_says_what_is_kept(tmp_path, mapping, number):
 def test_a_signal_after_the_work_changes_nothing(number):
     """It comes while Python ends, which restores the system's own handling of signals."""
     code = (
-        "import atexit, os, sys; from xcorr.__main__ import main; sys.argv = ['xcorr', '--version']; "
-        f"atexit.register(os.kill, os.getpid(), {int(number)}); main()"
+        "import os, sys; from xcorr.__main__ import main; sys.argv = ['xcorr', '--version']\n"
+        "class Late:\n"
+        "    def __del__(self, kill=os.kill, me=os.getpid()):\n"  # when modules are cleared
+        f"        kill(me, {int(number)})\n"
+        "late = Late()\n"
+        "main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
