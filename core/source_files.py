@@ -41,7 +41,8 @@ def source(module: str) -> Path | None:
     if loaded:
         return Path(loaded)
     if "." in module:
-        return _source_in_package(module)
+        known = _source_in_package(module)
+        return known if known is None or known.is_file() else source_of(module)  # it has been renamed meanwhile
     own = folder() / "files" / f"{module}.py"
     return own if own.is_file() else source_of(module)
 
@@ -65,9 +66,15 @@ def _imported(text: str) -> list[str]:
 def digests(modules: tuple[str, ...]) -> dict[str, str]:
     """Return the SHA-256 of the source of every module that has one."""
     sources = {module: source(module) for module in modules}
-    return {m: _digest(path, path.stat().st_mtime_ns) for m, path in sources.items() if path is not None}
+    return {m: _digest(path, _mark(path)) for m, path in sources.items() if path is not None}
+
+
+def _mark(path: Path) -> tuple[int, int, int]:
+    """Return what differs once a file has been written again; the time of change alone can be set back."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 @functools.cache
-def _digest(path: Path, changed_ns: int) -> str:
+def _digest(path: Path, mark: tuple[int, int, int]) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()

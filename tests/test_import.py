@@ -455,6 +455,31 @@ def test_a_single_substack_of_noisepy_is_where_it_is_in_time(tmp_path):
         assert np.flatnonzero(found.get("CI.AAA", "CI.BBB", stack=None).n_windows).tolist() == [4]
 
 
+def test_single_substacks_of_noisepy_are_of_their_timespans(tmp_path):
+    """Where no pair has two, nothing tells how long they are: each stands for its timespan."""
+    (tmp_path / "asdf").mkdir()
+    spans = SPAN, "2019_01_02_00_00_00T2019_01_03_00_00_00"
+    for span, hours in zip(spans, ([2], [29]), strict=True):
+        with h5py.File(tmp_path / "asdf" / f"{span}.h5", "w") as file:
+            file["AuxiliaryData/CI.AAA_CI.BBB/bhz_00_bhz_00"] = pulses(5.0, 1)[None]
+            file["AuxiliaryData/CI.AAA_CI.BBB/bhz_00_bhz_00"].attrs.update(about_noisepy(hours))
+    import_campaign("noisepy", tmp_path / "asdf", tmp_path / "x")
+    with results.open(tmp_path / "x") as found:
+        assert [str(start)[:16] for start, _ in found.pieces] == ["2019-01-01T00:00", "2019-01-02T00:00"]
+
+
+@pytest.mark.parametrize("late", [0, 1, 5, 23])
+def test_any_piece_may_begin_a_little_late(tmp_path, late):
+    for k in range(24):
+        minute, second = divmod(k * 30 * 60 + 10 * (k == late), 60)
+        clock = f"{minute // 60:02d}{minute % 60:02d}{second:02d}"
+        sac(tmp_path / "sac" / f"XX.A_XX.B_ZZ_20240301T{clock}.sac")
+    import_campaign("sac", tmp_path / "sac", tmp_path / "x")
+    with results.open(tmp_path / "x") as found:
+        assert found.settings.stack.substack_s == 1800
+        assert np.flatnonzero(found.get("XX.A", "XX.B", stack=None).n_windows).tolist() == list(range(24))
+
+
 def test_files_that_change_while_they_are_imported_are_refused(yam, tmp_path, monkeypatch):
     real = H5.read
 

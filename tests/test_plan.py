@@ -5,7 +5,7 @@ import json
 import time
 
 import pytest
-from archives import settings, station_list, write
+from archives import START, settings, station_list, write
 from conftest import ROOT
 
 from xcorr import results
@@ -136,12 +136,27 @@ def test_memory_counts_the_data_at_their_own_rate(tmp_path, monkeypatch, mapping
     assert 0.8 < said / made["peak_mb"] < 1.25
 
 
-def test_the_highest_rate_is_that_of_any_kind_of_channel(root, tmp_path):
+def test_the_highest_rate_is_that_of_the_channels_that_are_read(root, tmp_path):
+    """Of those that the settings or the list name, in the time wanted; one damaged file hides no other."""
+
+    def rate(lines, **data):
+        (tmp_path / "list.txt").write_text(lines)
+        how = settings(root, data=data)
+        return highest_rate(how, survey_list(tmp_path / "list.txt", how))
+
+    (root / "2024" / "XX" / "AAA" / "HHZ.D").mkdir()
     write(root, "AAA", channel="HHZ", rate=20.0)
-    how = settings(root, data={"channels": ["BHZ", "HHZ"]})
-    assert highest_rate(how, survey_list(station_list(tmp_path, "AAA", "BBB"), how)) == 20.0
-    how = settings(root)
-    assert highest_rate(how, survey_list(station_list(tmp_path, "AAA", "BBB"), how)) < 20.0
+    both = "XX AAA\nXX BBB\n"
+    assert rate(both, channels=["BHZ", "HHZ"]) == 20.0
+    assert rate(both, channels=["BHZ"]) == 10.0
+    assert rate("XX.AAA..HHZ\nXX BBB\n", channels=["BHZ"]) == 20.0
+    assert rate("XX.AAA..BHZ\nXX.BBB..BHZ\n", channels=["BHZ", "HHZ"]) == 10.0
+    (root / "2024" / "XX" / "BBB" / "HHZ.D").mkdir()
+    write(root, "BBB", channel="HHZ", rate=20.0).write_bytes(b"garbage")
+    assert rate(both, channels=["BHZ", "HHZ"]) == 20.0
+    later = write(root, "CCC", channel="HHZ", rate=40.0, start=START + 5 * 86_400)
+    later.rename(later.with_name(later.name.replace(".061", ".066")))
+    assert rate("XX AAA\nXX CCC\n", channels=["BHZ", "HHZ"]) == 20.0
 
 
 @pytest.mark.parametrize("text", ["", "4", "GB", "4 gigs", "-4GB", "1.2.3GB"])

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -633,3 +634,25 @@ def test_parameters_say_what_they_hold_and_print_no_array():
     assert "array(int64, (4,))" in text
     assert "class" in text
     assert "Held(...)" in text
+
+
+def test_sources_that_change_while_a_program_runs(tmp_path, monkeypatch):
+    """As in notebooks and servers: an edit is seen, even under the old time; a module that was renamed is left out."""
+    from xcorr.core.source_files import digests, modules_behind
+
+    package = tmp_path / "changing"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "element.py").write_text("from changing import helper\n")
+    (package / "helper.py").write_text("x = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    behind = modules_behind("changing.element")
+    before = digests(behind)
+    assert set(before) == {"changing", "changing.element", "changing.helper"}
+    status = (package / "helper.py").stat()
+    (package / "helper.py").write_text("x = 2\n")
+    os.utime(package / "helper.py", ns=(status.st_atime_ns, status.st_mtime_ns))
+    after = digests(behind)
+    assert {m for m in before if before[m] != after[m]} == {"changing.helper"}
+    (package / "helper.py").rename(package / "helpers.py")
+    assert set(digests(behind)) == {"changing", "changing.element"}

@@ -25,29 +25,42 @@ def main() -> NoReturn:
 
     from xcorr.core.interrupt import held
 
+    heeded = []
     if is_heeded:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is signal.SIG_DFL:  # nohup has SIGHUP ignored
-                signal.signal(number, _as_interrupt)
+        # nohup has SIGHUP ignored
+        heeded = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
+        for number in heeded:
+            signal.signal(number, _as_interrupt)
     code: Any = 0
     try:
-        with held():
-            from xcorr.cli.program import main as cli
+        try:
+            with held():
+                from xcorr.cli.program import main as cli
 
-            cli(prog_name="xcorr")
-    except SystemExit as end:
-        code = end.code
-    except KeyboardInterrupt:
-        print(NOTHING_BEGUN, file=sys.stderr)  # a command that has begun says itself what it has stored
-        code = INTERRUPTED
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if callable(signal.getsignal(number)):  # the work has ended; Python would let a signal kill its own end
-            signal.signal(number, signal.SIG_IGN)
+                try:
+                    cli(prog_name="xcorr")
+                except SystemExit as end:  # here, where signals are only noted
+                    code = end.code
+                    raise
+        except SystemExit:
+            pass
+        except KeyboardInterrupt:
+            print(NOTHING_BEGUN, file=sys.stderr)  # a command that has begun says itself what it has stored
+            code = INTERRUPTED
+        _ignore(heeded)
+    except KeyboardInterrupt:  # in the few instructions since the work has ended
+        _ignore(heeded)
     if _asked is not None and code == INTERRUPTED:  # else the work had ended by itself when the signal came
         code = 128 + _asked
     _end_leftovers(code)
     sys.exit(code)
+
+
+def _ignore(numbers: list[signal.Signals]) -> None:
+    """Ignore signals from now on: the work has ended, and Python would let them kill its own end."""
+    for number in (signal.SIGINT, *numbers):
+        signal.signal(number, signal.SIG_IGN)
 
 
 _asked: int | None = None  # the signal, other than SIGINT, that has asked for the end

@@ -64,7 +64,9 @@ def unpacked(read_one: Callable[[str], list[Any]], path: str) -> list[Any]:
         kind = next((name for mark, name in PACKED.items() if head.startswith(mark)), None)
         if kind is None or unpacks[0]:
             raise
-        raise UnknownFormat(f"{path} is a damaged {kind} file, or one that was cut") from error
+        raise UnknownFormat(
+            f"{path} is a damaged {kind} file, one that was cut, or one whose name lacks the usual ending"
+        ) from error
 
 
 def read(kind: str, path: str) -> Any:

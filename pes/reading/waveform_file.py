@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +23,8 @@ from xcorr.pes.reading.waveform import Answer, Waveform, of_trace
 
 Part = TypeVar("Part")
 SAC_INTERVAL = "Sample spacing read from SAC"
-TAR = slice(257, 262)  # where a tar says that it is one (POSIX.1, "pax", ustar format)
+# a tar says that it is one, or at least has its checksum in octal digits (POSIX.1, "pax", ustar format)
+TAR = re.compile(rb"(?s).{257}ustar|.{148}[0-7 ]{6}\0 ")
 LARGE = 64 << 20  # bytes: larger files are mapped, not read into memory whole
 
 
@@ -106,7 +108,7 @@ def _read(
 
     with shielded():
         with _content(path, 8, miniseed.is_miniseed) as content:  # of most files; ObsPy tries all ways of packing first
-            if content is not None and content[TAR] != b"ustar":
+            if content is not None and not TAR.match(content):
                 return [by_miniseed(content)]
         return unpacked(read_one, path)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import defaultdict
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from xcorr.campaign.calibration import MeasuredCosts
 from xcorr.campaign.workflows import bytes_to_write, memory_of_machine
 from xcorr.mappings import engine
 from xcorr.mappings.engine import available_cores
-from xcorr.network.channels import patterns_of, preference
+from xcorr.network.channels import COMPONENTS, patterns_of, preference
 from xcorr.network.survey import Survey
 from xcorr.pes.correlating.gridding import gridding
 from xcorr.pes.correlating.tiles import GROUP, padded, units
@@ -22,6 +23,7 @@ from xcorr.settings import Settings, SettingsError
 from xcorr.settings.recipe import Recipe
 
 UNDER_WAY, MOST_OPEN = 32, 16
+TRIED = 10  # files of a kind of channel, at most
 PER_SAMPLE, PER_SAMPLE_WITH_RESPONSE = 18, 29  # bytes at work on a channel, beside its raw data, measured
 UNITS = {"kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
@@ -102,17 +104,25 @@ def _bytes_of(settings: Settings, found: Survey) -> int:
 
 
 def highest_rate(settings: Settings, found: Survey) -> float:
-    """Return the highest sampling rate of the data (Hz): of the index, and of one channel of each kind (BH, HH).
+    """Return the highest sampling rate (Hz) of the channels that a run may read: of the index, or of files.
 
-    Where the source does not tell it, the common rate stands for it.
+    Of each kind of channel (its first two letters, such as BH), files are opened until one tells its rate. Where none
+    does, the common rate stands for it.
     """
-    source, patterns = open_source(found.index.source, settings.data.options), patterns_of([(None, None)], settings)
-    there = [c for coverages in found.index.coverages.values() for c in coverages]
-    read = [c for c in there if preference(c, patterns, settings.components) is not None] or there
-    rates = [c.rate_hz for c in read]
-    kinds = {c.channel[:2]: c.path for c in read} if not any(rates) else {}
-    tried = [source.rate_hz(path) or 0.0 for path in kinds.values()]
-    return max([settings.condition.rate_hz, *rates, *tried])
+    source, rates = open_source(found.index.source, settings.data.options), [settings.condition.rate_hz]
+    start_ns, end_ns = (found.chunks[0].start_ns, found.chunks[-1].end_ns) if found.chunks else (0, 0)
+    files: dict[str, list[str]] = defaultdict(list)
+    for station in found.stations:
+        patterns = patterns_of(station.channels, settings)
+        coverages = found.index.coverages.get((station.network, station.index_code), [])
+        inside = (c for c in coverages if c.start_ns < end_ns and c.end_ns > start_ns)
+        for c in {(c.channel, c.location, c.rate_hz): c for c in inside}.values():
+            if preference(c, patterns, COMPONENTS) is not None:
+                rates.append(c.rate_hz)
+                if not c.rate_hz and len(files[c.channel[:2]]) < TRIED:
+                    files[c.channel[:2]].append(c.path)
+    told = (next(filter(None, map(source.rate_hz, paths)), 0.0) for paths in files.values())  # some may be damaged
+    return max([*rates, *told])
 
 
 def memory_limit(settings: Settings) -> int:

@@ -164,12 +164,14 @@ def step_of(starts: Int64) -> int:
     >>> step_of(NS * np.array([0, 7200, 10800])) // NS, step_of(NS * np.array([0, 5, 12])), step_of(np.array([0]))
     (3600, 0, 0)
     """
-    apart = np.diff(np.unique(starts))
+    times = np.unique(starts)
+    apart = np.diff(times)
     if not len(apart):
         return 0
-    for guess in (apart.min(), np.median(apart[apart < 1.5 * apart.min()])):
+    for guess in (np.median(apart[apart < 1.5 * apart.min()]), apart.min()):
         step = max(round(float(guess) / NS), 1) * NS
-        if (np.abs(apart - step * np.rint(apart / step)) <= LATE * step).all():
+        late = times - times[0] - step * np.rint((times - times[0]) / step)
+        if np.ptp(late) <= 2 * LATE * step and np.abs(late - np.median(late)).max() <= LATE * step:
             return step
     return 0
 

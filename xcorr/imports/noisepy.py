@@ -64,11 +64,11 @@ class NoisePy(Foreign):
             raise ForeignError(f"{path}: is no store of NoisePy with correlations of Z, N or E")
         self.lags = lags
         steps = filter(None, (step_of(starts) for *_, starts, _, _ in found if starts is not None))
-        step = min(steps, default=0)  # none has two substacks: each is of its timespan
+        step = min(steps, default=0)  # 0: none has two substacks, so that each is entered as its timespan
         self._found = [
-            Pieces(a, b, components, np.array(span[:1]), span[1] - span[0], key)
-            if starts is None
-            else Pieces(a, b, components, starts, step or span[1] - span[0], key)
+            Pieces(a, b, components, starts, step, key)
+            if starts is not None and step
+            else Pieces(a, b, components, np.array(span[:1]), span[1] - span[0], key)
             for a, b, components, starts, span, key in found
         ]
 

@@ -73,10 +73,10 @@ def busy_shares(summary: dict[str, Any]) -> dict[str, float]:
 
 def _notebook() -> Any:
     """Return the function by which a notebook shows something; None in other programs."""
-    ipython = sys.modules.get("IPython")
-    if ipython is None or getattr(ipython.get_ipython(), "kernel", None) is None:
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if getattr(shell, "kernel", None) is None:
         return None
-    return ipython.display.display
+    return sys.modules["IPython"].display.display
 
 
 class Progress(Observer):
