@@ -226,6 +226,7 @@ def test_a_campaign_goes_on_with_the_workers_that_are_left(weeks, tmp_path, whic
     assert finished.report["shards_kept"] >= stored
 
 
+@pytest.mark.slow
 def test_an_adaptive_cluster_keeps_workers_that_are_at_work():
     import distributed
 
@@ -336,6 +337,7 @@ def test_a_worker_that_leaves_with_data_of_others_ends_the_run(tmp_path):
     assert isinstance(error, WorkerDied)
 
 
+@pytest.mark.slow
 def test_workers_that_are_busy_or_paused_are_waited_for_and_named(tmp_path, monkeypatch, caplog):
     import distributed
 

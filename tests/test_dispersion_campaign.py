@@ -180,7 +180,8 @@ def test_interrupted_and_resumed_is_uninterrupted(demo, tmp_path, monkeypatch, w
     assert not (campaign / PARTS).exists()
 
 
-@pytest.mark.parametrize("mapping", [pytest.param("sequential", marks=pytest.mark.slow), "processes"])
+@pytest.mark.slow
+@pytest.mark.parametrize("mapping", ["sequential", "processes"])
 def test_killed_at_any_time(field, tmp_path, mapping):
     campaign = copied(field, tmp_path / "c.xcorr")
     command = [sys.executable, "-m", "xcorr", "dispersion", str(campaign), "-m", mapping, "-n", "2"]
@@ -600,6 +601,7 @@ KEYS = {  # a value of each key, and what else it needs; both with and without t
 }
 
 
+@pytest.mark.slow
 def test_every_key_changes_what_is_measured(field, tmp_path):
     assert set(KEYS) == {f.name for f in dataclasses.fields(Dispersion)}
     campaign = copied(field, tmp_path / "c.xcorr")

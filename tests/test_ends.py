@@ -150,7 +150,7 @@ def test_a_fork_that_comes_back_does_nothing_twice(odd, mapping):
     assert seconds < 10
 
 
-@pytest.mark.parametrize("mapping", MAPPINGS)
+@pytest.mark.parametrize("mapping", [pytest.param(m, marks=pytest.mark.slow) if m == "mpi" else m for m in MAPPINGS])
 def test_nobody_waits_for_a_detached_process(odd, mapping):
     done, seconds = call(odd, "detached", mapping)
     subprocess.run(["pkill", "-f", "^sleep 40$"], check=False)

@@ -133,6 +133,7 @@ def test_the_order_in_which_they_are_named_does_not_matter(whole, months, tmp_pa
     require_same(whole, tmp_path / "m.xcorr")
 
 
+@pytest.mark.slow
 def test_merged_campaigns_merge(archive, whole, tmp_path):
     days = [made(archive, tmp_path / str(day), day, day + 1) for day in range(DAYS)]
     merge(days[:3], tmp_path / "abc.xcorr")
@@ -154,6 +155,7 @@ def test_pairs_give_the_bits_of_one_run(archive, tmp_path):
         assert len(merged.pairs) == 4
 
 
+@pytest.mark.slow
 def test_grown_and_compacted_campaigns(archive, whole, tmp_path):
     """Stations that came later are in another order of rows; shards may be in larger files."""
     folder = made(archive, tmp_path / "a", 0, 2, "AAA", "CCC", "EEE")
