@@ -56,4 +56,4 @@ bench: install  ## measure; prints ratios taken in one run
 	$(BIN)/python benchmarks/run.py
 
 clean:  ## remove what make made
-	rm -rf $(VENV) $(OUT) bench-out docs/_build dist
+	rm -rf $(VENV) $(OUT) bench-out docs/_build dist .venv-dist

@@ -5,7 +5,7 @@
 ``--share`` takes a part of the days. Archives are kept in FOLDER; every day of a station has the same samples. Prints a
 line of JSON for each case: wall, CPU and memory of the program, seconds inside each element, what was outside of all,
 and the parts of the limit: decoding of the files, bare FFTs, bare matrix products, writing of the bytes that are there
-in the end, each measured in this run on one core, and divided by the number of workers.
+in the end, each measured in this run on one core. ``over_limit`` is the wall time of all workers over their sum.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import obspy
 from headline import run as measured_run
-from synthetic import START
+from synthetic import START, station_line, sts2, write_list
 
 from xcorr.pes.correlating.gridding import gridding
 from xcorr.pes.preparing.whiten import Band
@@ -74,7 +74,6 @@ def write_archive(folder: Path, case: Case) -> Path:
     place = folder / f"n{case.stations}x{case.days}{case.letters}{case.rate_hz:g}{'R' * case.response}"
     if (place / "stations.csv").exists():
         return place
-    lines = ["network,station,latitude,longitude,elevation_m"]
     samples = int(86_400 * case.rate_hz)
     common = np.random.default_rng(0).standard_normal(samples + 4000)
     for k in range(case.stations):
@@ -95,26 +94,21 @@ def write_archive(folder: Path, case: Case) -> Path:
                 at = place / "sds" / f"{date.year}" / "YY" / code / f"BH{letter}.D"
                 at.mkdir(parents=True, exist_ok=True)
                 records.tofile(at / f"YY.{code}..BH{letter}.D.{date.year}.{date.julday:03d}")
-        lines.append(f"YY,{code},{40 + 0.09 * (k // 32):.4f},{5 + 0.12 * (k % 32):.4f},0")
     if case.response:
         write_metadata(place, case)
-    (place / "stations.csv").write_text("\n".join(lines) + "\n")
+    write_list(place, case.stations)
     return place
 
 
 def write_metadata(place: Path, case: Case) -> None:
     """Write StationXML with an STS-2 for every station."""
-    from obspy.core.inventory import Channel, Inventory, Network, Response, Station
+    from obspy.core.inventory import Inventory, Network, Station
 
-    poles = [-0.037 + 0.037j, -0.037 - 0.037j, -251.3 + 0j]
-    response = Response.from_paz([0j, 0j], poles, 1500.0, input_units="M/S")
-    response.recalculate_overall_sensitivity(1.0)
-    how: dict[str, Any] = {"azimuth": 0, "dip": -90, "sample_rate": case.rate_hz, "response": response}
     stations = []
     for k in range(case.stations):
-        at = 40 + 0.09 * (k // 32), 5 + 0.12 * (k % 32), 0
-        channels = [Channel(f"BH{letter}", "", *at, 0, **how) for letter in case.letters]
-        stations.append(Station(f"S{k:04d}", *at, channels=channels, creation_date=obspy.UTCDateTime(2000)))
+        _, code, *at = station_line(k).split(",")
+        channels = [sts2(case.rate_hz, f"BH{letter}", tuple(map(float, at))) for letter in case.letters]
+        stations.append(Station(code, *map(float, at), channels=channels, creation_date=obspy.UTCDateTime(2000)))
     Inventory([Network("YY", stations=stations)]).write(str(place / "stations.xml"), format="STATIONXML")
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 from headline import run as measured_run
-from synthetic import START, write_network
+from synthetic import START, sts2, write_network
 
 from xcorr.pes import CorrelateStrips
 from xcorr.pes.correlating.layout import Layout
@@ -163,12 +163,9 @@ def kernel(quick: bool) -> None:
 def conditioning(quick: bool) -> None:
     """A day at 40 Hz with the response of an STS-2 removed, to 4 Hz; on one core."""
     import obspy
-    from obspy.core.inventory import Channel, Inventory, Network, Response, Station
+    from obspy.core.inventory import Inventory, Network, Station
 
-    paz = {"zeros": [0j, 0j], "poles": [-0.037 + 0.037j, -0.037 - 0.037j, -251.3 + 0j], "stage_gain": 1500.0}
-    response = Response.from_paz(paz["zeros"], paz["poles"], paz["stage_gain"], input_units="M/S")
-    channel = Channel("BHZ", "", 0, 0, 0, 0, azimuth=0, dip=-90, sample_rate=40, response=response)
-    station = Station("A", 0, 0, 0, channels=[channel], creation_date=obspy.UTCDateTime(2000))
+    station = Station("A", 0, 0, 0, channels=[sts2(40.0)], creation_date=obspy.UTCDateTime(2000))
     inventory = Inventory([Network("XX", stations=[station])])
     inverse = inverse_response(Metadata(inventory).response("XX.A..BHZ", START.ns), 40.0, 2.0, "velocity", 60.0)
     data = np.random.default_rng(0).integers(-9999, 9999, 86_400 * 40).astype(np.int32)

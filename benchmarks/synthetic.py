@@ -13,15 +13,34 @@ from pathlib import Path
 
 import numpy as np
 import obspy
+from obspy.core.inventory import Channel, Response
 
 START = obspy.UTCDateTime(2024, 3, 1)
+
+
+def station_line(k: int) -> str:
+    """Return the line of a station in a list with coordinates."""
+    return f"YY,S{k:04d},{40 + 0.09 * (k // 32):.4f},{5 + 0.12 * (k % 32):.4f},0"
+
+
+def write_list(folder: Path, stations: int) -> Path:
+    """Write the list of stations, on a grid 10 km apart; return its path."""
+    lines = ["network,station,latitude,longitude,elevation_m", *map(station_line, range(stations))]
+    (folder / "stations.csv").write_text("\n".join(lines) + "\n")
+    return folder / "stations.csv"
+
+
+def sts2(rate_hz: float, code: str = "BHZ", at: tuple[float, float, float] = (0, 0, 0)) -> Channel:
+    """Return the metadata of a channel with the response of an STS-2."""
+    poles = [-0.037 + 0.037j, -0.037 - 0.037j, -251.3 + 0j]
+    response = Response.from_paz([0j, 0j], poles, 1500.0, input_units="M/S")
+    return Channel(code, "", *at, 0, azimuth=0, dip=-90, sample_rate=rate_hz, response=response)
 
 
 def write_network(folder: Path, stations: int, hours: float = 24.0, rate_hz: float = 4.0, seed: int = 0) -> Path:
     """Write archive and list below ``folder``; return the path of the list."""
     samples = int(hours * 3600 * rate_hz)
     common = np.random.default_rng(seed).standard_normal(samples + 4000)
-    lines = ["network,station,latitude,longitude,elevation_m"]
     for k in range(stations):
         code = f"S{k:04d}"
         rng = np.random.default_rng([seed, k])
@@ -35,9 +54,7 @@ def write_network(folder: Path, stations: int, hours: float = 24.0, rate_hz: flo
             trace = obspy.Trace(data[first : first + day], {**header, "starttime": START + number * 86_400})
             path = place / f"YY.{code}..BHZ.D.2024.{61 + number:03d}"
             trace.write(str(path), format="MSEED", encoding="STEIM2", reclen=4096)
-        lines.append(f"YY,{code},{40 + 0.09 * (k // 32):.4f},{5 + 0.12 * (k % 32):.4f},0")
-    (folder / "stations.csv").write_text("\n".join(lines) + "\n")
-    return folder / "stations.csv"
+    return write_list(folder, stations)
 
 
 if __name__ == "__main__":

@@ -422,9 +422,19 @@ def test_every_record_is_heard_once_whatever_the_scheduler_is_called(cluster, ca
         assert sum("got " in record.message for record in caplog.records) == 30
 
 
-def test_a_process_forked_of_one_that_is_connected_is_refused_and_harms_nothing(tmp_path):
+def said(tmp_path, program):
+    """Return the lines that a script prints; it says nothing else."""
     script = tmp_path / "program.py"
-    script.write_text(
+    script.write_text(program)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+def test_a_process_forked_of_one_that_is_connected_is_refused_and_harms_nothing(tmp_path):
+    first, refused, status, last = said(
+        tmp_path,
         "import os\nfrom elements import chain\nfrom xcorr.core.testing import ListSink, ListSource\n"
         "from xcorr.mappings import run\n"
         "def go():\n"
@@ -440,26 +450,20 @@ def test_a_process_forked_of_one_that_is_connected_is_refused_and_harms_nothing(
         "    except Exception as error:\n"
         "        print(error, flush=True)\n"
         "    if not child:\n"
-        "        os._exit(0)  # as multiprocessing ends a process\n"
+        "        os._exit(0)  # as multiprocessing ends a process\n",
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
-    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
-    first, refused, status, last = done.stdout.splitlines()
     assert (first, status, last) == ("[[[1]]]", "0", "[[[1]]]")
     assert refused.startswith("this process was forked of one that is connected to Dask")
 
 
 def test_an_own_cluster_ends_without_a_word(tmp_path):
-    script = tmp_path / "program.py"
-    script.write_text(
+    (line,) = said(
+        tmp_path,
         "from elements import chain\nfrom xcorr.core.testing import ListSink, ListSource\n"
         "from xcorr.mappings import run\nif __name__ == '__main__':\n"
-        "    print(run(chain(ListSource([1]), ListSink()), mapping='dask', workers=2).results)\n"
+        "    print(run(chain(ListSource([1]), ListSink()), mapping='dask', workers=2).results)\n",
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
-    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert line.endswith("[[1]]}}")
 
 
 @pytest.mark.parametrize("content", [None, "", "text", "{}", "[1]"])

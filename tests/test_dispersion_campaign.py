@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 from interruptions import cut_and_alter, interrupt, killed_and_repeated
+from matplotlib.figure import Figure
 from surface_waves import FIELD_SETTINGS, group_velocity, love_velocity, phase_velocity, write_field
 
 from xcorr import results
@@ -20,6 +21,7 @@ from xcorr.campaign.run import run_campaign
 from xcorr.campaign.stack import restack
 from xcorr.pes.dispersion import flags
 from xcorr.pes.dispersion.dispersion_file import NAME, PARTS
+from xcorr.results import figures
 from xcorr.results.errors import ResultsError
 from xcorr.results.velocity_maps import map_of
 from xcorr.settings import SettingsError
@@ -549,6 +551,16 @@ def test_figures(field, tmp_path, invoke):
         said = invoke("plot", field, *given, "-o", tmp_path / f"{n}.png")
         assert said.exit_code == 0, said.output
         assert (tmp_path / f"{n}.png").stat().st_size > 10_000
+    with results.open(field) as r:
+        page = Figure()
+        axes = page.subplots(3)
+        drawn = (
+            figures.bessel(r, "waves", ax=axes[0]),
+            figures.frequency_time(r, "XX.F00", "XX.F01", "waves", ax=axes[1]),
+            figures.velocity_paths(r, 3.0, "waves", ax=axes[2]),
+        )
+    assert all(figure is page for figure in drawn)
+    assert all(a.collections for a in axes)
     said = invoke("dispersion", field, "--map", 3, "-o", tmp_path / "map.png")
     assert said.exit_code == 0, said.output
     assert (tmp_path / "map.png").exists()

@@ -3,9 +3,11 @@
 import dataclasses
 import importlib
 import inspect
+import json
 import re
 import shlex
 import sys
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -17,6 +19,7 @@ from xcorr.core import installed
 from xcorr.settings.toml import KINDS, SECTIONS
 
 sys.path.insert(0, str(ROOT / "docs"))
+import conf
 import reference_pages
 
 PAGES = sorted((ROOT / "docs").rglob("*.md"), key=str)
@@ -156,6 +159,27 @@ def test_functions_that_raise_say_so():
     assert len(dict(functions())) > 100
     silent = [name for name, found in functions() if raising(found) and "aise" not in (inspect.getdoc(found) or "")]
     assert silent == []
+
+
+def test_docstrings_become_lists_and_keep_their_bars():
+    lines = ["Parameters", "----------", "stations : a |list|, or", "    its ``a|b`` lines.", "", "Raises."]
+    conf.plain(None, "function", "f", None, None, lines)
+    assert lines[:4] == ["**Parameters**", "", "- ``stations``: a \\|list\\|, or", "  its ``a|b`` lines."]
+    assert lines[-1] == "Raises."
+
+
+def test_downloaded_notebooks_stand_alone(tmp_path):
+    folder = tmp_path / "_downloads" / "1"
+    folder.mkdir(parents=True)
+    text = (
+        "A page. ({nb-download}`x.ipynb` is it.) See [Scale](../scale.md), ![a](b.png) and [ObsPy](https://obspy.org)."
+    )
+    book = {"cells": [{"cell_type": "markdown", "source": [text]}, {"cell_type": "code", "source": ["a[0](1)"]}]}
+    (folder / "x.ipynb").write_text(json.dumps(book))
+    conf.alone(SimpleNamespace(outdir=tmp_path), None)
+    written, code = json.loads((folder / "x.ipynb").read_text())["cells"]
+    assert "".join(written["source"]) == "A page. See Scale, a and [ObsPy](https://obspy.org)."
+    assert code["source"] == ["a[0](1)"]
 
 
 def test_the_version_is_in_one_place():

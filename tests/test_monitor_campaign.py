@@ -12,12 +12,14 @@ import obspy
 import pytest
 from changing_medium import SETTINGS, truth, write_changing
 from interruptions import cut_and_alter, interrupt, killed_and_repeated
+from matplotlib.figure import Figure
 
 from xcorr import results
 from xcorr.campaign import monitor as module
 from xcorr.campaign.monitor import monitor
 from xcorr.campaign.run import run_campaign
 from xcorr.pes.monitoring.monitor_file import NAME, PARTS
+from xcorr.results import figures
 from xcorr.results.errors import ResultsError
 from xcorr.results.networks import network
 from xcorr.settings import SettingsError
@@ -375,6 +377,11 @@ def test_figures(whole, invoke, tmp_path):
     ):  # fmt: skip
         answer = invoke("plot", whole, *options, "-o", tmp_path / f"{k}.png")
         assert answer.exit_code == (1 if "--where" in options else 0), answer.output  # there are no coordinates
+    page = Figure()
+    axes = page.subplots()
+    with results.open(whole) as r:
+        assert figures.similarity(r, "XX.M00", "XX.M01", "late", ax=axes) is page
+    assert axes.collections
     assert invoke("plot", whole, "--similarity", "late").exit_code == 2
     assert invoke("plot", whole, "--similarity", "late,waves", *pair).exit_code == 2
     assert invoke("plot", whole, "--monitor", "late,").exit_code == 2

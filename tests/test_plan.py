@@ -97,6 +97,23 @@ def test_memory_decides_how_many_chunks_are_open(root, tmp_path):
     assert not list(tmp_path.glob("none.xcorr/shards/*.h5"))
 
 
+def test_small_chunks_are_open_in_numbers_that_keep_all_workers_busy(root, tmp_path):
+    found = survey_list(station_list(tmp_path, "AAA", "BBB", "CCC"), settings(root))
+
+    def count(workers, stations, chunks=99, **run):
+        many = dataclasses.replace(found.roster, stations=found.roster.stations[:1] * stations)
+        how = Recipe(settings(root, run={"mapping": "processes", **run}))
+        return chunks_at_once(how, dataclasses.replace(found, roster=many), workers, chunks)
+
+    assert [count(2, n) for n in (2, 16, 32, 64, 200)] == [16, 5, 3, 2, 2]
+    assert count(1, 2) == 2, "one worker waits for nobody"
+    assert count(8, 64) == 5
+    assert count(2, 2, chunks=7) == 7
+    assert count(2, 2, open_chunks=3) == 3
+    least = memory_bytes(Recipe(settings(root, run={"mapping": "processes"})), found, 2, 1)
+    assert count(2, 2, memory=f"{round(least / 1000) + 1}kB") == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mapping", ["threads", "processes"])
 def test_memory_stays_below_its_ceiling(tmp_path, monkeypatch, mapping):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import signal
@@ -35,16 +36,14 @@ def main() -> NoReturn:
     code: Any = 0
     try:
         try:
-            with held():
+            with contextlib.suppress(SystemExit), held():
                 from xcorr.cli.program import main as cli
 
                 try:
                     cli(prog_name="xcorr")
                 except SystemExit as end:  # here, where signals are only noted
                     code = end.code
-                    raise
-        except SystemExit:
-            pass
+                    raise  # out of held(), which would raise for a signal that came after this end
         except KeyboardInterrupt:
             print(NOTHING_BEGUN, file=sys.stderr)  # a command that has begun says itself what it has stored
             code = INTERRUPTED

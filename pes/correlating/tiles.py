@@ -60,6 +60,16 @@ def padded(slots: int, unit: int, most: int) -> int:
     return min(-(-slots // unit) * unit, most)
 
 
+def places_of(slots: int, most: int) -> int:
+    """Return for how many slots a block has places: its slots, padded to at most ``most``.
+
+    Fewer slots than a unit are padded for each product, because in a block the padding would take several times the
+    memory of the slots.
+    """
+    unit = units()[1]
+    return slots if slots < unit else padded(slots, unit, max(most, slots))
+
+
 Conjugates = Callable[[slice], Complex64]  # of a range of frequencies: [frequency, GROUP, window]
 
 
@@ -162,8 +172,7 @@ class Block:
 
     def __init__(self, grid: SpectralGrid, windows: int, slots: int, copies: int = 1, most: int = 0) -> None:
         self.grid, self.copies, self.slots = grid, copies, slots
-        unit = units()[1]  # fewer slots are padded for each product, because they would take much more memory here
-        self.side = side = slots if slots < unit else padded(slots, unit, max(most, slots))
+        self.side = side = places_of(slots, most)
         self.packed = at_a_line(grid.bins, side, windows * copies)
         self._absent = set(range(side))
         self.autospectra: dict[int, Float32] = {}

@@ -98,6 +98,8 @@ def velocity_map(
     of its differences between cells beside data of their own errors, for rays of the mean length. ``board``: cells of
     a square of the checkerboard. Raises ParameterError for fewer than 3 rays or cells that are too many.
     """
+    from scipy.sparse.linalg import factorized  # which scipy.sparse does not import itself
+
     if len(ends_km) < 3:
         raise ParameterError(f"a map needs 3 paths or more; there are {len(ends_km)}")
     cells = Cells.around(ends_km.reshape(-1, 2), size_km)
@@ -114,8 +116,6 @@ def velocity_map(
         smoothing * typical * cells.roughness(),
     ]
     whole = scipy.sparse.vstack([scaled, *extra]).tocsr()
-    from scipy.sparse.linalg import factorized  # which scipy.sparse does not import itself
-
     solve = factorized((whole.T @ whole).tocsc())
 
     def inverted(data: Float64) -> Float64:

@@ -14,7 +14,7 @@ from xcorr.mappings.engine import available_cores
 from xcorr.network.channels import COMPONENTS, patterns_of, preference
 from xcorr.network.survey import Survey
 from xcorr.pes.correlating.gridding import gridding
-from xcorr.pes.correlating.tiles import GROUP, padded, units
+from xcorr.pes.correlating.tiles import GROUP, padded, places_of, units
 from xcorr.pes.items import Chunk
 from xcorr.pes.preparing.estimator import Estimator
 from xcorr.pes.preparing.whiten import Band
@@ -135,10 +135,10 @@ def memory_limit(settings: Settings) -> int:
 def chunks_at_once(recipe: Recipe, found: Survey, workers: int, chunks: int) -> int:
     """Return how many chunks may be open within the memory limit, at most run.open_chunks.
 
-    Without run.open_chunks, workers have UNDER_WAY stations each under way, so that none waits for the end of a chunk.
-
-    Raises SettingsError if run.memory is too small for one chunk. Workers may be on other machines, whose memory is
-    not known here. Then run.memory is the limit if it is set, and without run.memory there is no limit.
+    Without run.open_chunks they are so many (2 to MOST_OPEN) that each worker has about UNDER_WAY stations to do, so
+    that none waits for the end of a chunk. Raises SettingsError if run.memory is too small for one chunk. Workers may
+    be on other machines, whose memory is not known here. Then run.memory is the limit if it is set, and without
+    run.memory there is no limit.
     """
     settings = recipe.settings
     usual = 2 if workers == 1 else min(max(2, 1 + -(-UNDER_WAY * workers // max(len(found.stations), 1))), MOST_OPEN)
@@ -172,11 +172,10 @@ def memory_bytes(recipe: Recipe, found: Survey, workers: int, open_chunks: int, 
     letters, layout = len(settings.components), found.generations[-1].layout
     shares = mapping.one_process  # workers share packed spectra, and reuse the memory that another has freed
     owners = min(workers, max(len(layout.strips), 1) * (1 if shares else max(len(found.chunks), 1)))
-    rows, columns = units()
-    side = padded(min(layout.stations_per_block, layout.stations) * letters, columns, layout.block)
+    side = places_of(min(layout.stations_per_block, layout.stations) * letters, layout.block)
     packed = layout.blocks * side * spectra * open_chunks * (1 if shares else owners)
     kept = windows * copies if layout.blocks > 1 else 0  # conjugates are kept if they meet several blocks
-    group = padded(side, rows, GROUP)
+    group = padded(side, units()[0], GROUP)
     room = owners * sum(group * _room(b, side, kept, recipe.estimator) for b in recipe.bands)
     trace = letters * settings.data.chunk_s * settings.condition.rate_hz
     raw_hz = raw_hz or highest_rate(settings, found)
