@@ -629,7 +629,7 @@ def test_parameters_say_what_they_hold_and_print_no_array():
     ring = Held(np.zeros(3))
     ring.inner = ring
     items = [Held(np.zeros((2, 5), np.float32)), np.arange(4), Held, ring]
-    text = json.loads(describe(ListSource(items))[-1])["items"]
+    text = json.loads(describe(ListSource(items), {})[-1])["items"]
     assert "Held(values=array(float32, (2, 5)), inner=None)" in text
     assert "array(int64, (4,))" in text
     assert "class" in text

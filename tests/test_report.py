@@ -16,7 +16,7 @@ from PIL import Image
 from xcorr import results
 from xcorr.campaign.run import run_campaign
 from xcorr.pes.items import SlotAccount
-from xcorr.results.figures.framed import diverging
+from xcorr.results.framed import diverging
 from xcorr.store import report as reports
 
 

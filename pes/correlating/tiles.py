@@ -36,8 +36,8 @@ def units() -> tuple[int, int]:
     OpenBLAS has a kernel for each processor, and takes what is left over from whole steps of the kernel in another
     order. Therefore this is found by trying, once in each process.
     """
-    rng, windows = np.random.default_rng(0), (2, 3, 24, 37)
-    factors = [rng.standard_normal((GROUP + WIDE, 2 * w), np.float32).view(np.complex64) for w in windows]
+    # any numbers whose products are rounded; importing numpy.random takes longer than all of this
+    factors = [_numbers(GROUP + WIDE, 2 * windows).view(np.complex64) for windows in (2, 3, 24, 37)]
 
     def same(rows: int, columns: int) -> bool:
         for both in factors:
@@ -49,6 +49,10 @@ def units() -> tuple[int, int]:
         return True
 
     return next((unit for unit in UNITS if same(*unit)), (GROUP, WIDE))
+
+
+def _numbers(rows: int, columns: int) -> Float32:
+    return np.sin(np.arange(rows * columns, dtype=np.float64) ** 2).astype(np.float32).reshape(rows, columns)
 
 
 def padded(slots: int, unit: int, most: int) -> int:

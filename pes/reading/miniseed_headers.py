@@ -22,6 +22,7 @@ FIXED = np.dtype(
         "itemsize": 48,
     }
 )
+QUALITIES = frozenset(b"DRQM")
 YEARS = 1900, 2200  # others are those of the other order of bytes
 TICK_NS = 100_000  # of fractions and corrections of time
 CORRECTED = 2  # flag: the correction is in the time already
@@ -44,15 +45,17 @@ def is_plain(content: Any, length: int, waveforms: Sequence[Waveform], is_whole:
     headers = rows.view(FIXED)[:, 0]
     if not YEARS[0] <= headers["year"][0] <= YEARS[1]:
         headers = headers.view(FIXED.newbyteorder())
-    if not np.isin(headers["quality"], tuple(b"DRQM")).all():
+    if not QUALITIES.issuperset(headers["quality"].tolist()):
         return False
     if is_whole and int(headers["count"].sum(dtype=np.int64)) != sum(w.samples for w in waveforms):
         return False
+    if not waveforms:
+        return True
     starts = _starts(headers)
     rates = {_code(w): w.rate_hz for w in waveforms}
     return all(
         _follow(starts[mine], headers["count"][mine], rates[code])
-        for code in map(bytes, np.unique(headers["codes"]))
+        for code in map(bytes, set(headers["codes"].tolist()))
         if code in rates
         for mine in [np.flatnonzero((headers["codes"] == code) & (headers["count"] > 0))]
     )

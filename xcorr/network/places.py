@@ -16,6 +16,8 @@ NEXT = "@{}"  # ends the code of a station at its second, third, ... place
 
 def metres(a: Coordinates, b: Coordinates) -> float:
     """Return the distance of two places on WGS84."""
+    if (a.longitude, a.latitude) == (b.longitude, b.latitude):
+        return 0.0  # of most stations, and importing pyproj takes a while
     from pyproj import Geod
 
     return float(Geod(ellps="WGS84").inv(a.longitude, a.latitude, b.longitude, b.latitude)[2])

@@ -52,8 +52,9 @@ class Run:
     def observers(self, graph: WorkflowGraph) -> list[Observer]:
         """Record the elements of a graph, and return the observers for its execution."""
         elements, _ = graph.flattened()
-        rows = [(self.number, *describe(e)) for e in elements]
-        found = {content_hash(files): files for files in map(sources, elements)}
+        files_of = {kind: sources(kind) for kind in dict.fromkeys(map(type, elements))}
+        rows = [(self.number, *describe(e, files_of[type(e)])) for e in elements]
+        found = {content_hash(files): files for files in files_of.values()}
         rows_of_sources = [(key, module, digest) for key, files in found.items() for module, digest in files.items()]
         store = create(folder_of(self.campaign) / NAME, indexed=True)
         with contextlib.closing(store), store:
@@ -64,12 +65,15 @@ class Run:
         return [] if self.level == "run" else [Recorder(self.campaign, self.number, self.level)]
 
 
-def describe(element: GenericPE) -> tuple[str, str, str, str, str, str]:
-    """Return name, class, version, content hash, derivation and parameters (JSON) of an element."""
+def describe(element: GenericPE, files: dict[str, str]) -> tuple[str, str, str, str, str, str]:
+    """Return name, class, version, content hash, derivation and parameters (JSON) of an element.
+
+    ``files`` are its :func:`sources`.
+    """
     parse_derivation(element.derivation, element.id)
     parameters = {name: _brief(getattr(element, name)) for name in _parameters(type(element)) if name in vars(element)}
     kind = f"{type(element).__module__}:{type(element).__qualname__}"
-    return element.id, kind, element.version, content_hash(sources(element)), element.derivation, json.dumps(parameters)
+    return element.id, kind, element.version, content_hash(files), element.derivation, json.dumps(parameters)
 
 
 def _parameters(kind: type) -> list[str]:
@@ -97,9 +101,8 @@ def _brief(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else _SHORT.repr(value)
 
 
-def sources(element: GenericPE | type[GenericPE]) -> dict[str, str]:
-    """Return the SHA-256 of every source file that decides what an element does, by module."""
-    kind = element if isinstance(element, type) else type(element)
+def sources(kind: type[GenericPE]) -> dict[str, str]:
+    """Return the SHA-256 of every source file that decides what an element of a class does, by module."""
     found = digests(tuple({m: None for name in (kind.__module__, *kind.covers) for m in modules_behind(name)}))
     if kind.__module__ not in found:  # the class is defined in a script
         with contextlib.suppress(TypeError, OSError):

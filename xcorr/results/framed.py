@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xcorr.results.errors import ResultsError
+from xcorr.results.scale import evenly
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -69,8 +70,7 @@ def names_along(names: list[str], most: int, width: int = 0) -> list[tuple[float
     count = len(names)
     if width and names:
         most = max(2, min(most, width // (LETTER_PX * (2 + max(map(len, names))))))
-    shown = np.unique(np.linspace(0, max(count - 1, 0), min(count, most)).round().astype(int)).tolist()
-    return [(round(100 * (k + 0.5) / count, 3), names[k]) for k in shown]
+    return [(round(100 * (k + 0.5) / count, 3), names[k]) for k in evenly(count, most)]
 
 
 @dataclasses.dataclass(frozen=True)

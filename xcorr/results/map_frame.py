@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xcorr.results.figures.framed import ticks
+from xcorr.results.framed import ticks
 from xcorr.results.scale import KM_PER_DEGREE, scale_length
 
 

@@ -15,9 +15,10 @@ from xcorr.core.files import replace_text
 from xcorr.observers.progress import busy_shares
 from xcorr.pes.reading.waveform import DAY_NS
 from xcorr.pes.stacking.result_file import NAME as RESULTS
-from xcorr.results.figures.framed import diverging, ticks
-from xcorr.results.figures.places import places_of
+from xcorr.results.framed import diverging, ticks
+from xcorr.results.map_frame import places_of
 from xcorr.results.reader import Results
+from xcorr.results.scale import evenly
 from xcorr.store.accounts import Availability, availability
 from xcorr.store.report import reason_line
 
@@ -85,24 +86,18 @@ def write_page(folder: Path, report: Mapping[str, Any]) -> None:
     replace_text(folder / "report.html", text)
 
 
-def _evenly(count: int, most: int) -> list[int]:
-    """Return at most so many numbers of rows or columns, evenly apart."""
-    found: list[int] = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
-    return found
-
-
 def _section(results: Results, components: str) -> dict[str, Any]:
     """Return the picture of a component pair's stacks, by distance from top to bottom, lags from left to right."""
     group = results.file[f"stacks/{results.main_stack}/{components}"]
     rows = np.flatnonzero(group["n_windows"][...])
     distance = results.file["pairs"]["distance_m"][...][rows] / 1000
     rows = rows[np.argsort(distance, kind="stable")]  # unknown distances come last, in the order of the list
-    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(len(rows), SECTION_PAIRS)).round().astype(int))]
+    rows = rows[evenly(len(rows), SECTION_PAIRS)]
     if not len(rows):
         return {"components": components, "picture": None}
     shown_km = results.file["pairs"]["distance_m"][...][rows] / 1000
     width = len(results.lags_s)
-    lags = np.unique(np.linspace(0, width - 1, min(width, SECTION_WIDTH)).round().astype(int))
+    lags = evenly(width, SECTION_WIDTH)
     mean = group["mean"]
     few = len(rows) * MANY < len(mean)  # few rows are read one by one, many rows by reading all rows at once
     gather = np.array([mean[int(row)] for row in rows])[:, lags] if few else mean[...][rows][:, lags]
@@ -119,7 +114,7 @@ def _section(results: Results, components: str) -> dict[str, Any]:
         "x": ticks(results.lags_s[0], results.lags_s[-1]),
         "y": [
             (round(100 * (k + 0.5) / len(rows), 2), f"{shown_km[k]:.1f}")
-            for k in _evenly(len(rows), ROWS_LABELLED)
+            for k in evenly(len(rows), ROWS_LABELLED)
             if np.isfinite(shown_km[k])
         ],
         "y_label": "distance (km)" if len(known) else "",
@@ -136,7 +131,7 @@ def _picture_of(seen: Availability) -> dict[str, Any]:
     starts = np.array(seen.starts_ns, "datetime64[ns]")
     unit = "D" if all(ns % DAY_NS == 0 for ns in seen.starts_ns) else "m"
     made["height"] = min(480, max(140, ROW_PX * slots))
-    columns, rows = _evenly(chunks, COLUMNS_LABELLED), _evenly(slots, made["height"] // ROW_PX)
+    columns, rows = evenly(chunks, COLUMNS_LABELLED), evenly(slots, made["height"] // ROW_PX)
     return made | {
         "x": [(round(100 * (k + 0.5) / chunks, 2), str(starts[k].astype(f"M8[{unit}]"))) for k in columns],
         "y": [(round(100 * (k + 0.5) / slots, 2), seen.slots[k]) for k in rows],

@@ -1,10 +1,23 @@
-"""Scales of maps."""
+"""Scales of maps, and marks and rows that are chosen evenly."""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
+
 KM_PER_DEGREE = 111.2  # of latitude
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """Return at most ``most`` of the numbers 0 to ``count`` - 1, evenly apart, with the first and the last.
+
+    >>> evenly(9, 3), evenly(2, 3), evenly(0, 3)
+    ([0, 4, 8], [0, 1], [])
+    """
+    # not np.unique, which imports numpy.ma: these numbers are at least 1 apart
+    found: list[int] = np.linspace(0, max(count - 1, 0), min(count, most)).round().astype(int).tolist()
+    return found
 
 
 def scale_length(width_km: float) -> float:

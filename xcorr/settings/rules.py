@@ -11,7 +11,6 @@ from xcorr.pes.preparing import whiten
 from xcorr.pes.preparing.orient import stored_pairs
 from xcorr.pes.reading.source import Source, SourceError, source_class
 from xcorr.settings import Settings, SettingsError
-from xcorr.settings.dispersion import check_dispersion
 from xcorr.settings.monitoring import check_monitor
 
 Require = Callable[[bool, str, Any, str], None]
@@ -61,7 +60,10 @@ def check(s: Settings) -> None:
     _check_methods(s, require)
     _check_bands(s, require)
     check_monitor(s)
-    check_dispersion(s)
+    if s.dispersion:
+        from xcorr.settings.dispersion import check_dispersion  # here, because its modules take a while to import
+
+        check_dispersion(s)
 
 
 def _check_components(s: Settings, require: Require) -> None:

@@ -12,6 +12,7 @@ from xcorr.pes.dispersion.correlation_spectra import Grid, spectra
 from xcorr.results.errors import ResultsError
 from xcorr.results.figures.style import axes_for, new_figure, with_defaults
 from xcorr.results.reader import Results
+from xcorr.results.scale import evenly
 from xcorr.results.velocity_maps import MapOfPeriod, at_period, near_middle
 from xcorr.settings.dispersion import dispersion_of, stack_of
 
@@ -58,7 +59,7 @@ def dispersion_curves(results: Results, name: str = "", components: str = "", ro
         panel.set_title(f"{what} velocity, {int(there.sum())} pairs", fontsize="medium")
         _periods(panel)
         if panel.get_legend_handles_labels()[0]:
-            panel.legend(fontsize="small")
+            panel.legend(fontsize="small", loc="best")  # named, or Matplotlib warns where this is slow
     axes[0].set_ylabel("km/s")
     figure.suptitle(f"{found.attrs['measurement']} {found.attrs['components']}", fontsize="medium")
     return figure  # type: ignore[no-any-return]
@@ -132,7 +133,7 @@ def bessel(results: Results, name: str = "", components: str = "", ax: Axes | No
     figure.colorbar(mesh, ax=axes, label="share of the largest value")
     if network.curve is not None:
         axes.plot(network.curve.frequency_hz, network.curve.phase_km_s, color="C3", linewidth=1, label="network")
-        axes.legend(fontsize="small")
+        axes.legend(fontsize="small", loc="best")
     axes.set_xlabel("frequency (Hz)")
     axes.set_ylabel("phase velocity (km/s)")
     pairs = int(network.spectra.count.sum())
@@ -151,7 +152,7 @@ def velocity_histograms(
     used = np.flatnonzero(good.any(axis=0))
     if not len(used):
         raise ResultsError(f"no {velocity} velocity is accepted")
-    chosen = used[np.unique(np.linspace(0, len(used) - 1, min(9, len(used))).astype(int))]
+    chosen = used[evenly(len(used), 9)]
     lines = -(-len(chosen) // 3)
     figure, axes = new_figure(9, 2.4 * lines, lines, columns=3)
     values = found[f"{velocity}_km_s"].values

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xcorr.results.figures.framed import Framed, diverging, in_bins, names_along, require_some, sequential, ticks
 from xcorr.results.figures.style import what
+from xcorr.results.framed import Framed, diverging, in_bins, names_along, require_some, sequential, ticks
 from xcorr.results.reader import Results
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 from xcorr.results.errors import ResultsError
 from xcorr.results.figures.style import axes_for, date_axis, days, edges_of, rows_of, what, with_defaults
 from xcorr.results.reader import Results
-from xcorr.results.scale import KM_PER_DEGREE, scale_length
+from xcorr.results.scale import KM_PER_DEGREE, evenly, scale_length
 from xcorr.results.selection import Selection
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def station_map(
     x = middle + (x - middle + 180) % 360 - 180  # on one side of the date line
     figure, axes = axes_for(ax, 8, 7)
     lines = np.flatnonzero(known[pairs["station_1"]] & known[pairs["station_2"]])
-    shown = lines[np.unique(np.linspace(0, max(len(lines) - 1, 0), min(len(lines), MOST_LINES)).astype(int))]
+    shown = lines[evenly(len(lines), MOST_LINES)]
     for row in shown:
         ends = [pairs["station_1"][row], pairs["station_2"][row]]
         axes.plot(x[ends], y[ends], color="0.75", linewidth=0.5, zorder=1)

@@ -54,7 +54,7 @@ def spectra(
     units = results.units_of(components)
     axes.set_ylabel("amplitude spectral density" + ("" if units == "1" else f" ({units} s)"))
     axes.set_title(f"{what(results, components, stack, band)}, {len(gather)} pairs", fontsize="medium")
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", loc="best")
     return figure  # type: ignore[no-any-return]
 
 
@@ -85,6 +85,6 @@ def psd(sample: Sample) -> Figure:
         axes.set_yscale("log")
         axes.set_title(f"{channel}, {sample.start} UTC", fontsize="medium")
         axes.set_ylabel("power spectral density")
-        axes.legend(fontsize="small")
+        axes.legend(fontsize="small", loc="best")
     axes.set_xlabel("frequency (Hz); dotted: condition.band_hz")
     return figure  # type: ignore[no-any-return]

@@ -18,7 +18,8 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from xcorr.results.figures.places import places_of
+from xcorr.results.map_frame import places_of
+from xcorr.results.scale import evenly
 from xcorr.web.campaigns import Campaign
 from xcorr.web.routes import API
 
@@ -129,8 +130,7 @@ def map_of(
         return {"places": [], "unplaced": unplaced}
     height = round(MAP_PX / float(frame["ratio"]))
     at = {p["name"]: (p["x"] * MAP_PX / 100, p["y"] * height / 100) for p in places}
-    shown = np.unique(np.linspace(0, max(len(ends[0]) - 1, 0), min(len(ends[0]), MOST_PATHS)).astype(int))
-    both = [(names[ends[0][k]], names[ends[1][k]]) for k in shown]
+    both = [(names[ends[0][k]], names[ends[1][k]]) for k in evenly(len(ends[0]), MOST_PATHS)]
     lines = [(*at[a], *at[b]) for a, b in both if a in at and b in at and a != b]
     return {
         "places": [

@@ -15,7 +15,7 @@ from pydantic import Field
 from xcorr.core.errors import nearest
 from xcorr.pes.reading.waveform import NS
 from xcorr.results import figures
-from xcorr.results.figures.framed import Framed, names_along, require_some, sequential
+from xcorr.results.framed import Framed, names_along, require_some, sequential
 from xcorr.web.answers import fresh, listing, offset_of, place_of, produces, token_of
 from xcorr.web.campaigns import DRAWING, OF_LEDGER, Campaign, heavy
 from xcorr.web.parameters import LAST_NS, Channels, as_ns

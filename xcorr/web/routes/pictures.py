@@ -10,8 +10,8 @@ from fastapi.responses import Response
 from pydantic import Field
 
 from xcorr.results import figures
-from xcorr.results.figures.framed import Framed
 from xcorr.results.figures.heat import MOST_ROWS
+from xcorr.results.framed import Framed
 from xcorr.web.answers import fresh, produces
 from xcorr.web.campaigns import Campaign, heavy
 from xcorr.web.parameters import Pairs
