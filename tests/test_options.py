@@ -123,6 +123,8 @@ ELSEWHERE = {
         "test_campaign.py",
         "test_series_that_are_not_kept",
     ),  # settings that other tests exercise: file and test
+    "stack.compression": ("test_smaller.py", "test_compression_alone_changes_no_bit"),
+    "stack.series_bits": ("test_smaller.py", "test_series_are_rounded_and_take_half_of_the_bytes"),
     "data.files.trust": ("test_choices.py", "test_which_counts_where_they_disagree"),
     "data.sensors": ("test_choices.py", "test_two_locations_are_two_sensors"),
     "data.prefer": ("test_choices.py", "test_the_sensor_with_most_data"),

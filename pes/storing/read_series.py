@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from xcorr.pes.items import Float32, Float64
 from xcorr.pes.preparing.orient import rotated, stored_pairs
 from xcorr.pes.storing.open_shards import OpenShards
 from xcorr.pes.storing.shards import series_path
+from xcorr.pes.storing.smaller import telling_filters
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,12 +49,28 @@ def stored_parts(pairs: Sequence[str]) -> list[str]:
 
 
 def read_series(shards: OpenShards, path: str, band: str, parts: Sequence[str], rows: slice) -> dict[str, Series]:
-    """Return the series of some rows of a shard, by component pair."""
+    """Return the series of some rows of a shard, by component pair. Raises CompressionError for a missing filter."""
     shard = shards[path]
-    return {
-        part: (shard[series_path(band, part)][:, rows], shard[series_path(band, part, "series_n_windows")][:, rows])
-        for part in parts
-    }
+    with telling_filters(path):
+        return {
+            part: (shard[series_path(band, part)][:, rows], shard[series_path(band, part, "series_n_windows")][:, rows])
+            for part in parts
+        }
+
+
+def require_filters(folder: str, path: str) -> None:
+    """Raise CompressionError if the series of a shard need a filter of HDF5 that is not installed."""
+    shards = OpenShards(folder)
+
+    def read_value(_: str, item: Any) -> None:
+        if getattr(item, "ndim", 0) == 3:
+            item[:1, :1, :1]
+
+    try:
+        with telling_filters(path):
+            shards[path].visititems(read_value)
+    finally:
+        shards.close()
 
 
 def series_of(known: Mapping[str, Series], pair: str, azimuth_deg: Float64) -> Series:

@@ -15,6 +15,7 @@ from typing import Any
 
 from xcorr.core import XcorrError
 from xcorr.pes.items import Chunk, SlotAccount
+from xcorr.pes.storing.smaller import HOW, find_filters, is_missing
 
 FORMAT, VERSION = "xcorr-shard", 2
 COMPACT_FORMAT = "xcorr-shards"  # of a file that holds the shards of a strip in a month as groups
@@ -100,11 +101,14 @@ def _content(group: Any, name: str, thorough: bool) -> ShardContent:
 @contextlib.contextmanager
 def telling_damage(path: Path) -> Iterator[None]:
     """Turn the errors of HDF5 into ShardError, or into ShardBusy where the file is not at fault."""
+    find_filters()
     try:
         yield
     except ShardError:
         raise
     except Exception as error:  # HDF5 raises anything on damage
+        if is_missing(error):
+            raise ShardBusy(f"{path.name} {HOW}; nothing was changed") from error
         text = f"{type(error).__name__}: {error}".splitlines()[0]
         if not is_damage(error):
             raise ShardBusy(f"{path.name} cannot be read now: {text}; nothing was changed, try again later") from error

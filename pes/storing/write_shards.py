@@ -18,6 +18,7 @@ from xcorr.pes.correlating.layout import Layout
 from xcorr.pes.correlating.rows import CorrelationRows, ShardRecord, StripEnd
 from xcorr.pes.correlating.snr import quality
 from xcorr.pes.items import Chunk, SlotAccount
+from xcorr.pes.parameters import require_one_of
 from xcorr.pes.storing import merge
 from xcorr.pes.storing.aside import set_aside
 from xcorr.pes.storing.shards import (
@@ -32,6 +33,7 @@ from xcorr.pes.storing.shards import (
     series_path,
     shard_name,
 )
+from xcorr.pes.storing.smaller import ALL_BITS, COMPRESSIONS, dataset_options, require, rounded
 
 WRITE_BYTES = 16 << 20  # after so many bytes the system is asked to begin writing to disk
 
@@ -78,7 +80,8 @@ class WriteShards(GenericPE):
 
     Rows that never come have no data: NaN, with 0 windows. Series are [substack, row, lag] for every band (by name).
     The shard also has their numbers of windows, signal-to-noise ratios and symmetries. Unless ``cached``, the system
-    need not keep written series in memory, because they will not be read soon.
+    need not keep written series in memory, because they will not be read soon. Series are rounded to ``series_bits``
+    of the mantissa, and compressed by ``compression``. Raises CompressionError if that is not installed.
     """
 
     keyed = True
@@ -100,6 +103,8 @@ class WriteShards(GenericPE):
         generation: int = 0,
         members: str = "",
         cached: bool = True,
+        compression: str = "none",
+        series_bits: int = ALL_BITS,
     ) -> None:
         super().__init__()
         self._add_input("input", grouping=["key"])
@@ -113,8 +118,12 @@ class WriteShards(GenericPE):
         self.generation = generation
         self.members = members
         self.cached = cached
+        self.compression = compression
+        self.series_bits = series_bits
+        require_one_of(self, "compression", COMPRESSIONS)
 
     def _preprocess(self) -> None:
+        require(self.compression)
         self._open: dict[tuple[int, int], _Shard] = {}
 
     def process(self, inputs: dict[str, Any]) -> None:
@@ -129,10 +138,11 @@ class WriteShards(GenericPE):
             name, where = (item.band, item.components), (item.substack, rows)
             if item.band == self.bands[0] and item.substack == 0:  # each pair counts once, if it has data
                 self.units += np.count_nonzero(item.n_windows)
-            shard.series[name][where] = item.data
-            shard.add(item.data.nbytes)
+            data = rounded(item.data, self.series_bits)
+            shard.series[name][where] = data
+            shard.add(data.nbytes)
             shard.rows["series_n_windows"][name][where] = item.n_windows
-            ratio, coefficient = quality(item.data)
+            ratio, coefficient = quality(data)
             shard.rows["series_snr"][name][where] = ratio
             shard.rows["series_symmetry"][name][where] = coefficient
         else:
@@ -187,10 +197,9 @@ class WriteShards(GenericPE):
         file.attrs.update({name: getattr(chunk, name) for name in CHUNK_TIMES})
         file.attrs.update({"generation": self.generation, "strip": strip})
         size = self.substacks, len(rows), self.lags
+        how = dataset_options(self.compression)
         series = {
-            name: file.create_dataset(
-                series_path(*name), size, "f4", chunks=(1, *shape), fletcher32=True, fillvalue=np.nan
-            )
+            name: file.create_dataset(series_path(*name), size, "f4", chunks=(1, *shape), fillvalue=np.nan, **how)
             for name in names
         }
         return _Shard(

@@ -118,6 +118,8 @@ def shard_writer(folder: Path, recipe: Recipe, found: Survey, generation: Genera
         recipe.shape.substacks,
         generation.number,
         found.roster.to_json(generation.number),
+        compression=recipe.settings.stack.compression,
+        series_bits=recipe.settings.stack.series_bits,
     )
 
 

@@ -74,22 +74,26 @@ def _join(folder: Path, name: str, shards: Sequence[Shard]) -> list[tuple[str, i
 
     require_space(folder, sum(s.bytes for s in shards))
     final, temporary = folder / name, folder / "shards" / f".{Path(name).name}.part"
-    with h5py.File(temporary, "w", libver="latest") as target:
-        target.attrs.update({"format": COMPACT_FORMAT, "version": VERSION})
+    try:
+        with h5py.File(temporary, "w", libver="latest") as target:
+            target.attrs.update({"format": COMPACT_FORMAT, "version": VERSION})
+            for shard in shards:
+                file, _, part = shard.path.partition("#")
+                with h5py.File(folder / file) as source:
+                    old, new = source[part] if part else source, target.create_group(shard.part)
+                    new.attrs.update(old.attrs)
+                    for item in old:
+                        source.copy(old[item], new, name=item)
         for shard in shards:
-            file, _, part = shard.path.partition("#")
-            with h5py.File(folder / file) as source:
-                old, new = source[part] if part else source, target.create_group(shard.part)
-                new.attrs.update(old.attrs)
-                for item in old:
-                    source.copy(old[item], new, name=item)
-    for shard in shards:
-        content = read_shard(temporary, thorough=True, part=shard.part)
-        if (content.path, content.id) != (shard.name, shard.id):
-            raise ShardError(f"{temporary.name}: {shard.name} did not arrive whole; nothing was changed")
-    if final.exists() and not set(part_names(final)) <= set(part_names(temporary)):
-        raise ShardError(f"{name}: holds shards that the ledger does not know there; repeat xcorr run first")
-    rename_synced(temporary, final)
+            content = read_shard(temporary, thorough=True, part=shard.part)
+            if (content.path, content.id) != (shard.name, shard.id):
+                raise ShardError(f"{temporary.name}: {shard.name} did not arrive whole; nothing was changed")
+        if final.exists() and not set(part_names(final)) <= set(part_names(temporary)):
+            raise ShardError(f"{name}: holds shards that the ledger does not know there; repeat xcorr run first")
+        rename_synced(temporary, final)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     status = final.stat()
     return [
         (f"{name}#{s.part}", share(status.st_size, len(shards), k), status.st_mtime_ns, s.path)

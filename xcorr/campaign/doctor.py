@@ -23,6 +23,7 @@ OPTIONAL = {
     "h5netcdf": "pip install 'xcorr[export]', for xcorr export --format netcdf",
     "zarr": "pip install 'xcorr[export]', for xcorr export --format zarr",
     "pyasdf": "pip install 'xcorr[export]', for xcorr export --format asdf",
+    "hdf5plugin": "pip install 'xcorr[compression]', for stack.compression = \"lz4\"",
 }
 IMPORTED_AS = {"pillow": "PIL"}
 LITTLE_BYTES = 1 << 30

@@ -32,6 +32,7 @@ from xcorr.observers.worker_log import WorkerLog
 from xcorr.pes.items import Chunk
 from xcorr.pes.process_setup import prepare_process
 from xcorr.pes.reading.files import CAMPAIGN_MARK
+from xcorr.pes.storing.smaller import require as require_compression
 from xcorr.pes.transforms.fft import library
 from xcorr.provenance.keep import KeepItems, check_rules, products_of
 from xcorr.provenance.runs import recorded
@@ -85,6 +86,7 @@ def run_campaign(
     check_rules(settings.keep, products_of(element_classes(settings).items()))
     library(settings.run.fft)
     installed.load("arrays", settings.run.arrays)
+    require_compression(settings.stack.compression)
     prepare_process()  # before the head start, whose threads would not get these settings
     head_start.begin(settings.run.mapping, settings.run.workers)
     events(settings)

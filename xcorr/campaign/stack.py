@@ -26,6 +26,7 @@ from xcorr.pes.stacking.stack import StackRequest, stack_requests
 from xcorr.pes.stacking.sums import keeps_sums
 from xcorr.pes.stacking.sums_file import SUMS
 from xcorr.pes.storing.aside import set_aside
+from xcorr.pes.storing.read_series import require_filters
 from xcorr.pes.storing.shards import name_of
 from xcorr.provenance.runs import Circumstances, Run, recorded
 from xcorr.settings import Settings, SettingsError
@@ -122,12 +123,15 @@ def _require_all(folder: Path, ledger: Ledger) -> None:
 
 
 def require_series(folder: Path, ledger: Ledger) -> None:
-    """Raise CampaignError if a series of the campaign was not kept. New stacks need all series."""
-    if not all(s.kept for s in ledger.shards()):
+    """Raise CampaignError if a series of the campaign was not kept, CompressionError if it cannot be read here."""
+    shards = ledger.shards()
+    if not all(s.kept for s in shards):
         raise folders.CampaignError(
             f"{folder}: the series were not kept (stack.keep_series = false). Nothing can be recomputed or stacked "
             "again; choose another folder with -o"
         )
+    for shard in (*shards[:1], *shards[-1:]):  # the compression may have changed once
+        require_filters(str(folder), shard.path)
 
 
 def require_sums(folder: Path, ledger: Ledger) -> None:

@@ -32,6 +32,7 @@ from xcorr.pes.reading.waveform import NS
 from xcorr.pes.stacking.result_file import Tables
 from xcorr.pes.stacking.stack import StackRequest
 from xcorr.pes.stacking.sums import keeps_sums
+from xcorr.pes.storing.smaller import share_of_bytes
 from xcorr.settings import Settings, SettingsError
 from xcorr.settings.recipe import Recipe
 from xcorr.settings.tables import Insert
@@ -62,7 +63,8 @@ def bytes_to_write(recipe: Recipe, found: Survey, todo: dict[int, list[Chunk]], 
     copied = chunks * shape.substacks > 1 or not stack.keep_series  # else the stacks are the series
     sums = 4 * keeps_sums(chunks * shape.substacks, stack.keep_series)
     stacks = found.rows * len(recipe.settings.stacked_pairs) * (len(stack.methods) + 1 + sums) * copied
-    return 4 * shape.lags * len(shape.bands) * (rows * len(shape.pairs) * shape.substacks + stacks)
+    series = rows * len(shape.pairs) * shape.substacks * share_of_bytes(stack.compression, stack.series_bits)
+    return round(4 * shape.lags * len(shape.bands) * (series + stacks))
 
 
 def memory_of_machine() -> int:
@@ -143,6 +145,8 @@ def correlation_workflow(
             generation.number,
             found.roster.to_json(generation.number),
             _read_again(recipe, found),
+            s.stack.compression,
+            s.stack.series_bits,
         ),
         KeepLedger(str(folder)),
     ]

@@ -29,6 +29,7 @@ USAGE_ERRORS = (
     "MetadataError",
     "CatalogueError",
     "FftError",
+    "CompressionError",
     "GraphError",
     "WorkflowLoadError",
     "RegistryError",

@@ -15,6 +15,7 @@ import numpy as np
 from xcorr.core.errors import nearest
 from xcorr.pes.preparing.orient import stored_pairs
 from xcorr.pes.stacking.result_file import FORMAT, NAME, stack_path
+from xcorr.pes.storing.smaller import find_filters
 from xcorr.results.afterwards import LINEAR, made_stacks, rows_of
 from xcorr.results.errors import ResultsError
 from xcorr.results.series import SeriesReader, chunk_places, glance_at
@@ -50,6 +51,7 @@ class Results:
         self.path = path / NAME if path.is_dir() else path
         if not self.path.is_file():
             raise ResultsError(f"there are no results at {str(path)!r}: no {NAME}; a finished run writes it")
+        find_filters()
         try:
             self.file = h5py.File(self.path)
         except OSError as error:

@@ -14,6 +14,7 @@ from xcorr.pes.preparing.orient import rotated, stored_pairs
 from xcorr.pes.stacking.methods import Stacking, stacked
 from xcorr.pes.stacking.sums import Sums
 from xcorr.pes.storing.shards import series_path
+from xcorr.pes.storing.smaller import telling_filters
 from xcorr.results.errors import ResultsError
 
 BLOCK_BYTES = 64 << 20  # of the series that are read at once
@@ -98,7 +99,8 @@ class SeriesReader:
                 low, high = max(first, rows.start), min(first + count, rows.stop)
                 inside, here = slice(low - first, high - first), slice(low - rows.start, high - rows.start)
                 for values, kind in zip(found, kinds, strict=True):
-                    part = _read(dataset_of(path, series_path(band, components, kind)), inside, values.dtype)
+                    with telling_filters(path.decode()):
+                        part = _read(dataset_of(path, series_path(band, components, kind)), inside, values.dtype)
                     values[piece : piece + len(part), here] = part
         return found
 
@@ -147,7 +149,8 @@ def read_rows(data: Any, rows: np.ndarray) -> np.ndarray:
         part = found[low:high]
         inside = data.id.get_space()
         inside.select_hyperslab((int(rows[low]), *(0 for _ in part.shape[1:])), part.shape)
-        data.id.read(h5py.h5s.create_simple(part.shape), inside, part)
+        with telling_filters(data.file.filename):
+            data.id.read(h5py.h5s.create_simple(part.shape), inside, part)
     return found
 
 

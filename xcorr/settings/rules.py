@@ -10,6 +10,7 @@ from typing import Any
 from xcorr.pes.preparing import whiten
 from xcorr.pes.preparing.orient import stored_pairs
 from xcorr.pes.reading.source import Source, SourceError, source_class
+from xcorr.pes.storing.smaller import ALL_BITS
 from xcorr.settings import Settings, SettingsError
 from xcorr.settings.monitoring import check_monitor
 
@@ -39,6 +40,12 @@ def check(s: Settings) -> None:
     )
     low, high = s.whiten_band_hz
     require(0 < low < high < nyquist, "whiten.band_hz", s.whiten.band_hz, f"needs 0 < f1 < f2 < {nyquist:g} Hz")
+    require(
+        s.stack.series_bits == ALL_BITS or s.stack.compression != "none",
+        "stack.series_bits",
+        s.stack.series_bits,
+        'needs stack.compression = "lz4" or "gzip", without which fewer bits save no space',
+    )
     require(len(s.stack.methods) > 0, "stack.methods", s.stack.methods, "must name at least one method")
     _check_durations(s, require)
     require(s.correlate.block % 8 == 0, "correlate.block", s.correlate.block, "must be a multiple of 8")

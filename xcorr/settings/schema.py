@@ -203,7 +203,7 @@ class Settings:
         for key in ("provenance", "keep", "monitor", "dispersion", *([] if self.insert else ["insert"])):
             del plain[key]
         plain["run"] = {"fft": self.run.fft, "arrays": self.run.arrays}
-        plain["stack"] = {"substack_s": self.stack.substack_s}
+        plain["stack"] = {"substack_s": self.stack.substack_s, "series_bits": self.stack.series_bits}
         for key in ("source", "metadata", "start", "end", *self.data.options):
             del plain["data"][key]
         # as numbers, which version 0.1.0 had as defaults

@@ -9,8 +9,9 @@ from typing import Any
 from xcorr.pes.stacking.dimensions import name_dimensions
 from xcorr.pes.stacking.result_file import NAME
 from xcorr.pes.storing.shards import chunk_shape, require_space
+from xcorr.pes.storing.smaller import dataset_options, find_filters, require
 from xcorr.store.derived import publish
-from xcorr.store.folder import CampaignError, remove_leftovers
+from xcorr.store.folder import CampaignError, frozen_settings, remove_leftovers
 from xcorr.store.ledger import Ledger
 from xcorr.store.lock import CampaignLock
 
@@ -18,25 +19,30 @@ from xcorr.store.lock import CampaignLock
 def pack(folder: Path) -> int:
     """Make ``xcorr.h5`` independent of the shards by copying their series into it. Return its size in bytes.
 
-    Raises CampaignError if there is no result file, Locked while a run holds the campaign, ShardError if the disk is
-    full.
+    Raises CampaignError if there is no result file, or no settings, Locked while a run holds the campaign, ShardError
+    if the disk is full.
     """
     if not (folder / NAME).is_file():
         raise CampaignError(f"there is nothing to pack in {str(folder)!r}: no {NAME}; a finished run writes it")
     with CampaignLock(folder):
         remove_leftovers(folder)
         temporary = folder / f".{NAME}.pack.part"
-        _copy_all(folder / NAME, temporary)
+        _copy_all(folder / NAME, temporary, frozen_settings(folder).stack.compression)
         with contextlib.closing(Ledger(folder)) as ledger:
             publish(ledger, temporary, folder / NAME)
             ledger.seal()
     return (folder / NAME).stat().st_size
 
 
-def _copy_all(path: Path, temporary: Path) -> None:
-    """Copy a result file. Virtual datasets become real ones; a dataset with several names keeps all its names."""
+def _copy_all(path: Path, temporary: Path, compression: str) -> None:
+    """Copy a result file. Virtual datasets become real ones, compressed as shards are.
+
+    A dataset with several names keeps all its names.
+    """
     import h5py
 
+    find_filters()
+    require(compression)
     with h5py.File(path) as source:
         sizes: list[int] = []
         source.visititems(lambda _, item: sizes.append(getattr(item, "nbytes", 0)))
@@ -54,9 +60,8 @@ def _copy_all(path: Path, temporary: Path) -> None:
                     target.create_group(name).attrs.update(item.attrs)
                 elif item.is_virtual:
                     shape = (*(1,) * (item.ndim - 2), *chunk_shape(item.shape[-1], item.shape[-2]))
-                    made = target.create_dataset(
-                        name, item.shape, item.dtype, chunks=shape, fletcher32=True, fillvalue=item.fillvalue
-                    )
+                    how = {"chunks": shape, "fillvalue": item.fillvalue, **dataset_options(compression)}
+                    made = target.create_dataset(name, item.shape, item.dtype, **how)
                     for part in made.iter_chunks():
                         made[part] = item[part]
                 else:
