@@ -33,7 +33,7 @@ from xcorr.pes.storing.shards import (
     series_path,
     shard_name,
 )
-from xcorr.pes.storing.smaller import ALL_BITS, COMPRESSIONS, dataset_options, require, rounded
+from xcorr.pes.storing.smaller import ALL_BITS, COMPRESSIONS, dataset_options, require, rounded, telling_filters
 
 WRITE_BYTES = 16 << 20  # after so many bytes the system is asked to begin writing to disk
 
@@ -169,7 +169,7 @@ class WriteShards(GenericPE):
             return end.accounts
         accounts, kept = merge.joined(end.accounts, old.accounts)
         if kept:
-            with h5py.File(path) as whole:
+            with telling_filters(path.name), h5py.File(path) as whole:
                 file = whole[part] if part else whole
                 for name, series in shard.series.items():
                     rows = {kind: values[name] for kind, values in shard.rows.items()}
