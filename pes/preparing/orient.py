@@ -6,6 +6,7 @@ R = cos(az) N + sin(az) E and T = -sin(az) N + cos(az) E at both stations of a p
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -149,15 +150,21 @@ def _weights(
         return own_direction
     sensor = trace.account.seed_id[:-1]  # channels of another sensor have another gain
     there = [k for k, d in enumerate(directions) if not isinstance(d, str) and known[k].account.seed_id[:-1] == sensor]
-    matrix = np.array([directions[k] for k in there], float)
-    wanted = np.array(UNIT[trace.component])
-    weights = np.linalg.lstsq(matrix.T, wanted, rcond=None)[0]
-    weights[np.abs(weights) < NEGLIGIBLE] = 0.0  # rounding errors must not cost samples where such a channel has a gap
-    if np.abs(matrix.T @ weights - wanted).max() > 1e-3:
-        if abs(np.array(own_direction) @ wanted) < np.cos(np.deg2rad(NEARLY_DEG)):
+    weights = _solved(tuple(tuple(map(float, directions[k])) for k in there), trace.component)
+    if weights is None:
+        if abs(np.array(own_direction) @ np.array(UNIT[trace.component])) < np.cos(np.deg2rad(NEARLY_DEG)):
             return f"the directions of the channels with data do not give {trace.component}"
         return {own: 1.0}
-    return {k: float(w) for k, w in zip(there, weights, strict=True) if w}
+    return {k: w for k, w in zip(there, weights, strict=True) if w}
+
+
+@functools.lru_cache(maxsize=1024)  # the same for most stations and days
+def _solved(directions: tuple[tuple[float, ...], ...], component: str) -> tuple[float, ...] | None:
+    """Return the weights with which channels of these directions make a component; None if they cannot."""
+    matrix, wanted = np.array(directions), np.array(UNIT[component])
+    weights = np.linalg.lstsq(matrix.T, wanted, rcond=None)[0]
+    weights[np.abs(weights) < NEGLIGIBLE] = 0.0  # rounding errors must not cost samples where such a channel has a gap
+    return tuple(weights.tolist()) if np.abs(matrix.T @ weights - wanted).max() <= 1e-3 else None
 
 
 def _failed(trace: Trace, reason: str) -> Trace:
