@@ -59,7 +59,7 @@ def _index() -> dict[str, Entry]:
     path = folder() / "index.json"
     if not path.exists():
         return {}
-    plain = json.loads(path.read_text())
+    plain = json.loads(path.read_text("utf-8"))
     return {e["name"]: Entry(**{**e, "parameters": tuple(e["parameters"])}) for e in plain}
 
 
@@ -161,7 +161,7 @@ def _in_file(path: Path, attribute: str, digest: str, target: str) -> Iterator[E
         from xcorr.core.workflow_file import read_workflow
 
         read_workflow(path)
-        plain = tomllib.loads(path.read_text())
+        plain = tomllib.loads(path.read_text("utf-8"))
         docs = str(plain.get("docs", ""))
         name, version = str(plain.get("name", path.stem)), str(plain.get("version", "1"))
         yield Entry(name, "workflow", version, digest, docs, OWN, target)

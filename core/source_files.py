@@ -30,7 +30,7 @@ def modules_behind(module: str) -> tuple[str, ...]:
 def _modules_in(module: str) -> tuple[str, ...]:
     """Return the modules of its package that a module imports itself, without the workflow engine."""
     own, path = module.partition(".")[0], source(module)
-    names = () if path is None else dict.fromkeys(_imported(path.read_text(errors="replace")))
+    names = () if path is None else dict.fromkeys(_imported(path.read_text("utf-8", "replace")))
     near = (name for name in names if name.partition(".")[0] == own and not name.startswith(ENGINE))
     return tuple(name for name in near if source(name) is not None)
 

@@ -37,7 +37,7 @@ def read_workflow(path: Path) -> WorkflowGraph:
     for connections that are not possible.
     """
     try:
-        plain = tomllib.loads(path.read_text())
+        plain = tomllib.loads(path.read_text("utf-8"))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise WorkflowLoadError(f"{path}: {error}") from None
     for key in plain:

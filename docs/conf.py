@@ -96,13 +96,13 @@ def plain(app, what, name, obj, options, lines):
 def alone(app, error):
     """Let downloaded notebooks stand alone: without links to pages, which are not beside them."""
     for path in Path(app.outdir).glob("_downloads/*/*.ipynb"):
-        book = json.loads(path.read_text())
+        book = json.loads(path.read_text("utf-8"))
         for cell in book["cells"]:
             if cell["cell_type"] == "markdown":
                 text = "".join(cell["source"])
                 text = re.sub(r" ?\(\{nb-download\}[^)]*\)", "", text)
                 cell["source"] = re.sub(r"!?\[([^]]*)\]\((?!http)[^)]*\)", r"\1", text)
-        path.write_text(json.dumps(book, indent=1))
+        path.write_text(json.dumps(book, indent=1), "utf-8")
 
 
 def setup(app):

@@ -26,8 +26,8 @@ def write(folder: Path) -> None:
     pages = {"settings.md": settings_page(), "commands.md": commands_page(), "library/elements.md": elements_page()}
     for name, text in pages.items():
         path = folder / name
-        if not path.is_file() or path.read_text() != text:  # else Sphinx would read the page again
-            path.write_text(text)
+        if not path.is_file() or path.read_text("utf-8") != text:  # else Sphinx would read the page again
+            path.write_text(text, "utf-8")
 
 
 def settings_page() -> str:

@@ -53,6 +53,7 @@ from xcorr.mappings.work import (
     unpack,
 )
 
+ENDING = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}  # batch systems send them to the whole group of processes
 DESCRIPTORS = 8  # about so many descriptors of this process for each worker
 GRACE_S = 1.0
 WAIT_S = 0.5
@@ -102,7 +103,7 @@ def _context(modules: set[str]) -> Any:
     # the server cannot find these; workers import them when they unpack their work
     with _nothing_from_here({preload.VARIABLE: preload.said(modules - {"__main__"} - loaded_files().keys())}):
         multiprocessing.resource_tracker.ensure_running()
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which that has unblocked
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # some of which that has unblocked
         multiprocessing.forkserver.ensure_running()
     return context
 
@@ -124,14 +125,14 @@ def _without_script() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _nothing_from_here(variables: Mapping[str, str] | None = None) -> Iterator[None]:
-    """Python processes started in this block import nothing from the current folder, and get no Ctrl-C.
+    """Python processes started in this block import nothing from the current folder, and get no signal to end.
 
     ``variables`` are added to their environment.
     """
     added = {SAFE_PATH: "1", **(variables or {})}
     before = {name: os.environ.get(name) for name in added}
     os.environ.update(added)
-    masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         yield
     finally:
@@ -267,9 +268,9 @@ def _lives(process: BaseProcess, seconds: float) -> bool:
 def _work(index: int, count: int, connection: Connection, environment: dict[str, str]) -> None:
     """Be a worker: run, report, and stay until the coordinator has everything."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # only after SIGINT is ignored, because one may be pending
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.setpgid(0, 0)  # a group of its own, so that kill also reaches the programs of elements
+    # only after SIGINT is ignored, because one may be pending
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     faulthandler.enable(file=2)
     os.environ.clear()  # it is the server's, and the caller's may have changed since the server started
     os.environ.update(environment)

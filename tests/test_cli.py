@@ -385,3 +385,14 @@ def test_jobs_of_slurm_without_ranks(tmp_path, invoke, monkeypatch, name, words)
     assert refused.exit_code == 1
     assert words in refused.output
     assert invoke("run", *given, "-o", tmp_path / "c.xcorr", "-m", "threads", "-n", "2").exit_code == 0
+
+
+def test_texts_are_utf_8_in_every_locale(tmp_path):
+    """``xcorr init`` writes letters that the C locale does not have."""
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-m", "xcorr", "init", tmp_path / "mine"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "mine" / "xcorr.toml").read_bytes().decode("utf-8")
+    assert not text.isascii(), "the test needs a letter beyond ASCII"
+    assert tomllib.loads(text)

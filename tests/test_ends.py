@@ -224,11 +224,13 @@ def told_to_end(tmp_path, mapping, send):
     raise AssertionError("every run came to its end")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("mapping", ["sequential", "threads", "processes"])
-def test_ctrl_c_of_a_terminal_reaches_all_processes(tmp_path, mapping):
+def test_a_signal_to_all_processes_is_one_to_the_run(tmp_path, mapping, number):
+    """A terminal sends Ctrl-C to all of them; ``timeout`` and batch systems send SIGTERM."""
     for _ in range(2):
-        code, said = told_to_end(tmp_path, mapping, lambda process: os.killpg(process.pid, signal.SIGINT))
-        assert code == 130, said
+        code, said = told_to_end(tmp_path, mapping, lambda process: os.killpg(process.pid, number))
+        assert code == 128 + number, said
         assert "interrupted" in said
 
 

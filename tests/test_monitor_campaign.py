@@ -333,6 +333,25 @@ def test_damage_is_told_and_measured_again(small, tmp_path):
         results.open(campaign).monitoring  # noqa: B018
 
 
+def test_a_damaged_measurement_holds_nothing_else_up(small, tmp_path, invoke):
+    campaign = tmp_path / "c.xcorr"
+    shutil.copytree(small, campaign)
+    monitor(campaign)
+    expected = values(campaign)
+    with (campaign / NAME).open("r+b") as file:
+        file.truncate((campaign / NAME).stat().st_size - 1000)
+    listed = small.parent / "stations.txt"
+    finished = run_campaign(listed, campaign, build(load(campaign / "campaign.toml")))
+    assert finished.exit_code == 0
+    assert any(NAME in line and "xcorr monitor" in line for line in finished.report["warnings"])
+    assert invoke("compact", campaign).exit_code == 0
+    assert [line for line in problems(campaign) if NAME not in line] == []
+    assert any(NAME in line for line in problems(campaign))
+    monitor(campaign)
+    assert values(campaign) == expected
+    assert list(problems(campaign)) == []
+
+
 def test_results_say_what_was_measured(whole, invoke, tmp_path):
     with results.open(whole) as r:
         of = r.monitoring

@@ -437,3 +437,62 @@ def test_settings_that_are_not_text_any_more_are_written_again(made):
     assert path.read_bytes() != whole
     go_on(made, *CODES)
     assert path.read_bytes() == whole
+
+
+def touched(folder):
+    """Give all shards another time of change, as a copy has."""
+    for path in (folder / "shards").iterdir():
+        os.utime(path, ns=(1, 1))
+
+
+@pytest.mark.parametrize("spoil", ["altered", "empty"])
+@pytest.mark.parametrize(
+    "arguments", [("compact",), ("stack", "--set", 'stack.methods=["linear", "pws"]'), ("monitor",), ("dispersion",)]
+)
+def test_an_altered_campaign_file_condemns_no_shard(made, invoke, spoil, arguments):
+    root, how = made
+    folder, mark = root / "x.xcorr", root / "x.xcorr" / "campaign.toml"
+    before, text = sorted((p.name, p.read_bytes()) for p in (folder / "shards").iterdir()), mark.read_text()
+    mark.write_text("" if spoil == "empty" else text.replace("max_lag_s = ", "max_lag_s = 1"))
+    assert mark.read_text() != text
+    touched(folder)
+    done = invoke(arguments[0], folder, *arguments[1:])
+    assert done.exit_code != 0
+    assert "campaign.toml" in done.output
+    assert sorted((p.name, p.read_bytes()) for p in (folder / "shards").iterdir()) == before
+    assert run_campaign(root / "stations.txt", folder, how).exit_code == 0
+    assert mark.read_text() == text
+    assert list(problems(folder)) == []
+
+
+def test_a_single_shard_of_another_campaign_is_set_aside(made, tmp_path):
+    root, how = made
+    folder = root / "x.xcorr"
+    other = settings(root / "sds", correlate={"max_lag_s": 20.0})
+    run_campaign(root / "stations.txt", root / "y.xcorr", other)
+    shard = sorted((folder / "shards").iterdir())[0]
+    expected = shard.read_bytes()
+    shard.write_bytes((root / "y.xcorr" / "shards" / shard.name).read_bytes())
+    finished = run_campaign(root / "stations.txt", folder, how)
+    assert any("made with other settings" in line for line in finished.report["repaired"])
+    assert shard.stat().st_size == len(expected)
+    assert list(problems(folder)) == []
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "5", '"x"', "\ud83d"])
+def test_a_damaged_report_stops_nobody(made, invoke, text):
+    root, _ = made
+    folder = root / "x.xcorr"
+    (folder / "report.json").write_bytes(text.encode("utf-8", "surrogatepass"))
+    for command in ("info", "verify"):
+        done = invoke(command, folder)
+        assert "report.json: damaged" in done.output, command
+        assert done.exit_code == (command == "verify")
+
+
+def test_an_archive_that_was_moved_has_not_changed(made):
+    root, _ = made
+    (root / "sds").rename(root / "elsewhere")
+    finished = run_campaign(root / "stations.txt", root / "x.xcorr", settings(root / "elsewhere"))
+    assert finished.exit_code == 0
+    assert finished.report["warnings"] == []

@@ -4,6 +4,7 @@ import gzip
 import io
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from obspy.io.sac import SACTrace
 
 from xcorr import results
 from xcorr.campaign.run import run_campaign
+from xcorr.results.compare import differences
 
 CODES = ("AAA", "BBB")
 NOBODY = 65_534
@@ -241,7 +243,41 @@ def test_a_pipe_among_the_files_holds_nobody_up(archive, tmp_path):
     os.mkfifo(sds_path(archive, "AAA", day=62))
     os.mkfifo(archive / "pipe")
     for kind in ("sds", "files"):
-        assert command(tmp_path, f"{kind}:{archive}").returncode == 0
+        shutil.rmtree(tmp_path / "out.xcorr", ignore_errors=True)
+        done = command(tmp_path, f"{kind}:{archive}")
+        assert done.returncode == 3
+        assert "a pipe, a socket or a device" in done.stdout
+
+
+@pytest.mark.parametrize("kind", ["sds", "files"])
+def test_a_link_to_a_disk_that_is_not_there_is_told(archive, tmp_path, kind):
+    write(archive, "CCC")
+    codes = (*CODES, "CCC")
+    file, disk = sds_path(archive, "AAA"), tmp_path / "disk"
+    file.rename(disk)
+    file.symlink_to(tmp_path / "gone")
+    finished = run(tmp_path, f"{kind}:{archive}", codes=codes)
+    assert finished.exit_code == 3
+    assert any("gone" in line or file.name in line for line in finished.report["errors"])
+    file.unlink()
+    file.symlink_to(disk)
+    if kind == "sds":  # by its name, the link stands for a day's data: what failed is tried again
+        finished = run(tmp_path, f"{kind}:{archive}", codes=codes)
+        assert (finished.exit_code, account(finished)["status"]) == (0, "used")
+
+
+def test_what_a_cut_file_lacks_has_failed_and_is_tried_again(archive, tmp_path):
+    whole = run(tmp_path, f"sds:{archive}", name="whole")
+    file = sds_path(archive, "AAA")
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 8 + 100])
+    finished = run(tmp_path, f"sds:{archive}")
+    assert finished.exit_code == 3
+    assert account(finished, chunk=1)["status"] == "failed"
+    file.write_bytes(content)
+    finished = run(tmp_path, f"sds:{archive}")
+    assert finished.exit_code == 0
+    assert list(differences(whole.folder, finished.folder)) == []
 
 
 def test_a_pickled_stream_with_masked_integers(tmp_path):

@@ -282,6 +282,12 @@ def test_channels_of_other_names_are_listed(tmp_path, invoke, command):
     assert "the source has DPE, DPN, DPZ, data.channels = BH?" in texts[0]
 
 
+def test_locations_that_are_not_there_are_told(archive, tmp_path, invoke):
+    code, texts = said(invoke, tmp_path, f"sds:{archive}", **{"data.locations": ["00", "10"]})
+    assert code != 0
+    assert "no location wanted; the source has --, data.locations has 00, 10" in texts[0]
+
+
 @pytest.mark.parametrize("command", ["run", "plan", "doctor"])
 def test_data_of_another_time_are_told(archive, tmp_path, invoke, command):
     more = {"data.start": "2020-01-01", "data.end": "2020-01-02"}

@@ -46,6 +46,8 @@ def read_day(
     # the whole file in its own day, else data of other times would be lost without a word
     found, wrong, notes = read(*((None, None) if own_day else (start_ns, end_ns)))
     if own_day:
+        if wrong and not any(w.start_ns < end_ns - MARGIN_NS and w.last_ns >= start_ns + MARGIN_NS for w in found):
+            found = []  # what is damaged may have been of this time: else the chunk would count as one without data
         wrong = [*wrong, *(f"{printable(base)}: {text}" for text in _contradictions(found, name, trust, advise))]
         found = [w for w in found if _may_be_of(w, name)]
     if trust == "name" and len({w.seed_id for w in found}) == 1:

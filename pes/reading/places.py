@@ -9,6 +9,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from xcorr.core.files import printable
+
 NOT_DATA = ("/proc", "/sys", "/dev")  # files there have no end, or wait for somebody to write
 
 
@@ -73,7 +75,8 @@ def listed(
 ) -> list[os.DirEntry[str]]:
     """Return what is wanted in a folder, by name, such as ``os.DirEntry.is_dir``, also through links.
 
-    A folder that cannot be read, and each link that cannot be followed, is entered in ``unreadable`` with the reason.
+    A folder that cannot be read, each link that leads nowhere, and each pipe, socket or device is entered in
+    ``unreadable`` with the reason.
     """
     found = []
     try:
@@ -82,11 +85,22 @@ def listed(
                 try:
                     if is_wanted(entry):
                         found.append(entry)
+                    elif text := _out_of_reach(entry):
+                        unreadable[entry.path] = f"{whose}{text}"
                 except OSError as error:
                     unreadable[entry.path] = f"{whose}it cannot be looked at: {error.strerror}"
     except OSError as error:
         unreadable[str(folder)] = f"{whose}the folder cannot be read: {error.strerror}"
     return sorted(found, key=lambda entry: entry.name)
+
+
+def _out_of_reach(entry: os.DirEntry[str]) -> str:
+    """Return why what an entry stands for cannot be read; an empty text for a file or a folder."""
+    if entry.is_file() or entry.is_dir():
+        return ""
+    if entry.is_symlink() and not os.path.exists(entry.path):
+        return f"it is a link to {printable(os.readlink(entry.path))}, which is not there"
+    return "it is a pipe, a socket or a device"
 
 
 def _is_data(path: str) -> bool:

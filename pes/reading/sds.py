@@ -94,7 +94,7 @@ def _folders(path: str | Path, unreadable: dict[str, str], whose: str = "") -> l
 
 def _days(folder: str, unreadable: dict[str, str], whose: str) -> Iterator[tuple[Name, str]]:
     """Yield the files of one SDS channel folder. A file's name gives the day in which its records begin."""
-    found = [(entry.name, entry.path) for entry in listed(folder, os.DirEntry.is_file, unreadable, whose)]
+    found = [(entry.name, entry.path) for entry in listed(folder, _is_no_folder, unreadable, whose)]
     bases = {base for base, _ in found}
     for base, path in found:
         name = _named(base)
@@ -104,6 +104,11 @@ def _days(folder: str, unreadable: dict[str, str], whose: str) -> Iterator[tuple
             yield name, path
         elif name:
             unreadable[path] = name
+
+
+def _is_no_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry may be a day's file; reading tells of a link that leads nowhere, and of a pipe."""
+    return not entry.is_dir()
 
 
 def _named(base: str) -> Name | str:

@@ -11,6 +11,7 @@ import contextlib
 import mmap
 import os
 import re
+import stat
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -106,6 +107,8 @@ def _read(
                     raise
                 return [by_miniseed(content)]
 
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise UnknownFormat("it is no file, but a pipe, a socket or a device")  # which would wait for somebody to write
     with shielded():
         with _content(path, 8, miniseed.is_miniseed) as content:  # of most files; ObsPy tries all ways of packing first
             if content is not None and not TAR.match(content):

@@ -238,5 +238,5 @@ def _of_crate(campaign: Path, scratch: Path, parts: Collection[Part], what: What
         yield name, scratch / name, about
     chosen = what.selection or "all pairs"
     told = "Items kept by rules." if what.kept else f"Stacks {what.stack} of {what.components}: {chosen}"
-    (scratch / METADATA).write_text(metadata(campaign, list(parts), told))
+    (scratch / METADATA).write_text(metadata(campaign, list(parts), told), "utf-8")
     yield METADATA, scratch / METADATA, "metadata of the crate"

@@ -66,7 +66,7 @@ def _cached(cache: Path) -> dict[str, MeasuredCosts]:
     """Return the costs in the cache. What is damaged is measured again."""
     found: dict[str, MeasuredCosts] = {}
     try:
-        for key, plain in json.loads(cache.read_text()).items():
+        for key, plain in json.loads(cache.read_text("utf-8")).items():
             if all(isinstance(v, float) and 0 < v < math.inf for v in plain.values()):
                 found[key] = MeasuredCosts(**plain)
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):

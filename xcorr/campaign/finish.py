@@ -10,13 +10,17 @@ import numpy as np
 from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.results.report_page import write_page
 from xcorr.store import doubts
-from xcorr.store.derived import settle_all
+from xcorr.store.derived import damaged_measurements, settle_all
 from xcorr.store.ledger import Ledger
 from xcorr.store.report import write_report
 
 
 def finish(folder: Path, ledger: Ledger, report: dict[str, Any]) -> None:
-    """Write the reports of a run, and seal what it has made."""
+    """Write the reports of a run, and seal what it has made.
+
+    ``report`` gets a warning for each measurement that is damaged.
+    """
+    report.setdefault("warnings", []).extend(damaged_measurements(ledger))
     write_report(folder, report)
     write_page(folder, report)
     settle_all(ledger)

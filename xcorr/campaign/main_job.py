@@ -89,7 +89,7 @@ def _list_of(
         raise SettingsError("output is needed where stations are not a file: name the folder of the campaign")
     with tempfile.TemporaryDirectory() as place:
         path = Path(place, "stations.txt")
-        path.write_text("".join(f"{line}\n" for line in stations))
+        path.write_text("".join(f"{line}\n" for line in stations), "utf-8")
         yield path, Path(output)
 
 

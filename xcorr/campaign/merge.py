@@ -145,7 +145,7 @@ def _report_of(part: Part) -> dict[str, Any]:
     """Return the report of a part; of one that is lost or damaged, only that it is."""
     try:
         report = read_report(part.folder)
-    except (OSError, ValueError):
+    except OSError:  # as CampaignError is
         report = {}
     lists = {name: report.get(name) for name in LISTS} if isinstance(report, dict) else {}
     if lists and all(isinstance(lines, list) for lines in lists.values()):

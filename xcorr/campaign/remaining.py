@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from xcorr.network.requests import slots_of
 from xcorr.network.survey import Survey
 from xcorr.pes.items import Chunk, SlotAccount, SlotRequest
 from xcorr.pes.reading.metadata import read_metadata
-from xcorr.pes.reading.source import Source, open_source
+from xcorr.pes.reading.source import Fingerprint, Source, open_source
 from xcorr.pes.reading.used_metadata import Digests, place_and_channels, place_word
 from xcorr.settings import Settings
 from xcorr.store.folder import CampaignError
@@ -129,10 +130,15 @@ def _changed(account: SlotAccount, slots: Sequence[SlotRequest], own: int, sourc
     """
     if not account.seed_id:
         return bool(slots[own].candidates)
-    now = {c.seed_id: {source.fingerprint(f) for f in c.files} for slot in slots for c in slot.candidates}
-    of_slot = now.pop(account.seed_id, set())
-    rest = set(account.files) - of_slot
-    return not of_slot <= set(account.files) or rest != set().union(*(f for f in now.values() if f & rest)) - of_slot
+    now = {c.seed_id: _marks(map(source.fingerprint, c.files)) for slot in slots for c in slot.candidates}
+    of_slot, before = now.pop(account.seed_id, set()), _marks(account.files)
+    rest = before - of_slot
+    return not of_slot <= before or rest != set().union(*(f for f in now.values() if f & rest)) - of_slot
+
+
+def _marks(files: Iterable[Fingerprint | None]) -> set[tuple[Any, ...] | None]:
+    """Return name, size and time of files, without their folders: an archive that was moved has not changed."""
+    return {file and (file[0].rpartition("/")[2], *file[1:]) for file in files}
 
 
 def check_space(folder: Path, needed: int) -> None:

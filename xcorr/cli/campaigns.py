@@ -69,7 +69,7 @@ def verify(campaign: Path, quick: bool) -> None:
         click.echo(f"note: {text}")
     for name in aside.names(campaign):
         click.echo(f"note: {aside.ASIDE}/{name} was set aside by an earlier run; remove it if you do not need it")
-    bad = "problem(s); running the campaign again repairs what is damaged or missing"
+    bad = "problem(s); xcorr run with the same list makes again what it can"
     sys.exit(tell(problems(campaign, quick), bad, "everything is there" + ("" if quick else " and whole")))
 
 

@@ -138,5 +138,5 @@ def write_out(text: str, output: Path | None) -> None:
     if output is None:
         click.echo(text, nl=False)
     else:
-        output.write_text(text)
+        output.write_text(text, "utf-8")
         click.echo(f"wrote {output}")

@@ -52,16 +52,25 @@ def info(results: Path, accounts: bool, kind: str, as_json: bool) -> None:
         }
         settings = str(found.attributes["settings"])
         facts |= _measurements(found)
-        if (origin := found.report.get("imported")) is not None:
-            facts["imported"] = f"from {origin['program']}, {origin['path']}: {'; '.join(origin['notes'])}"
-        if "merged" in found.report:
-            facts["merged"] = found.report["merged"]
+        facts |= _from_report(found)
     if as_json:
         click.echo(json.dumps(facts))
     else:
         for name, value in facts.items():
             click.echo(f"{name:15} {', '.join(value) if isinstance(value, list) else value}")
         click.echo("\n" + settings)
+
+
+def _from_report(found: Results) -> dict[str, Any]:
+    """Return where the data of results came from, if not from waveforms; or that the report cannot be read."""
+    try:
+        report = found.report
+    except OSError as error:  # such as ReportDamaged
+        return {"report": str(error)}
+    facts: dict[str, Any] = {}
+    if (origin := report.get("imported")) is not None:
+        facts["imported"] = f"from {origin['program']}, {origin['path']}: {'; '.join(origin['notes'])}"
+    return facts | ({"merged": report["merged"]} if "merged" in report else {})
 
 
 def _measurements(found: Results) -> dict[str, list[str]]:

@@ -64,7 +64,7 @@ def init(folder: Path, preset: str | None) -> None:
             raise AlreadyThere(f"{folder / name} exists already; remove it or choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        (folder / name).write_text(text)
+        (folder / name).write_text(text, "utf-8")
         click.echo(f"wrote {folder / name}")
 
 
@@ -104,8 +104,8 @@ def _copy_demo(folder: Path) -> None:
     ):
         shutil.copytree(sample / "sds", folder / "archive", dirs_exist_ok=True)
         shutil.copy(sample / "stations.xml", folder)
-        text = (configs / "demo" / "xcorr.toml").read_text()
+        text = (configs / "demo" / "xcorr.toml").read_text("utf-8")
         for path, here in (("../../data/demo/sds", "archive"), ("../../data/demo/stations.xml", "stations.xml")):
             text = text.replace(path, here)
-        (folder / "xcorr.toml").write_text(text)
+        (folder / "xcorr.toml").write_text(text, "utf-8")
         shutil.copy(configs / "demo" / "stations.txt", folder)

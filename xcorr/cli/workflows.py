@@ -107,7 +107,7 @@ def _inputs(graph: WorkflowGraph, iterations: int | None, data: str | None, data
     if sum(x is not None for x in (iterations, data, data_file)) > 1:
         raise GraphError("several inputs were given; give input once: -i, -d or -f")
     try:
-        text = data_file.read_text() if data_file else data
+        text = data_file.read_text("utf-8") if data_file else data
     except UnicodeDecodeError as error:
         raise GraphError(f"{data_file}: the input is not text: {error}") from None
     if text is not None:

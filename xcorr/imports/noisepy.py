@@ -195,8 +195,10 @@ class _Zarr:
             if span is None or not (array / ".zattrs").exists():
                 continue
             with naming(array):
-                shape = json.loads(place.read_text())["shape"]
-                for number, (*names, about) in enumerate(json.loads((array / ".zattrs").read_text())["metadata"]):
+                shape = json.loads(place.read_text("utf-8"))["shape"]
+                for number, (*names, about) in enumerate(
+                    json.loads((array / ".zattrs").read_text("utf-8"))["metadata"]
+                ):
                     where = str(array), number
                     if len(names) == 4:
                         components = _component_pair(names[0], names[2])
@@ -211,6 +213,6 @@ class _Zarr:
         except ImportError as error:
             raise ForeignError("Zarr stores need zarr: pip install 'xcorr[export]'") from error
         array, number = key
-        about = json.loads((Path(array) / ".zattrs").read_text())["metadata"][number][-1]
+        about = json.loads((Path(array) / ".zattrs").read_text("utf-8"))["metadata"][number][-1]
         opened: Any = zarr.open(array, mode="r")
         return np.asarray(opened[number]), about

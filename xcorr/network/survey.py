@@ -262,9 +262,14 @@ def _missing(row: ListRow, matches: list[tuple[str, str]], index: Index, setting
     if any(preference(c, patterns, settings.components) is not None for c in coverages):
         first, last = min(c.start_ns for c in coverages), max(c.end_ns for c in coverages)
         return f"no data in the time wanted; the source has {day_of(first)} to {day_of(last)}"
+    anywhere = tuple((channel, "*") for channel, _ in patterns)
+    if of_channels := [c for c in coverages if preference(c, anywhere, settings.components) is not None]:
+        held, wanted = sorted({c.location or "--" for c in of_channels}), sorted({at or "--" for _, at in patterns})
+        asked = "the list" if row.location is not None else "data.locations"
+        return f"no location wanted; the source has {_some(held)}, {asked} has {', '.join(wanted)}"
     held = sorted({".".join(filter(None, (c.location, c.channel))) for c in coverages})
-    wanted = [row.channel] if row.channel else settings.data.channels
-    return f"no channel wanted; the source has {_some(held)}, data.channels = {', '.join(wanted)}"
+    asked = f"the list has {row.channel}" if row.channel else f"data.channels = {', '.join(settings.data.channels)}"
+    return f"no channel wanted; the source has {_some(held)}, {asked}"
 
 
 def _some(names: Sequence[str], most: int = LISTED) -> str:

@@ -49,7 +49,7 @@ class Published:
         temporary = self.path.with_name(f".{NAME}.{os.getpid()}.part")
         try:
             self.last |= {"state": state, "written": time.time(), **self.counts(), **more}
-            temporary.write_text(json.dumps(self.about | self.last))
+            temporary.write_text(json.dumps(self.about | self.last), "utf-8")
             os.replace(temporary, self.path)
         except (OSError, sqlite3.Error) as error:
             temporary.unlink(missing_ok=True)
@@ -98,7 +98,7 @@ class Publish(Observer):
 def read_progress(folder: Path) -> dict[str, Any]:
     """Return what a run has published last; empty if there is nothing, or nothing that this version can read."""
     try:
-        found = json.loads((folder / NAME).read_text())
+        found = json.loads((folder / NAME).read_text("utf-8"))
     except (OSError, ValueError):
         return {}
     if not isinstance(found, dict) or found.get("format") != FORMAT:

@@ -138,7 +138,7 @@ class Destination:
         self.known = self._listed() | digests
         text = "".join(f"{digest}  {name}\n" for name, digest in sorted(self.known.items()))
         made = scratch / MANIFEST
-        made.write_text(text)
+        made.write_text(text, "utf-8")
         self.put(made, MANIFEST)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -98,9 +97,14 @@ class Results:
 
     @functools.cached_property
     def report(self) -> dict[str, Any]:
-        """The report of the last run (``report.json``): what was used, and what went wrong. Empty if there is none."""
-        path = self.path.with_name("report.json")
-        return dict(json.loads(path.read_text())) if path.is_file() else {}
+        """The report of the last run (``report.json``): what was used, and what went wrong. Empty if there is none.
+
+        Raises ReportDamaged if it cannot be read.
+        """
+        from xcorr.store.report import NAME as REPORT
+        from xcorr.store.report import read_report
+
+        return read_report(self.path.parent) if self.path.with_name(REPORT).is_file() else {}
 
     @functools.cached_property
     def settings(self) -> Settings:

@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 def facts(results: Results) -> dict[str, str]:
     """Return what the results hold, by name."""
     start, end = (str(t)[:19] for t in (results.pieces[0, 0], results.pieces[-1, 1]))
-    bad = len(results.report.get("errors", ()))
+    try:
+        bad = len(results.report.get("errors", ()))
+        failed = f"{bad} input(s), in .report" if bad else ""
+    except OSError as error:  # such as ReportDamaged
+        failed = f"not known: {error}"
     found = {
         "stations": str(len(results.dataset("stations"))),
         "pairs": str(len(results.dataset("pairs"))),
@@ -22,7 +26,7 @@ def facts(results: Results) -> dict[str, str]:
         "pieces": f"{len(results.pieces)}, {start} to {end}",
         "lags": f"{results.lags_s[0]:g} to {results.lags_s[-1]:g} s",
         "units": results.units,
-        "failed": f"{bad} input(s), in .report" if bad else "",
+        "failed": failed,
     }
     return {name: value for name, value in found.items() if value}
 

@@ -102,8 +102,8 @@ def write_dsurftomo(found: Mapping[str, xarray.Dataset], target: Path) -> None:
                     lines.append(f"# {source[0]:.6f} {source[1]:.6f} {index} {DSURFTOMO[wave]} {number}")
                     receivers = good[(ends[good, 0] == source).all(axis=1)]
                     lines += [f"{ends[r, 1, 0]:.6f} {ends[r, 1, 1]:.6f} {values[r]:.5f}" for r in receivers]
-    (target / "surfdata.dat").write_text("\n".join(lines) + "\n")
-    (target / "periods.txt").write_text("\n".join(lists) + "\n")
+    (target / "surfdata.dat").write_text("\n".join(lines) + "\n", "utf-8")
+    (target / "periods.txt").write_text("\n".join(lists) + "\n", "utf-8")
 
 
 def write_surfatt(found: Mapping[str, xarray.Dataset], target: Path) -> None:
@@ -169,9 +169,9 @@ def write_fmst(found: Mapping[str, xarray.Dataset], target: Path) -> None:
                 folder.mkdir(parents=True)
                 for file, places in (("sources.dat", sources), ("receivers.dat", receivers)):
                     rows = [f"{latitude:.6f} {longitude:.6f}" for latitude, longitude in places]
-                    (folder / file).write_text("\n".join([str(len(rows)), *rows]) + "\n")
+                    (folder / file).write_text("\n".join([str(len(rows)), *rows]) + "\n", "utf-8")
                 lines = [f"{int(flag)} {t:.5f} {e:.5f}" for flag, t, e in table.reshape(-1, 3)]
-                (folder / "otimes.dat").write_text("\n".join(lines) + "\n")
+                (folder / "otimes.dat").write_text("\n".join(lines) + "\n", "utf-8")
 
 
 def _ends(of: xarray.Dataset) -> np.ndarray:

@@ -32,6 +32,7 @@ MARKED = (
     "provenance/store.sqlite",
 )  # fmt: skip
 MEASURED = {MONITOR: "xcorr monitor", DISPERSION: "xcorr dispersion"}  # files that commands make; they can be removed
+PUBLISHED = (RESULTS, SUMS, MONITOR, DISPERSION)  # files whose marks :func:`publish` enters
 DIFFERS = "damaged, or not what the last run made"
 
 
@@ -71,11 +72,21 @@ def set_marks(ledger: Ledger, name: str, marks: list[dict[str, Any]]) -> None:
 def settle(ledger: Ledger, path: Path) -> None:
     """Enter the mark that a whole file has now, and no other.
 
-    A file that looks as one of its marks says keeps this mark: a new digest would call good what has rotted since.
+    A file that looks as one of its marks says keeps this mark: a new digest would call good what has rotted since. A
+    file that is damaged, or is not what was published, keeps its old marks.
     """
-    if path.exists():
-        known = [m for m in _marks(ledger, path.name) if (m["bytes"], m["mtime_ns"]) == _looks(path)]
-        set_marks(ledger, path.name, known[:1] or [_mark(path)])
+    if not path.is_file():
+        return
+    marks = _marks(ledger, path.name)
+    made = next((m for m in marks if (m["bytes"], m["mtime_ns"]) == _looks(path)), None)
+    if made is None:
+        try:
+            made = _mark(path)
+        except Exception:  # HDF5 raises anything on damage; the old marks stay, so that verify names the file
+            return
+        if path.name in PUBLISHED and marks and made["digest"] not in [m["digest"] for m in marks]:
+            return  # nobody has published this content
+    set_marks(ledger, path.name, [made])
 
 
 def settle_all(ledger: Ledger) -> None:
@@ -86,6 +97,16 @@ def settle_all(ledger: Ledger) -> None:
             set_marks(ledger, path.name, [])
         else:
             settle(ledger, path)
+
+
+def damaged_measurements(ledger: LedgerReader) -> list[str]:
+    """Return a line for each file of a measurement that looks changed and is damaged, with the cure."""
+    lines = []
+    for name, command in MEASURED.items():
+        path = ledger.folder / name
+        if path.exists() and not looks_marked(ledger, path) and (text := damage(ledger, path)):
+            lines.append(f"{name}: {text}; {command} measures what is in it again")
+    return lines
 
 
 def is_ours(ledger: Ledger, path: Path) -> bool:

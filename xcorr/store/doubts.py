@@ -25,7 +25,7 @@ def note(folder: Path, names: Iterable[str]) -> None:
 def noted(folder: Path) -> frozenset[str]:
     """Return the names of the files that are to be read in full."""
     try:
-        return frozenset(map(str, json.loads((folder / NAME).read_text())))
+        return frozenset(map(str, json.loads((folder / NAME).read_text("utf-8"))))
     except (OSError, ValueError, TypeError):
         return frozenset()
 

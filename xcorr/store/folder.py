@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,14 +97,33 @@ def _remove_empty_results(folder: Path) -> None:
 
 def identity_of_data(folder: Path) -> str:
     """Return the settings' hash in a shard, or in the results; an empty text if there are none that can be read."""
+    return next(_hashes(*sorted((folder / "shards").glob("*.h5")), folder / RESULTS), "")
+
+
+def require_own_shards(folder: Path, settings_hash: str) -> None:
+    """Raise CampaignError if there are shards, and all of other settings than those that ``campaign.toml`` says.
+
+    The file was then altered, and the shards are good. A single shard of other settings came from another campaign.
+    """
+    hashes = _hashes(*sorted((folder / "shards").glob("*.h5")))
+    first = next(hashes, settings_hash)
+    if first != settings_hash and settings_hash not in hashes:
+        raise CampaignError(
+            f"{folder}: its shards were made with other settings than {CAMPAIGN_MARK} says, which was altered or "
+            "damaged. Nothing was changed; repeat xcorr run with the settings of the campaign, which writes the file "
+            "again"
+        )
+
+
+def _hashes(*files: Path) -> Iterator[str]:
+    """Yield the settings' hash of each file of shards or results that can be read."""
     import h5py
 
-    for file in (*sorted((folder / "shards").glob("*.h5")), folder / RESULTS):
-        with contextlib.suppress(OSError, KeyError, RuntimeError), h5py.File(file) as found:  # perhaps damaged
+    for file in files:
+        with contextlib.suppress(OSError, KeyError, RuntimeError, StopIteration), h5py.File(file) as found:  # damaged?
             # in a file of several shards, each has its own
             of = found if "settings_hash" in found.attrs else found[next(iter(found))]
-            return str(of.attrs["settings_hash"])
-    return ""
+            yield str(of.attrs["settings_hash"])
 
 
 def frozen_settings(folder: Path) -> Settings:
@@ -164,7 +183,7 @@ def require_format(folder: Path) -> None:
 
 def _comment(folder: Path, name: str) -> str:
     """Return the text after a name at the beginning of a line of ``campaign.toml``; an empty text without the line."""
-    lines = (folder / CAMPAIGN_MARK).read_text(errors="replace").splitlines()
+    lines = (folder / CAMPAIGN_MARK).read_text("utf-8", "replace").splitlines()
     return next((line.removeprefix(name) for line in lines if line.startswith(name)), "")
 
 

@@ -54,8 +54,9 @@ class Ledger(LedgerReader):
         """Raise LedgerError if there are results, but no shards to restore a ledger from: a run would begin anew."""
         if (self.folder / RESULTS).exists() and not any((self.folder / "shards").glob("*.h5")):
             raise LedgerError(
-                f"{self.folder / NAME} is {what}, and there are no shards to restore it from (stack.keep_series = "
-                "false removes them); put a copy of the ledger back, or choose another folder with -o"
+                f"{self.folder / NAME} is {what}, and there are no shards to restore it from (they were removed, as "
+                "stack.keep_series = false does); put a copy of the ledger or of the shards back, or choose another "
+                "folder with -o"
             )
 
     def _open(self) -> sqlite3.Connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -40,8 +41,10 @@ class CampaignLock:
         try:
             self._file = os.fdopen(os.open(self.path, flags, 0o666), "a+")
         except OSError as error:
-            why = f"{error.strerror}; a lock is a plain file: remove it"
-            raise Locked(f"{self.path} cannot be locked: {why}") from error
+            cure = (
+                "" if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) else "; a lock is a plain file: remove it"
+            )
+            raise Locked(f"{self.path} cannot be locked: {error.strerror}{cure}") from error
         self._folder = os.open(self.path.parent, os.O_RDONLY)
         if not (self._taken(self._file.fileno()) and self._taken(self._folder)):
             self._close()
@@ -94,7 +97,7 @@ def holder(folder: Path) -> dict[str, Any] | None:
     """Return host and process of the run that holds the lock, or died with it; None if the lock was given back."""
     path = folder / NAME
     try:
-        found = json.loads(path.read_text()) if path.is_file() else None
+        found = json.loads(path.read_text("utf-8")) if path.is_file() else None
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) and {"host", "pid"} <= set(found) else None

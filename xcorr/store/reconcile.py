@@ -9,6 +9,7 @@ from xcorr.core.files import rename_synced
 from xcorr.pes.storing.aside import set_aside
 from xcorr.pes.storing.shards import ShardContent, ShardError, compact_name, in_larger, part_names, read_shard
 from xcorr.store import doubts
+from xcorr.store.folder import require_own_shards
 from xcorr.store.ledger import Ledger
 from xcorr.store.ledger_reader import NAME, LedgerReader
 
@@ -20,8 +21,9 @@ def reconcile(ledger: Ledger) -> list[str]:
 
     Shards that are not in the ledger, or that have changed, are read in full. Shards that are damaged, or were made
     with other settings, are set aside, so that the run recomputes them. Raises ShardBusy if a shard
-    cannot be read now; that shard stays where it is.
+    cannot be read now; that shard stays where it is. Raises CampaignError if all shards were made with other settings.
     """
+    require_own_shards(ledger.folder, ledger.settings_hash)
     wrong: list[str] = []
     if (place := ledger.begin()) is not None:
         wrong.append(f"{NAME}: damaged; set aside as {_told(ledger, place)}, and restored from the shards")

@@ -34,11 +34,20 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
+class ReportDamaged(CampaignError):
+    """A report that cannot be read."""
+
+
 def read_report(folder: Path) -> dict[str, Any]:
-    """Return the report of a campaign. Raises CampaignError if there is none."""
+    """Return the report of a campaign. Raises CampaignError if there is none, ReportDamaged if it cannot be read."""
     if not (folder / NAME).is_file():
         raise CampaignError(f"there is no {NAME} in {str(folder)!r}; a finished run writes it")
-    report: dict[str, Any] = json.loads((folder / NAME).read_text())
+    try:
+        report = json.loads((folder / NAME).read_text("utf-8"))
+    except ValueError as error:
+        raise ReportDamaged(f"{NAME}: damaged: {error}; the next run writes it again") from error
+    if not isinstance(report, dict):
+        raise ReportDamaged(f"{NAME}: damaged: it holds {json.dumps(report)[:40]}; the next run writes it again")
     return report
 
 

@@ -22,7 +22,7 @@ from xcorr.store import folder as campaign
 from xcorr.store.derived import DIFFERS, MARKED, MEASURED, damage, differs, looks_marked, read_stacks, unreadable
 from xcorr.store.ledger_reader import SEAL, LedgerError, LedgerReader
 from xcorr.store.reconcile import files_of, looks_known, redundant
-from xcorr.store.report import read_report
+from xcorr.store.report import ReportDamaged, read_report
 from xcorr.store.sqlite_files import open_to_read
 from xcorr.store.tables import pieces_of_shards
 
@@ -180,11 +180,11 @@ def _in_report(folder: Path, digest: str | None) -> Iterator[str]:
     """Yield what is wrong with the reports; ``digest`` is that of the shards, None if they were removed."""
     try:
         report = read_report(folder)
+    except ReportDamaged as error:
+        yield str(error)
+        return
     except campaign.CampaignError:
         yield "report.json: missing"
-        return
-    except ValueError as error:
-        yield f"report.json: damaged: {error}"
         return
     if digest is not None and report.get("shards_digest", digest) != digest:
         yield "report.json: older than the shards, or of others"
