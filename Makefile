@@ -48,7 +48,7 @@ docs: install  ## the site, in docs/_build/html; runs the tutorials
 	@echo "docs/_build/html/index.html"
 
 dist:  ## sdist and wheel in dist/, checked, and tried on every Python that is there
-	.ci/dist
+	PYTHON=$(PYTHON) .ci/dist
 
 check: lint docs test  ## what CI runs
 
