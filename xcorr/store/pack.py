@@ -10,7 +10,7 @@ from xcorr.pes.stacking.dimensions import name_dimensions
 from xcorr.pes.stacking.result_file import NAME
 from xcorr.pes.storing.shards import chunk_shape, require_space
 from xcorr.pes.storing.smaller import dataset_options, find_filters, require
-from xcorr.store.derived import publish
+from xcorr.store.derived import publish, unreadable
 from xcorr.store.folder import CampaignError, frozen_settings, remove_leftovers
 from xcorr.store.ledger import Ledger
 from xcorr.store.lock import CampaignLock
@@ -19,13 +19,15 @@ from xcorr.store.lock import CampaignLock
 def pack(folder: Path) -> int:
     """Make ``xcorr.h5`` independent of the shards by copying their series into it. Return its size in bytes.
 
-    Raises CampaignError if there is no result file, or no settings, Locked while a run holds the campaign, ShardError
+    Raises CampaignError if there is no result file, if it is damaged, or without settings, Locked while a run holds the campaign, ShardError
     if the disk is full.
     """
     if not (folder / NAME).is_file():
         raise CampaignError(f"there is nothing to pack in {str(folder)!r}: no {NAME}; a finished run writes it")
     with CampaignLock(folder):
         remove_leftovers(folder)
+        if text := unreadable(folder / NAME):
+            raise CampaignError(f"{folder / NAME}: {text}; xcorr run with the same list writes it again")
         temporary = folder / f".{NAME}.pack.part"
         _copy_all(folder / NAME, temporary, frozen_settings(folder).stack.compression)
         with contextlib.closing(Ledger(folder)) as ledger:
