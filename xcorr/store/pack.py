@@ -19,8 +19,8 @@ from xcorr.store.lock import CampaignLock
 def pack(folder: Path) -> int:
     """Make ``xcorr.h5`` independent of the shards by copying their series into it. Return its size in bytes.
 
-    Raises CampaignError if there is no result file, if it is damaged, or without settings, Locked while a run holds the campaign, ShardError
-    if the disk is full.
+    Raises CampaignError if there is no result file, if it is damaged, or without settings, Locked while a run holds the
+    campaign, ShardError if the disk is full.
     """
     if not (folder / NAME).is_file():
         raise CampaignError(f"there is nothing to pack in {str(folder)!r}: no {NAME}; a finished run writes it")
