@@ -82,6 +82,25 @@ def test_harm_is_named_or_changes_nothing_and_a_rerun_mends_it(whole, tmp_path, 
     assert silent == []
 
 
+@pytest.mark.parametrize("word", [b"seal", b"metadata TEXT", b"INTEGER", b"00_00-00.h5", b"XX.AAA", b"members"])
+def test_every_copy_of_a_word_in_the_ledger_is_guarded(whole, tmp_path, word):
+    """SQLite keeps a key in a table and in an index, and compares them in neither of its quick checks."""
+    origin, how = whole
+    folder, before = tmp_path / "x.xcorr", content(origin / "x.xcorr")
+    data = (origin / "x.xcorr" / "ledger.sqlite").read_bytes()
+    places = [at for at in range(len(data)) if data.startswith(word, at)]
+    assert places
+    for at in places[:6]:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(origin / "x.xcorr", folder)
+        (folder / "ledger.sqlite").write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        if not named(folder):
+            assert content(folder) == before, at
+        run_campaign(origin / "stations.txt", folder, how)
+        assert content(folder) == before, at
+        assert named(folder) == [], at
+
+
 def named(folder):
     try:
         return list(problems(folder))

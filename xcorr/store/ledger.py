@@ -17,7 +17,7 @@ from xcorr.pes.items import SlotAccount
 from xcorr.pes.stacking.result_file import NAME as RESULTS
 from xcorr.pes.storing.aside import set_aside
 from xcorr.pes.storing.shards import CHUNK_TIMES, ShardContent
-from xcorr.store.ledger_reader import NAME, SEAL, LedgerError, LedgerReader, check
+from xcorr.store.ledger_reader import NAME, SEAL, LedgerError, LedgerReader, check, mark_of
 from xcorr.store.ledger_schema import ADDED, ENTER, INDEX, SCHEMA, VERSION, account_corrects
 from xcorr.store.sqlite_files import BESIDE, is_damage, open_to_write
 
@@ -96,14 +96,20 @@ class Ledger(LedgerReader):
         then is.
         """
         if self.is_whole():
-            self.keep_fact(SEAL, "")
+            self._keep_seal("")
             return None
         self._database.close()
         return self._begin_anew()
 
     def seal(self) -> None:
         """Enter a digest of all rows: a flipped bit in one of them is noticed, which SQLite itself does not do."""
-        self.keep_fact(SEAL, self._digest())
+        self._keep_seal(self._digest())
+
+    def _keep_seal(self, seal: str) -> None:
+        with self._database as database:
+            database.execute("BEGIN")
+            self.keep_fact(SEAL, seal)
+            database.execute(f"PRAGMA application_id = {mark_of(seal)}")
 
     def enter(self, path: str, status: tuple[int, int], content: ShardContent) -> None:
         """Enter what a shard at a path says of itself; ``status`` is its size and time of change (ns)."""

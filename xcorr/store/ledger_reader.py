@@ -7,6 +7,7 @@ import functools
 import hashlib
 import json
 import sqlite3
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,18 @@ NAME = "ledger.sqlite"
 LATER = ("stale", "note", "metadata")  # columns that ledgers of earlier versions may lack
 SEAL = "seal"  # name of the fact that holds the digest of all rows
 IMPORTED = "imported"  # name of the fact of an imported campaign: the program, and its files
+OF_ALL = "2:"  # begins a seal that is also of the schema; seals of earlier versions are of rows
+KEYS = {"shard": "path", "channel_chunk": "start_ns, slot", "requested": "line", "fact": "name"}
+OF_ROWS = tuple(f"SELECT * FROM {table} ORDER BY {key}" for table, key in KEYS.items())  # takes keys from the indexes
+EVERYTHING = (
+    "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name",
+    *(f"SELECT * FROM {table} NOT INDEXED ORDER BY rowid" for table in KEYS),
+)
+
+
+def mark_of(seal: str) -> int:
+    """Return the number that the head of a sealed database has: a seal whose name or text is damaged is missed."""
+    return zlib.crc32(seal.encode()) & 0x7FFFFFFF | 1 if seal.startswith(OF_ALL) else 0
 
 
 class LedgerError(XcorrError, OSError):
@@ -36,6 +49,7 @@ def check(database: sqlite3.Connection, thorough: bool = True) -> None:
         version = database.execute("PRAGMA user_version").fetchone()[0]
         for table, columns in COLUMNS.items() if verdict == "ok" and version in READABLE else ():
             database.execute(f"SELECT {columns} FROM {table} LIMIT 0")  # a flipped bit may rename one
+            database.execute(f"PRAGMA table_info({table})").fetchall()  # or make a name that is no text any more
     except sqlite3.DatabaseError:
         database.close()
         raise
@@ -72,18 +86,23 @@ class LedgerReader:
     def is_whole(self) -> bool:
         """Return whether all rows can be read, and are what they were when the ledger was sealed, if it was."""
         try:
-            return self.fact(SEAL) in ("", self._digest())
+            sealed = self.fact(SEAL)
+            mark = self._database.execute("PRAGMA application_id").fetchone()[0]
+            if mark != mark_of(sealed) or sealed not in ("", self._digest(sealed.startswith(OF_ALL))):
+                return False
+            # which compares indexes and tables, as quick_check does not
+            return bool(self._database.execute("PRAGMA integrity_check(1)").fetchone()[0] == "ok")
         except sqlite3.DatabaseError:  # such as a text that is no text any more
             return False
 
-    def _digest(self) -> str:
+    def _digest(self, of_all: bool = True) -> str:
+        """Return a digest of all rows; ``of_all``: also of the schema."""
         digest = hashlib.blake2b(digest_size=16)
-        tables = {"shard": "path", "channel_chunk": "start_ns, slot", "requested": "line", "fact": "name"}
-        for table, key in tables.items():
-            for row in self._database.execute(f"SELECT * FROM {table} ORDER BY {key}"):
+        for query in EVERYTHING if of_all else OF_ROWS:
+            for row in self._database.execute(query):
                 if row[0] != SEAL:
                     digest.update(repr(row).encode())
-        return digest.hexdigest()
+        return OF_ALL * of_all + digest.hexdigest()
 
     def known(self) -> dict[str, tuple[int, int, str]]:
         """Return size, time of change (ns) and id of every shard that is kept, by path."""
