@@ -17,7 +17,7 @@ from xcorr.core.files import rename_synced
 from xcorr.pes.correlating.layout import Layout
 from xcorr.pes.correlating.rows import CorrelationRows, ShardRecord, StripEnd
 from xcorr.pes.correlating.snr import quality
-from xcorr.pes.items import Chunk, SlotAccount
+from xcorr.pes.items import Chunk, Float32, SlotAccount
 from xcorr.pes.parameters import require_one_of
 from xcorr.pes.storing import merge
 from xcorr.pes.storing.aside import set_aside
@@ -35,6 +35,7 @@ from xcorr.pes.storing.shards import (
 )
 from xcorr.pes.storing.smaller import ALL_BITS, COMPRESSIONS, dataset_options, require, rounded, telling_filters
 
+JUDGED_ROWS = 64  # at once: a few rows cost as much
 WRITE_BYTES = 16 << 20  # after so many bytes the system is asked to begin writing to disk
 
 
@@ -49,6 +50,7 @@ class _Shard:
     cached: bool
     pending: int = 0  # bytes of series that have come since the last push
     begun: int = 0  # bytes of the file at the last push
+    unjudged: list[tuple[tuple[str, str], tuple[int, slice], Float32]] = dataclasses.field(default_factory=list)
 
     def add(self, size: int) -> None:
         """Count written bytes, and push from time to time, so that the disk works while correlations are computed."""
@@ -56,6 +58,25 @@ class _Shard:
         if self.pending >= WRITE_BYTES:
             self.pending = 0
             self.push()
+
+    def judge(self, name: tuple[str, str], where: tuple[int, slice], data: Float32) -> None:
+        """Take rows whose quality is wanted, of which many are judged at once."""
+        self.unjudged.append((name, where, data))
+        if sum(len(rows) for *_, rows in self.unjudged) >= JUDGED_ROWS:
+            self.judge_all()
+
+    def judge_all(self) -> None:
+        """Enter the quality of the rows that have come."""
+        if not self.unjudged:
+            return
+        ratio, coefficient = quality(np.concatenate([rows for *_, rows in self.unjudged]))
+        low = 0
+        for name, where, rows in self.unjudged:
+            part = slice(low, low + len(rows))
+            self.rows["series_snr"][name][where] = ratio[part]
+            self.rows["series_symmetry"][name][where] = coefficient[part]
+            low = part.stop
+        self.unjudged.clear()
 
     def push(self) -> None:
         """Start writing to disk, without waiting. Bytes that are on disk leave memory, unless ``cached``."""
@@ -73,6 +94,15 @@ def _fingerprint(accounts: str, rows: dict[str, dict[tuple[str, str], np.ndarray
         for name in sorted(rows[kind]):
             digest.update(np.ascontiguousarray(rows[kind][name]).tobytes())
     return digest.hexdigest()
+
+
+def _write_rows(series: Any, substack: int, first_row: int, data: Float32) -> None:
+    """Write rows of a substack to series [substack, row, lag], without h5py's wrapper, which takes longer than that."""
+    import h5py
+
+    inside = series.id.get_space()
+    inside.select_hyperslab((substack, first_row, 0), (1, *data.shape))
+    series.id.write(h5py.h5s.create_simple(data.shape), inside, np.ascontiguousarray(data, np.float32))
 
 
 class WriteShards(GenericPE):
@@ -139,12 +169,10 @@ class WriteShards(GenericPE):
             if item.band == self.bands[0] and item.substack == 0:  # each pair counts once, if it has data
                 self.units += np.count_nonzero(item.n_windows)
             data = rounded(item.data, self.series_bits)
-            shard.series[name][where] = data
+            _write_rows(shard.series[name], item.substack, item.first_row, data)
             shard.add(data.nbytes)
             shard.rows["series_n_windows"][name][where] = item.n_windows
-            ratio, coefficient = quality(data)
-            shard.rows["series_snr"][name][where] = ratio
-            shard.rows["series_symmetry"][name][where] = coefficient
+            shard.judge(name, where, data)
         else:
             record = self._finish(self._open.pop(key), item)
             self.log(f"wrote {record.path}, {record.bytes} bytes")
@@ -215,6 +243,7 @@ class WriteShards(GenericPE):
         )
 
     def _finish(self, shard: _Shard, end: StripEnd) -> ShardRecord:
+        shard.judge_all()
         accounts = self._joined(shard, end)
         for kind, values in shard.rows.items():
             for name, of_rows in values.items():
