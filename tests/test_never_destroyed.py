@@ -465,6 +465,23 @@ def test_an_altered_campaign_file_condemns_no_shard(made, invoke, spoil, argumen
     assert list(problems(folder)) == []
 
 
+@pytest.mark.parametrize("spoil", ["altered", "empty"])
+def test_an_altered_campaign_file_says_nothing_about_the_data(made, invoke, tmp_path, spoil):
+    root, _ = made
+    folder, mark = root / "x.xcorr", root / "x.xcorr" / "campaign.toml"
+    mark.write_text("" if spoil == "empty" else mark.read_text().replace("max_lag_s = ", "max_lag_s = 1"))
+    for command in (
+        ("merge", folder, "-o", tmp_path / "merged.xcorr"),
+        ("archive", folder, tmp_path / "archive"),
+        ("plot", folder, "--availability", "-o", tmp_path / "a.png"),
+    ):
+        done = invoke(*command)
+        assert done.exit_code != 0, command
+        assert "campaign.toml was altered or is damaged" in done.output
+    assert not (tmp_path / "merged.xcorr").exists()
+    assert any("campaign.toml" in line for line in problems(folder))
+
+
 def test_a_single_shard_of_another_campaign_is_set_aside(made, tmp_path):
     root, how = made
     folder = root / "x.xcorr"

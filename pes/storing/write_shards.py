@@ -100,6 +100,8 @@ def _write_rows(series: Any, substack: int, first_row: int, data: Float32) -> No
     """Write rows of a substack to series [substack, row, lag], without h5py's wrapper, which takes longer than that."""
     import h5py
 
+    if data.shape[1] != series.shape[2]:
+        raise ShardError(f"rows of {data.shape[1]} lags are not those of a shard of {series.shape[2]}")
     inside = series.id.get_space()
     inside.select_hyperslab((substack, first_row, 0), (1, *data.shape))
     series.id.write(h5py.h5s.create_simple(data.shape), inside, np.ascontiguousarray(data, np.float32))

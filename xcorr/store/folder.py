@@ -126,14 +126,24 @@ def _hashes(*files: Path) -> Iterator[str]:
             yield str(of.attrs["settings_hash"])
 
 
-def frozen_settings(folder: Path) -> Settings:
-    """Return the settings of a campaign as run. Raises CampaignError if there are none."""
+def frozen_settings(folder: Path, even_altered: bool = False) -> Settings:
+    """Return the settings of a campaign as run.
+
+    Raises CampaignError if there are none, or if they are not those that the file itself says (unless
+    ``even_altered``): what other settings say of these data would be wrong.
+    """
     if not (folder / CAMPAIGN_MARK).is_file():
         raise CampaignError(
             f"there is no campaign in {str(folder)!r}: no {CAMPAIGN_MARK}; name a folder that xcorr run has made"
         )
     require_format(folder)
-    return build(load(folder / CAMPAIGN_MARK))
+    settings = build(load(folder / CAMPAIGN_MARK))
+    if not even_altered and recorded_hash(folder) != settings.hash():
+        raise CampaignError(
+            f"{folder / CAMPAIGN_MARK} was altered or is damaged: its settings are not those whose hash it has; repeat "
+            "xcorr run with the settings of the campaign, which writes the file again"
+        )
+    return settings
 
 
 def with_campaigns_numbers(folder: Path, settings: Settings) -> Settings:

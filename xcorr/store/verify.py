@@ -34,7 +34,7 @@ def problems(folder: Path, quick: bool = False) -> Iterator[str]:
     ledger by size and time of change: files that rot on the disk are not noticed. Nothing is changed, but damaged
     files that look unchanged are noted for the next run.
     """
-    settings = campaign.frozen_settings(folder)
+    settings = campaign.frozen_settings(folder, even_altered=True)
     with contextlib.ExitStack() as stack:
         try:
             ledger = stack.enter_context(contextlib.closing(LedgerReader(folder)))
@@ -136,7 +136,7 @@ def monitor_behind(folder: Path) -> str:
         return ""
     try:
         with h5py.File(folder / MONITOR) as file, contextlib.closing(LedgerReader(folder)) as ledger:
-            settings = campaign.frozen_settings(folder)
+            settings = campaign.frozen_settings(folder, even_altered=True)
             now = pieces_of_shards(settings, ledger.shards())
             starts = file["pieces"]["start_ns"].tolist()
             asked = [of.name for of in settings.monitor]
@@ -156,7 +156,7 @@ def dispersion_behind(folder: Path) -> str:
     try:
         with h5py.File(folder / DISPERSION) as file:
             stacks = read_stacks(folder)
-            asked = [of.name for of in campaign.frozen_settings(folder).dispersion]
+            asked = [of.name for of in campaign.frozen_settings(folder, even_altered=True).dispersion]
             groups = [g for name in asked if name in file for g in file[name].values()]
             old = [g.name[1:] for g in groups if g.attrs["shards_digest"] != stacks.shards_digest]
     except (OSError, KeyError):  # not there, or damaged, which is a problem
@@ -230,7 +230,7 @@ def state(folder: Path) -> dict[str, Any]:
 
     Raises CampaignError if there is no campaign, LedgerError if the ledger cannot be read.
     """
-    campaign.frozen_settings(folder)
+    campaign.frozen_settings(folder, even_altered=True)
     with contextlib.closing(LedgerReader(folder, thorough=False)) as ledger:
         shards, windows, counts = ledger.shards(), ledger.windows(), ledger.counts()
     return {
