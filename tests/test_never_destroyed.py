@@ -15,6 +15,7 @@ from archives import sds_path, settings, station_list, write
 from conftest import accounts_of
 
 from xcorr import results
+from xcorr.campaign.compact import compact
 from xcorr.campaign.run import run_campaign
 from xcorr.core.errors import XcorrError
 from xcorr.pes.storing.shards import ShardBusy
@@ -28,6 +29,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from archives import settings
+from xcorr.campaign.compact import compact
 from xcorr.campaign.run import run_campaign
 from xcorr.pes.storing.shards import ShardBusy
 
@@ -513,3 +515,23 @@ def test_an_archive_that_was_moved_has_not_changed(made):
     finished = run_campaign(root / "stations.txt", root / "x.xcorr", settings(root / "elsewhere"))
     assert finished.exit_code == 0
     assert finished.report["warnings"] == []
+
+
+@pytest.mark.parametrize("given", ["events.csv", "./events.csv", "absolute"])
+def test_a_catalogue_has_one_identity_by_whatever_path_it_is_named(tmp_path, monkeypatch, given):
+    """The identity of a campaign has the path as it was given, its file the absolute path."""
+    for code in CODES:
+        write(tmp_path / "sds", code)
+    (tmp_path / "events.csv").write_text("time,magnitude\n2024-02-29T20:00:00,8\n")
+    monkeypatch.chdir(tmp_path)
+    listed, folder, named = station_list(tmp_path, *CODES), tmp_path / "x.xcorr", str(tmp_path / "events.csv")
+    first = settings(tmp_path / "sds", quality={"catalogue": named if given == "absolute" else given})
+    run_campaign(listed, folder, first)
+    assert list(problems(folder)) == []
+    before = len(list((folder / "shards").iterdir()))
+    touched(folder)
+    assert compact(folder) == (before, 1)
+    for again in {named, given} - {"absolute"}:
+        assert run_campaign(listed, folder, settings(tmp_path / "sds", quality={"catalogue": again})).exit_code == 0
+    assert list(problems(folder)) == []
+    assert list(folder.glob("aside/*")) == []

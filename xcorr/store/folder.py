@@ -138,7 +138,9 @@ def frozen_settings(folder: Path, even_altered: bool = False) -> Settings:
         )
     require_format(folder)
     settings = build(load(folder / CAMPAIGN_MARK))
-    if not even_altered and recorded_hash(folder) != settings.hash():
+    if (made := as_recorded(folder, settings)) is not None:
+        return made
+    if not even_altered:
         raise CampaignError(
             f"{folder / CAMPAIGN_MARK} was altered or is damaged: its settings are not those whose hash it has; repeat "
             "xcorr run with the settings of the campaign, which writes the file again"
@@ -146,10 +148,29 @@ def frozen_settings(folder: Path, even_altered: bool = False) -> Settings:
     return settings
 
 
+def as_recorded(folder: Path, settings: Settings) -> Settings | None:
+    """Return settings with the hash that ``campaign.toml`` names; None if they are others.
+
+    The hash is of the catalogue's path as it was given, perhaps relative to a folder; the file has the absolute path.
+    """
+    recorded, given = recorded_hash(folder), settings.quality.catalogue
+    paths = [given]
+    if given is not None:
+        parts = os.path.abspath(given).split(os.sep)
+        ends = [os.sep.join(parts[-k:]) for k in range(1, len(parts))]
+        paths += [os.path.abspath(given), *(up + end for end in ends for up in ("", "./", "../", "../../"))]
+    for path in paths:
+        made = dataclasses.replace(settings, quality=dataclasses.replace(settings.quality, catalogue=path))
+        if made.hash() == recorded:
+            return made
+    return None
+
+
 def with_campaigns_numbers(folder: Path, settings: Settings) -> Settings:
     """Return settings with the numbers of a campaign where they say "auto", if its settings can be read."""
     try:
-        return settings if _holds_nothing(folder) else settings.with_those_of(frozen_settings(folder))
+        made = settings if _holds_nothing(folder) else settings.with_those_of(frozen_settings(folder))
+        return as_recorded(folder, made) or made
     except (CampaignError, SettingsError):  # freeze_settings says what is wrong
         return settings
 
