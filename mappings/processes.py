@@ -269,7 +269,9 @@ def _work(index: int, count: int, connection: Connection, environment: dict[str,
     """Be a worker: run, report, and stay until the coordinator has everything."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.setpgid(0, 0)  # a group of its own, so that kill also reaches the programs of elements
-    # only after SIGINT is ignored, because one may be pending
+    for number in ENDING - {signal.SIGINT}:  # one that was sent to the caller's group may be pending: it goes
+        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     faulthandler.enable(file=2)
     os.environ.clear()  # it is the server's, and the caller's may have changed since the server started

@@ -224,7 +224,7 @@ def told_to_end(tmp_path, mapping, send):
     raise AssertionError("every run came to its end")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("mapping", ["sequential", "threads", "processes"])
 def test_a_signal_to_all_processes_is_one_to_the_run(tmp_path, mapping, number):
     """A terminal sends Ctrl-C to all of them; ``timeout`` and batch systems send SIGTERM."""
