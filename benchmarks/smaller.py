@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
 from pathlib import Path
 
@@ -54,11 +55,13 @@ def main() -> None:
     parser.add_argument("--mb", type=float, default=100.0)
     given = parser.parse_args()
     require("lz4")
-    whole, path = series_of(given.campaign, given.mb * 1e6), given.campaign / "benchmark.h5.part"
+    whole = series_of(given.campaign, given.mb * 1e6)
     combinations = [(c, bits) for bits in (ALL_BITS, 12, 10, 8) for c in COMPRESSIONS if c != "none"]
     for compression, bits in [("none", ALL_BITS), *combinations]:
         rows = rounded(whole, bits)
-        tried = [(*measure(rows, compression, path), *measure(whole, "none", path)) for _ in range(3)]
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "series.h5")
+            tried = [(*measure(rows, compression, path), *measure(whole, "none", path)) for _ in range(3)]
         size, write, read, plain_size, plain_write, plain_read = (min(values) for values in zip(*tried, strict=True))
         said = {"compression": compression, "bits": bits, "size": size / plain_size, "write": write / plain_write}
         said |= {"read": read / plain_read, "error": float(np.std(rows - whole) / np.std(whole))}

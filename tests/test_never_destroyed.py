@@ -29,7 +29,6 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from archives import settings
-from xcorr.campaign.compact import compact
 from xcorr.campaign.run import run_campaign
 from xcorr.pes.storing.shards import ShardBusy
 

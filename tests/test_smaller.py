@@ -1,5 +1,6 @@
 """Series in fewer bytes: rounding, compression, and what happens where a filter is missing."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -98,6 +99,31 @@ def test_series_are_rounded_and_take_half_of_the_bytes(whole, small):
     share = series_bytes(small) / series_bytes(whole)
     assert share < 0.55
     assert abs(share / share_of_bytes("lz4", 10) - 1) < 0.15  # as xcorr plan says
+
+
+def test_the_forecast_counts_compressed_bytes(archive, tmp_path, invoke, whole, small):
+    def forecast(*more: str) -> int:
+        how = ("--source", f"sds:{archive / 'sds'}", "--set", "stack.substack_s=900", "--json", *more)
+        done = invoke("plan", archive / "stations.txt", "-o", tmp_path / "x.xcorr", "-c", whole / "campaign.toml", *how)
+        assert done.exit_code == 0, done.output
+        return int(json.loads(done.output)["bytes_written"])
+
+    saved = forecast() - forecast("--set", "stack.compression=lz4", "--set", "stack.series_bits=10")
+    assert saved == pytest.approx(series_bytes(whole) - series_bytes(small), rel=0.15)
+
+
+def test_other_programs_read_the_series_with_the_package_alone(small):
+    """Without xcorr: a shard, and the virtual dataset over all of them."""
+    program = (
+        "import sys, h5py, hdf5plugin\n"
+        "for path in sys.argv[1:]:\n"
+        "    with h5py.File(path) as file: print(float(abs(file['series/ZZ'][...]).max()))\n"
+    )
+    paths = [small / "xcorr.h5", *sorted((small / "shards").glob("*.h5"))]
+    done = subprocess.run([sys.executable, "-c", program, *paths], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    whole, *parts = map(float, done.stdout.split())
+    assert whole == max(parts) == np.abs(of_series(small)).max()
 
 
 def test_stacks_are_those_of_the_rounded_series(small):

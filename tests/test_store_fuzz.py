@@ -84,7 +84,7 @@ def test_harm_is_named_or_changes_nothing_and_a_rerun_mends_it(whole, tmp_path, 
 
 @pytest.mark.parametrize("word", [b"seal", b"metadata TEXT", b"INTEGER", b"00_00-00.h5", b"XX.AAA", b"members"])
 def test_every_copy_of_a_word_in_the_ledger_is_guarded(whole, tmp_path, word):
-    """SQLite keeps a key in a table and in an index, and compares them in neither of its quick checks."""
+    """SQLite keeps a key in a table and in an index, which its quick check does not compare."""
     origin, how = whole
     folder, before = tmp_path / "x.xcorr", content(origin / "x.xcorr")
     data = (origin / "x.xcorr" / "ledger.sqlite").read_bytes()

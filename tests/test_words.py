@@ -282,6 +282,31 @@ def test_channels_of_other_names_are_listed(tmp_path, invoke, command):
     assert "the source has DPE, DPN, DPZ, data.channels = BH?" in texts[0]
 
 
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"normalize.method": "clip", "normalize.clip_n": 0}, "normalize.clip_n = 0 leaves only zeros"),
+        ({"normalize.method": "mute", "normalize.mute_factor": 0}, "normalize.mute_factor = 0 leaves only zeros"),
+        ({"stack.methods": ["selective"], "stack.selective_threshold": 2}, "stack.selective_threshold = 2 accepts no"),
+        ({"quality.sta_lta": 3, "quality.sta_s": 0}, "needs 0 < sta_s < lta_s (here 600 s)"),
+        ({"quality.sta_lta": 3, "quality.sta_s": 900}, "needs 0 < sta_s < lta_s (here 600 s)"),
+    ],
+)
+def test_limits_that_leave_nothing_are_told(archive, tmp_path, invoke, more, reason):
+    code, texts = said(invoke, tmp_path, f"sds:{archive}", **more)
+    assert code != 0
+    assert reason in texts[0]
+    assert not (tmp_path / "x.xcorr").exists()
+
+
+def test_such_limits_are_no_harm_where_nothing_uses_them(archive, tmp_path, invoke):
+    more = {"normalize.clip_n": 0, "stack.selective_threshold": 2, "quality.sta_s": 900}
+    assert said(invoke, tmp_path, f"sds:{archive}", **more)[0] == 0
+    done = invoke("stack", tmp_path / "x.xcorr", "--set", 'stack.methods=["linear", "selective"]')
+    assert done.exit_code == 2
+    assert "stack.selective_threshold = 2 accepts no piece" in done.output
+
+
 def test_locations_that_are_not_there_are_told(archive, tmp_path, invoke):
     code, texts = said(invoke, tmp_path, f"sds:{archive}", **{"data.locations": ["00", "10"]})
     assert code != 0

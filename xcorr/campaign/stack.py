@@ -16,6 +16,7 @@ from xcorr.campaign.stack_plan import StackPlan, stack_plan
 from xcorr.campaign.workflows import stack_workflow
 from xcorr.core import XcorrError
 from xcorr.mappings import run
+from xcorr.network.foresight import leaves_nothing
 from xcorr.network.roster import Roster
 from xcorr.network.survey import Survey, survey_of
 from xcorr.observers.published import Publish, Published, publishing
@@ -49,8 +50,9 @@ def restack(folder: Path, assignments: Sequence[str] = (), insist: bool = False)
     """Make ``xcorr.h5`` again from the shards, without reading waveforms; return its path.
 
     ``assignments`` are new values of settings of the sections ``stack`` (``stack.methods=[...]``) and ``run``. Other
-    settings cannot change. Raises SettingsError for an assignment to another setting, and for R and T of a campaign in
-    which they are not those of the ground, unless one ``insists``; CampaignError if the folder holds no campaign.
+    settings cannot change. Raises SettingsError for an assignment to another setting, for a limit that leaves nothing,
+    and for R and T of a campaign in which they are not those of the ground, unless one ``insists``; CampaignError if
+    the folder holds no campaign.
     """
     folder = folder.absolute()
     old = folders.frozen_settings(folder)
@@ -60,6 +62,8 @@ def restack(folder: Path, assignments: Sequence[str] = (), insist: bool = False)
             f"--set {', '.join(assignments)}: only stack settings can be new here, except stack.substack_s; "
             "choose another folder for a new campaign"
         )
+    if texts := leaves_nothing(settings):
+        raise SettingsError("; ".join(texts))
     turned = [p for p in settings.stack.components if set(p) & set("RT") and p not in old.stack.components]
     if turned and settings.rotation_doubts and not insist:
         raise SettingsError(f"{', '.join(turned)}: {'; '.join(settings.rotation_doubts)}; --insist makes them anyway")

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from xcorr.network.channels import COMPONENT_OF, patterns_of, preference
+from xcorr.network.reasons import some
 from xcorr.network.station_list import Station
 from xcorr.pes.reading.metadata import Metadata, MetadataError
 from xcorr.pes.reading.source import Coverage, Index, Source
@@ -15,6 +16,7 @@ from xcorr.settings import Settings
 PROBED = 2  # files of each channel code whose headers are read
 PERIODS = 5  # of the lowest frequency, that a window must hold at least
 NAMED = 5  # most names in a message
+LEAST_LIMIT = 1e-3  # of amplitudes, in multiples of what is usual in a trace
 OWN_DIRECTION = "ZNEH"  # last letters that say where a channel points, or that it has no direction
 WRONG_RATE = 1e-3  # relative: so much may the rate of the metadata differ from that of the data
 
@@ -40,6 +42,7 @@ def concerns(
         *_no_metadata(source, metadata, settings),
         *_rotation(stations, settings),
         *_lengths(settings),
+        *(Concern(text, fatal=True) for text in leaves_nothing(settings)),
     )
 
 
@@ -90,7 +93,7 @@ def _components(wanted: dict[str, list[Coverage]], settings: Settings) -> Iterat
     if lacking and letters:
         codes = sorted({c.channel for found in wanted.values() for c in found})
         yield Concern(
-            f"no station has a channel for {', '.join(lacking)} (there are {_some(codes)}), so that a part of "
+            f"no station has a channel for {', '.join(lacking)} (there are {some(codes, NAMED)}), so that a part of "
             f"correlate.components = {list(settings.outputs)} will have no data; change them or data.channels"
         )
 
@@ -108,9 +111,11 @@ def _directions(wanted: dict[str, list[Coverage]], metadata: Metadata, settings:
             elif metadata.given and coverage.channel[-1] in "NE":
                 by_name.append(seed_id)
     if unknown:
-        yield Concern(f"the direction of {_some(unknown)} is not known: set data.metadata to a StationXML file with it")
+        yield Concern(
+            f"the direction of {some(unknown, NAMED)} is not known: set data.metadata to a StationXML file with it"
+        )
     if by_name:
-        yield Concern(f"the station metadata do not give the direction of {_some(by_name)}; their names give it")
+        yield Concern(f"the station metadata do not give the direction of {some(by_name, NAMED)}; their names give it")
 
 
 def _responses(wanted: dict[str, list[Coverage]], metadata: Metadata, settings: Settings) -> Iterator[Concern]:
@@ -152,7 +157,7 @@ def _rotation(stations: Sequence[Station], settings: Settings) -> Iterator[Conce
     unplaced = [s.name for s in stations if not s.coordinates.are_known]
     if unplaced:
         yield Concern(
-            f"correlate.components = {list(settings.stacked_pairs)} need coordinates, and {_some(unplaced)} "
+            f"correlate.components = {list(settings.stacked_pairs)} need coordinates, and {some(unplaced, NAMED)} "
             f"{'has' if len(unplaced) == 1 else 'have'} none; give them in the list (CSV with latitude and longitude) "
             "or with --metadata",
             fatal=True,
@@ -183,5 +188,17 @@ def _lengths(settings: Settings) -> Iterator[Concern]:
             )
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+def leaves_nothing(settings: Settings) -> list[str]:
+    """Return why limits would leave nothing of traces, windows or stacks.
+
+    These are no rules of the settings, so that campaigns of earlier versions with such limits can be read.
+    """
+    q, n, stack, texts = settings.quality, settings.normalize, settings.stack, []
+    for method, key, value in (("clip", "clip_n", n.clip_n), ("mute", "mute_factor", n.mute_factor)):
+        if n.method == method and value < LEAST_LIMIT:
+            texts.append(f"normalize.{key} = {value:g} leaves only zeros; set at least {LEAST_LIMIT:g}")
+    if "selective" in stack.methods and stack.selective_threshold > 1:
+        texts.append(f"stack.selective_threshold = {stack.selective_threshold:g} accepts no piece; set at most 1")
+    if q.sta_lta > 0 and not 0 < q.sta_s < q.lta_s:
+        texts.append(f"quality.sta_s = {q.sta_s:g}: needs 0 < sta_s < lta_s (here {q.lta_s:g} s) with quality.sta_lta")
+    return texts

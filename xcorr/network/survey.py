@@ -9,23 +9,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xcorr.core import XcorrError
-from xcorr.core.files import printable
 from xcorr.network.channels import patterns_of, preference
 from xcorr.network.chunks import make_chunks, time_limits
 from xcorr.network.doubtful import may_define_time, without_rollovers
 from xcorr.network.foresight import Concern, concerns
 from xcorr.network.places import metres, placed
+from xcorr.network.reasons import missing, too_few
 from xcorr.network.roster import Generation, Roster, generations_of, joined
 from xcorr.network.sensors import by_location
 from xcorr.network.station_list import SENSOR, ListRow, Station, read_station_list
 from xcorr.pes.items import Chunk
 from xcorr.pes.reading.metadata import read_metadata
 from xcorr.pes.reading.source import Coverage, Index, Wanted, open_source
-from xcorr.pes.reading.waveform import Coordinates, Place, day_of
+from xcorr.pes.reading.waveform import Coordinates, Place
 from xcorr.settings import Settings, SettingsError
 
-FEW = 3  # stations that are named where others are asked for
-LISTED = 8  # most names or reasons in a message
 NOWHERE = Coordinates(math.nan, math.nan)
 
 
@@ -136,10 +134,10 @@ def survey(
             else:
                 found[key] = Station(*key, NOWHERE, (asked,))
                 line_of[key] = row.line
-        there = _missing(row, matches, index, settings) if not usable else ""
+        there = missing(row, matches, index, settings) if not usable else ""
         requested.append(_account(row, matches, usable, fresh, line_of, there))
     if len(found) < (1 if settings.correlate.autocorrelations else 2):
-        raise NothingToDo(_too_few(len(found), requested, index))
+        raise NothingToDo(too_few(len(found), requested, index))
     if settings.correlate.block < len(settings.components):
         raise SettingsError(
             f"correlate.block = {settings.correlate.block}: must be at least the number of components of one station"
@@ -160,7 +158,7 @@ def survey(
     ]
     timely = may_define_time(wanted, settings.condition.band_hz[1])
     if not timely:
-        raise NothingToDo(_too_few(0, requested, index))
+        raise NothingToDo(too_few(0, requested, index))
     chunks = make_chunks(timely, limits, index.slack_ns, settings)
     return Survey(everyone, tuple(requested), chunks, generations, index, tuple(map(Concern, moved)))
 
@@ -249,49 +247,6 @@ def _account(
         lines = ", ".join(str(line_of[k]) for k in usable)
         return Requested(row.line, row.text, "repeated", f"already asked for on line {lines}", names)
     return Requested(row.line, row.text, "absent", there, tuple(".".join(k) for k in matches))
-
-
-def _missing(row: ListRow, matches: list[tuple[str, str]], index: Index, settings: Settings) -> str:
-    """Return why a line of the list has no data, and what the source has instead."""
-    if not matches:
-        alike = [".".join(k) for k in (*index.coverages, *index.others) if k[1] == row.station or not row.network]
-        there = alike or [".".join(k) for k in (*index.coverages, *index.others)]
-        return "no such station in the source" + (f", which has {_some(there, FEW)}" if there else "")
-    coverages = [c for key in matches for c in index.coverages[key]]
-    patterns = patterns_of(((row.channel, row.location),), settings)
-    if any(preference(c, patterns, settings.components) is not None for c in coverages):
-        first, last = min(c.start_ns for c in coverages), max(c.end_ns for c in coverages)
-        return f"no data in the time wanted; the source has {day_of(first)} to {day_of(last)}"
-    anywhere = tuple((channel, "*") for channel, _ in patterns)
-    if of_channels := [c for c in coverages if preference(c, anywhere, settings.components) is not None]:
-        held, wanted = sorted({c.location or "--" for c in of_channels}), sorted({at or "--" for _, at in patterns})
-        asked = "the list" if row.location is not None else "data.locations"
-        return f"no location wanted; the source has {_some(held)}, {asked} has {', '.join(wanted)}"
-    held = sorted({".".join(filter(None, (c.location, c.channel))) for c in coverages})
-    asked = f"the list has {row.channel}" if row.channel else f"data.channels = {', '.join(settings.data.channels)}"
-    return f"no channel wanted; the source has {_some(held)}, {asked}"
-
-
-def _some(names: Sequence[str], most: int = LISTED) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def _too_few(stations: int, requested: Sequence[Requested], index: Index) -> str:
-    """Return why there is nothing to correlate, in a few lines: reasons that are equal are said once."""
-    reasons: dict[str, list[str]] = {}
-    for row in requested:
-        if row.reason:
-            reasons.setdefault(row.reason, []).append(row.text)
-    lines = [f"{_some(texts)}: {reason}" for reason, texts in reasons.items()]
-    lines += [f"{printable(path)}: {reason}" for path, reason in index.unreadable.items()]
-    more = [f"and {len(lines) - LISTED} more"] if len(lines) > LISTED else []
-    return "\n  ".join(
-        [
-            f"{stations} of {len(requested)} lines of the list have data in {index.source!r}; a pair needs two",
-            *lines[:LISTED],
-            *more,
-        ]
-    )
 
 
 def _wanted_within(

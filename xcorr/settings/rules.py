@@ -47,12 +47,6 @@ def check(s: Settings) -> None:
         'needs stack.compression = "lz4" or "gzip", without which fewer bits save no space',
     )
     require(len(s.stack.methods) > 0, "stack.methods", s.stack.methods, "must name at least one method")
-    require(
-        s.quality.sta_lta == 0 or 0 < s.quality.sta_s < s.quality.lta_s,
-        "quality.sta_s",
-        s.quality.sta_s,
-        f"needs 0 < sta_s < lta_s (here {s.quality.lta_s:g} s) with quality.sta_lta",
-    )
     _check_durations(s, require)
     require(s.correlate.block % 8 == 0, "correlate.block", s.correlate.block, "must be a multiple of 8")
     _check_components(s, require)

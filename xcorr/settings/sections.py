@@ -134,8 +134,8 @@ class Normalize:
     band_hz: tuple[float, float] | None = option(
         None, "running-absolute-mean: band of the weights, such as that of earthquakes. Default: condition.band_hz."
     )
-    clip_n: float = option(3.0, "clip: limit, in multiples of the chunk's rms.", least=1e-3)
-    mute_factor: float = option(3.0, "mute: limit of the envelope, in multiples of its median.", least=1e-3)
+    clip_n: float = option(3.0, "clip: limit, in multiples of the chunk's rms.", least=0)
+    mute_factor: float = option(3.0, "mute: limit of the envelope, in multiples of its median.", least=0)
 
 
 @dataclass(frozen=True)
@@ -228,9 +228,7 @@ class Stack:
         2.0, "tf-pws: power of the phase coherence (Schimmel & Gallart 2007).", least=0, most=100
     )
     nroot_order: float = option(2.0, "nroot: order of the root (Kanasewich et al. 1973).", least=1, most=100)
-    selective_threshold: float = option(
-        0.0, "selective: smallest correlation coefficient with the linear stack.", least=-1, most=1
-    )
+    selective_threshold: float = option(0.0, "selective: smallest correlation coefficient with the linear stack.")
     acf_power: float = option(1.0, "acf: power of the coherence filter (Nakata et al. 2015).", least=0, most=100)
 
 

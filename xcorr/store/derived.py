@@ -99,14 +99,14 @@ def settle_all(ledger: Ledger) -> None:
             settle(ledger, path)
 
 
-def damaged_measurements(ledger: LedgerReader) -> list[str]:
-    """Return a line for each file of a measurement that looks changed and is damaged, with the cure."""
-    lines = []
-    for name, command in MEASURED.items():
-        path = ledger.folder / name
-        if path.exists() and not looks_marked(ledger, path) and (text := damage(ledger, path)):
-            lines.append(f"{name}: {text}; {command} measures what is in it again")
-    return lines
+def damaged_measurements(ledger: Ledger) -> list[str]:
+    """Return a line for each file of a measurement that is not what its command made, with the cure."""
+    there = {name: command for name, command in MEASURED.items() if (ledger.folder / name).exists()}
+    return [
+        f"{name}: {DIFFERS}; {command} measures what is in it again"
+        for name, command in there.items()
+        if not is_ours(ledger, ledger.folder / name)
+    ]
 
 
 def is_ours(ledger: Ledger, path: Path) -> bool:
